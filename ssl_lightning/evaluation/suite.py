@@ -1,0 +1,66 @@
+"""The standard evaluation of a frozen encoder: every metric that each run reports."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Bool
+from torch import Tensor
+
+from ssl_lightning.errors import UserError
+from ssl_lightning.evaluation.features import Features
+from ssl_lightning.evaluation.knn import knn
+from ssl_lightning.evaluation.linear import few_label_probe, linear_probe
+from ssl_lightning.evaluation.spectrum import spectrum_metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSuite:
+    """Linear and few-label probes, k-nearest neighbours, and spectra, from features to a flat dict of metrics."""
+
+    k: int = 20
+    """Neighbours that vote."""
+    temperature: float = 0.07
+    """Of the neighbours' votes."""
+    l2_grid: Sequence[float] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+    """Penalties that the linear probe chooses from, on the validation part of the training features."""
+    few_shots: Sequence[int] = (5,)
+    """Labels a class of the few-label probes."""
+    few_percents: Sequence[float] = (1.0, 10.0)
+    """Percent of every class's labels (at least one) of further few-label probes."""
+    draws: int = 5
+    """Random label subsets that a few-label probe averages over."""
+    seed: int = 0
+    """Of these subsets. Runs are compared on the same subsets, so it does not follow the run's seed."""
+    untrained: bool = False
+    """Whether the caller is to evaluate the untrained encoder too, as the baseline. The suite ignores it."""
+
+    def __post_init__(self) -> None:
+        """Refuses before training what would fail after it."""
+        for name in ("k", "temperature", "draws"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"evaluation.{name}={getattr(self, name)}: give a number above 0.")
+        for name in ("l2_grid", "few_shots", "few_percents"):
+            if not all(value > 0 for value in getattr(self, name)):
+                raise UserError(f"evaluation.{name}={list(getattr(self, name))}: give only numbers above 0.")
+        if not self.l2_grid:
+            raise UserError("evaluation.l2_grid=[]: give at least one penalty, for example [1e-4].")
+        if any(percent > 100 for percent in self.few_percents):
+            raise UserError(f"evaluation.few_percents={list(self.few_percents)}: give at most 100 percent.")
+
+    def __call__(
+        self, train: Features, test: Features, validation: Bool[Tensor, " n"], num_classes: int
+    ) -> dict[str, float]:
+        """`validation` marks the training samples that may choose hyperparameters. All accuracies are in [0, 1].
+
+        Classifiers read representations; spectra are those of the training representations and embeddings.
+        """
+        data = (train.representations, train.labels, test.representations, test.labels, num_classes)
+        metrics = linear_probe(*data, validation, self.l2_grid)
+        for shots in self.few_shots:
+            metrics |= few_label_probe(*data, shots=shots, draws=self.draws, seed=self.seed)
+        for percent in self.few_percents:
+            metrics |= few_label_probe(*data, percent=percent, draws=self.draws, seed=self.seed)
+        metrics |= knn(*data, self.k, self.temperature)
+        metrics |= spectrum_metrics(train.representations, "representation")
+        metrics |= spectrum_metrics(train.embeddings, "embedding")
+        return metrics

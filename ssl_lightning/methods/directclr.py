@@ -1,0 +1,58 @@
+"""DirectCLR (arXiv 2110.09348)."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ssl_lightning.data.batch import Batch
+from ssl_lightning.errors import UserError
+from ssl_lightning.losses.contrastive import info_nce
+from ssl_lightning.losses.gather import Gather
+from ssl_lightning.methods.method import Objective, SSLMethod
+from ssl_lightning.models.projectors import default_rank
+from ssl_lightning.optim.recipe import OptimizerRecipe
+
+
+class DirectCLR(SSLMethod):
+    """Contrast the first `d0` channels of the representation directly, without a trainable projector.
+
+    The other channels get no gradient of their own; they learn because the last block adds its input unchanged.
+    A backbone without that identity shortcut is refused: its other channels would stay a random projection.
+    Both views go through the backbone in one pass (the released code makes one pass a view).
+
+    Args:
+        d0: length of the sub-vector; None means 0.176·D, the best published share (360 of 2048).
+        temperature: τ > 0.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        d0: int | None = None,
+        temperature: float = 0.1,
+        optimizer: OptimizerRecipe | None = None,
+    ) -> None:
+        super().__init__(optimizer)
+        self.backbone = backbone
+        num_features = int(backbone.num_features)
+        if not getattr(backbone, "has_identity_shortcut", False):
+            raise UserError(
+                "backbone: DirectCLR needs a backbone whose last block adds its input unchanged to the "
+                "representation, because the channels outside the sub-vector learn only through that identity "
+                "shortcut. This backbone's last block changes the shape of its input. "
+                "Use backbone=resnet_tiny, resnet18, resnet34 or resnet50, or method=simclr."
+            )
+        if d0 is not None and not 1 <= d0 <= num_features:
+            raise UserError(
+                f"method.d0 is {d0}, but the representation has {num_features} channels. "
+                f"Set method.d0 between 1 and {num_features}, or to null for {default_rank(num_features)}."
+            )
+        self.d0 = default_rank(num_features) if d0 is None else d0
+        self.temperature = temperature
+
+    def project(self, representations: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
+        return representations[:, : self.d0]
+
+    def ssl_loss(self, views: Float[Tensor, "v n c h w"], batch: Batch, gather: Gather) -> Objective:
+        representations, embeddings = self.encode(views)
+        loss = info_nce(embeddings, self.temperature, gather)
+        return Objective(loss, representations, embeddings, {})

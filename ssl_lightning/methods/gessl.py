@@ -1,0 +1,239 @@
+"""GeSSL-style meta-updates (after arXiv 2405.01053 v4 and bootstrapped meta-learning, arXiv 2109.04504).
+
+The paper states its scheme in words; the equations here are this project's specification, so results must be called
+"GeSSL-style". For task l, one mini-batch with views V_l, and the base method's loss ℓ:
+
+    θ_l^0 = θ,  θ_l^{k+1} = θ_l^k − α ∇ℓ(θ_l^k; V_l)           K inner steps
+    θ̃_l = λ further first-order steps from θ_l^K, detached      the future target
+    𝓛 = w_base · mean_l ℓ(θ; V_l) + w_meta · mean_l match(θ_l^K, θ̃_l)
+
+with match = KL(π_θ̃ ‖ π_θ^K), where π classifies the mini-batch's images by similarity, or ½‖θ̃ − θ^K‖².
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ssl_lightning.data.batch import Batch
+from ssl_lightning.errors import UserError
+from ssl_lightning.losses.gather import LOCAL, Gather
+from ssl_lightning.losses.matching import matching_kl
+from ssl_lightning.methods.method import Objective, SSLMethod
+from ssl_lightning.optim.recipe import OptimizerRecipe
+
+Parameters = Sequence[Tensor]
+
+
+class _Task(NamedTuple):
+    """What one task contributes: the base objective and its gradient at θ, the meta loss and its gradient."""
+
+    base: Objective
+    base_gradient: Parameters
+    meta: Tensor
+    meta_gradient: Parameters | None
+    buffers: dict[str, Tensor]  # BatchNorm's, as the pass at θ left them
+
+
+class _BaseLoss(nn.Module):
+    """Makes `ssl_loss` callable by `functional_call`, which calls `forward`."""
+
+    def __init__(self, base: SSLMethod) -> None:
+        super().__init__()
+        self.base = base
+
+    def forward(self, views: Tensor, batch: Batch) -> Objective:
+        return self.base.ssl_loss(views, batch, LOCAL)
+
+
+class _WithGradient(torch.autograd.Function):
+    """A loss of known value whose gradients are given: one backward pass hands them to the parameters, so that
+    DistributedDataParallel reduces them once and automatic optimisation sees an ordinary loss."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: Parameters, *parameters: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Any:
+        return None, None, *torch._foreach_mul(list(ctx.gradients), upstream[0])
+
+
+class GeSSL(SSLMethod):
+    """Wraps any method: its loss, plus agreement of an adapted model with its own future.
+
+    The batch is split into `tasks` mini-batches; negatives are those of the task, so nothing is communicated inside
+    a task, and 2 processes with M tasks each equal one with 2M tasks (but for BatchNorm's statistics).
+
+    Args:
+        base: the method whose loss is minimised.
+        tasks: M >= 1.
+        inner_steps: K >= 0.
+        inner_lr: α > 0.
+        future_steps: λ >= 0.
+        weight_base, weight_meta: w_base, w_meta >= 0. Without meta loss nothing is adapted.
+        match: `kl` of the mini-batch classifications, or squared distance of `parameters`.
+        match_views: match on the `same` views, or adapt on the first half of the views and match on the `fresh`
+            second half.
+        order: gradients of the meta loss at θ^K are applied to θ (`first`) or taken through the inner steps
+            (`second`).
+        temperature: τ > 0 of π.
+    """
+
+    def __init__(
+        self,
+        base: SSLMethod,
+        tasks: int = 2,
+        inner_steps: int = 1,
+        inner_lr: float = 0.05,
+        future_steps: int = 1,
+        weight_base: float = 1.0,
+        weight_meta: float = 1.0,
+        match: Literal["kl", "parameters"] = "kl",
+        match_views: Literal["same", "fresh"] = "same",
+        order: Literal["first", "second"] = "first",
+        temperature: float = 0.2,
+        optimizer: OptimizerRecipe | None = None,
+    ) -> None:
+        super().__init__(optimizer)
+        self.base = base
+        self.tasks = tasks
+        self.inner_steps = inner_steps
+        self.inner_lr = inner_lr
+        self.future_steps = future_steps
+        self.weight_base = weight_base
+        self.weight_meta = weight_meta
+        self.match = match
+        self.match_views = match_views
+        self.second_order = order == "second"
+        self.temperature = temperature
+        if weight_meta > 0:
+            steps = inner_steps + future_steps
+            self.gradient_evaluations = 3 * inner_steps + future_steps + 4 / 3 if self.second_order else steps + 1
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        return self.base(images)
+
+    def project(self, representations: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
+        return self.base.project(representations)
+
+    def after_step(self, objective: Objective) -> None:
+        self.base.after_step(objective)
+
+    def ssl_loss(self, views: Float[Tensor, "v n c h w"], batch: Batch, gather: Gather) -> Objective:
+        num_images = views.shape[1]
+        if num_images % self.tasks or num_images // self.tasks < 2:
+            raise UserError(
+                f"method.tasks is {self.tasks}, but each process has {num_images} images a step: a batch is split "
+                "into tasks of equal size of at least 2. Choose batch_size / (processes × method.tasks) a whole "
+                "number of at least 2."
+            )
+        size = num_images // self.tasks
+        parts = [slice(i, i + size) for i in range(0, num_images, size)]
+        named = {f"base.{n}": p for n, p in self.base.named_parameters() if p.requires_grad}
+        tasks: list[_Task] = []
+        total: list[Tensor] = []  # G, the gradient of 𝓛
+        for part in parts:
+            images, label, index = batch
+            task = self._task(named, views[:, part], Batch(images, label[part], index[part]))
+            weighted = torch._foreach_mul(list(task.base_gradient), self.weight_base / self.tasks)
+            if task.meta_gradient is not None:
+                torch._foreach_add_(
+                    weighted, list(task.meta_gradient), alpha=self.weight_meta / self.tasks
+                )
+            if total:
+                torch._foreach_add_(total, weighted)
+            else:
+                total = list(weighted)
+            tasks.append(task)
+        self._update_batch_norm([task.buffers for task in tasks])
+        base = torch.stack([task.base.loss.detach() for task in tasks]).mean()
+        meta = torch.stack([task.meta for task in tasks]).mean()
+        loss = self.weight_base * base + self.weight_meta * meta
+        return Objective(
+            _WithGradient.apply(loss, total, *named.values()),  # type: ignore[no-untyped-call]
+            torch.cat([task.base.representations.detach() for task in tasks], 1),
+            torch.cat([task.base.embeddings.detach() for task in tasks], 1),
+            {"base_loss": base, "meta_loss": meta},
+        )
+
+    def _task(self, named: dict[str, Tensor], views: Tensor, batch: Batch) -> _Task:
+        call = _BaseLoss(self.base)
+        names, theta = list(named), list(named.values())
+        buffers = {f"base.{n}": b for n, b in self.base.named_buffers()}
+
+        def evaluate(at: Parameters, on: Tensor) -> tuple[Objective, dict[str, Tensor]]:
+            clones = {n: b.clone() for n, b in buffers.items()}
+            state = dict(zip(names, at, strict=True)) | clones
+            return functional_call(call, state, (on, batch)), clones
+
+        def gradient(loss: Tensor, at: Parameters, **keep: bool) -> list[Tensor]:
+            return list(torch.autograd.grad(loss, list(at), materialize_grads=True, allow_unused=True, **keep))
+
+        def step(at: Parameters, direction: Parameters) -> list[Tensor]:
+            return list(torch._foreach_add(list(at), list(direction), alpha=-self.inner_lr))
+
+        def leaves(at: Parameters) -> list[Tensor]:
+            return [p.detach().requires_grad_() for p in at]
+
+        adapt_views, match_views = views, views
+        if self.match_views == "fresh":
+            if len(views) % 2 or len(views) < 4:
+                raise UserError(
+                    f"method.match_views=fresh needs an even number of at least 4 views, of which the second half is "
+                    f"for matching; augment.views gives {len(views)}. Set copies: 4 in the augmentation."
+                )
+            adapt_views, match_views = views.chunk(2)
+
+        objective, clones = evaluate(theta, adapt_views)
+        if self.weight_meta == 0:
+            return _Task(
+                objective, gradient(objective.loss, theta), objective.loss.new_zeros(()), None, clones
+            )
+
+        # Inner steps. The first one's gradient is the base gradient at θ: the base term costs nothing more.
+        base, base_gradient, point = objective, None, list(theta)
+        for _ in range(self.inner_steps):
+            direction = gradient(objective.loss, point, create_graph=self.second_order)
+            base_gradient = base_gradient or [g.detach() for g in direction]
+            point = step(point, direction)
+            if not self.second_order:
+                point = leaves(point)
+            objective, _ = evaluate(point, adapt_views)
+
+        # The future target. One pass at θ^K gives its first step and the prediction to be matched.
+        future = [p.detach() for p in point]
+        if self.future_steps or base_gradient is None:
+            direction = gradient(objective.loss, point, retain_graph=True)
+            base_gradient = base_gradient or direction
+            if self.future_steps:
+                future = step(future, [g.detach() for g in direction])
+        for _ in range(self.future_steps - 1):
+            ahead = leaves(future)
+            future = step(future, gradient(evaluate(ahead, adapt_views)[0].loss, ahead))
+
+        if self.match == "parameters":
+            meta = sum(((p - f) ** 2).sum() for p, f in zip(point, future, strict=True)) / 2
+        else:
+            fresh = self.match_views == "fresh"
+            prediction = (evaluate(point, match_views)[0] if fresh else objective).embeddings
+            target = prediction
+            if self.future_steps:
+                with torch.no_grad():
+                    target = evaluate(future, match_views)[0].embeddings
+            meta = matching_kl(prediction, target, self.temperature)
+        outer = theta if self.second_order else point
+        return _Task(base, base_gradient, meta.detach(), gradient(meta, outer), clones)
+
+    def _update_batch_norm(self, passes: Sequence[dict[str, Tensor]]) -> None:
+        """Running statistics move once a step, by the mean over tasks of what the passes at θ would have done."""
+        with torch.no_grad():
+            for name, module in self.base.named_modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    for key, buffer in module.named_buffers(recurse=False):
+                        after = [clones[f"base.{name}.{key}"] for clones in passes]
+                        buffer.copy_(after[0] if len(after) == 1 else torch.stack(after).double().mean(0))

@@ -1,0 +1,94 @@
+"""The contract of a method: from views to a loss."""
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import lightning as L
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ssl_lightning.data.batch import Batch
+from ssl_lightning.errors import UserError
+from ssl_lightning.losses.gather import Gather
+from ssl_lightning.optim.recipe import OptimizerRecipe
+
+
+class Objective(NamedTuple):
+    """What a method computes from one batch of views."""
+
+    loss: Float[Tensor, ""]
+    representations: Float[Tensor, "v n d"]
+    embeddings: Float[Tensor, "v n e"]
+    scalars: dict[str, Float[Tensor, ""]]  # logged beside the loss
+
+
+class SSLMethod(L.LightningModule):
+    """A self-supervised method. Subclasses set `backbone` and give `ssl_loss` and, with a projector, `project`.
+
+    Args:
+        optimizer: how to train; only needed by `Trainer.fit`.
+    """
+
+    backbone: nn.Module
+    """Maps images [N, C, H, W] to representations [N, D]; its attribute `num_features` is D."""
+
+    gradient_evaluations: float = 1.0
+    """Cost of an optimizer step in forward and backward passes of the whole batch through the encoder."""
+
+    def __init__(self, optimizer: OptimizerRecipe | None = None) -> None:
+        super().__init__()
+        self.recipe = optimizer
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """Representations of normalised images; never augments."""
+        return self.backbone(images)
+
+    def project(self, representations: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
+        """Embeddings, what the loss sees. The identity unless a method has a projector."""
+        return representations
+
+    def encode(
+        self, views: Float[Tensor, "v n c h w"]
+    ) -> tuple[Float[Tensor, "v n d"], Float[Tensor, "v n e"]]:
+        """Representations and embeddings of all views, in one pass over their concatenation."""
+        representations = self(views.flatten(0, 1))
+        embeddings = self.project(representations)
+        return representations.unflatten(0, views.shape[:2]), embeddings.unflatten(0, views.shape[:2])
+
+    @abstractmethod
+    def ssl_loss(self, views: Float[Tensor, "v n c h w"], batch: Batch, gather: Gather) -> Objective:
+        """Loss of one batch. Pure: no logging, no optimizer, no side effect but BatchNorm's buffers.
+
+        Args:
+            views: V augmented versions of N images.
+            batch: the images' labels and positions in the full dataset.
+            gather: collects candidates over ranks.
+        """
+
+    def after_step(self, objective: Objective) -> None:  # noqa: B027
+        """Update of what is no parameter (EMA targets, queues, centres), once per optimizer step."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        if len(batch.image) < 2:
+            raise UserError(
+                "augment.views gives one view of an image, but a method compares at least two. "
+                "Set copies: 2 in the file of the augment group, or add a second view."
+            )
+        gather = Gather(self.global_rank, self.trainer.world_size)
+        objective = self.ssl_loss(batch.image, batch, gather)
+        self.log("loss", objective.loss.detach(), prog_bar=True, logger=False)
+        return {"loss": objective.loss, "objective": objective}
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        self.after_step(outputs["objective"])
+
+    def configure_optimizers(self) -> Any:
+        if self.recipe is None:
+            raise UserError(
+                f"{type(self).__name__} was made without an optimizer. "
+                "Pass optimizer=OptimizerRecipe(...) to train it."
+            )
+        optimizer, scheduler = self.recipe.build(
+            self, int(self.trainer.num_training_batches), int(self.trainer.estimated_stepping_batches)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

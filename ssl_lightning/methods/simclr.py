@@ -1,0 +1,47 @@
+"""SimCLR (arXiv 2002.05709)."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ssl_lightning.data.batch import Batch
+from ssl_lightning.losses.contrastive import info_nce, nt_xent
+from ssl_lightning.losses.gather import Gather
+from ssl_lightning.methods.method import Objective, SSLMethod
+from ssl_lightning.optim.recipe import OptimizerRecipe
+
+LOSSES = {"nt_xent": nt_xent, "info_nce": info_nce}
+
+
+class SimCLR(SSLMethod):
+    """Contrast views of an image with all other images, after a projector.
+
+    Args:
+        projector: called with D, returns the head between representation and loss.
+        temperature: τ > 0.
+        loss: `nt_xent` as in the paper, or cross-view `info_nce` as in DirectCLR's comparisons.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        projector: Callable[[int], nn.Module],
+        temperature: float = 0.2,
+        loss: Literal["nt_xent", "info_nce"] = "nt_xent",
+        optimizer: OptimizerRecipe | None = None,
+    ) -> None:
+        super().__init__(optimizer)
+        self.backbone = backbone
+        self.projector = projector(int(backbone.num_features))
+        self.temperature = temperature
+        self.contrast = LOSSES[loss]
+
+    def project(self, representations: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
+        return self.projector(representations)
+
+    def ssl_loss(self, views: Float[Tensor, "v n c h w"], batch: Batch, gather: Gather) -> Objective:
+        representations, embeddings = self.encode(views)
+        loss = self.contrast(embeddings, self.temperature, gather)
+        return Objective(loss, representations, embeddings, {})
