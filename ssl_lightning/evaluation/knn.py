@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbour classification: what the geometry of the features alone tells about the classes."""
+"""Weighted k-nearest-neighbour classification: what the geometry of features alone tells of the classes."""
 
 import torch
 from jaxtyping import Float, Int

@@ -4,8 +4,9 @@ The problem is convex, so it is solved, not trained: no learning rate, no epochs
 """
 
 import statistics
-from collections.abc import Sequence
-from typing import NamedTuple, Self
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int, Int64
@@ -15,9 +16,13 @@ from torch.nn.functional import log_softmax
 from ssl_lightning.evaluation.spectrum import Moments
 
 _ROWS = 8192  # rows that are converted at a time
-# Up to this many numbers (1 GiB) the solver holds its copy of the features in float64: half precision modes of
-# float32 products (TF32) then cannot disturb its line search. Larger copies are float32; see `fit_logistic`.
+# Up to this many numbers (1 GiB) the solver holds its copy of the features in float64: reduced precision
+# modes of float32 products (TF32) then cannot disturb its line search. Larger copies are float32.
 _FLOAT64_NUMEL = 2**27
+_THREADED_NUMEL = 2**20  # below this many numbers a product is too short for a second thread to pay
+# PyTorch's L-BFGS learns nothing from steps of which (gradient change) · (step) is below an absolute 1e-10,
+# too coarse for losses that are small themselves, so it is given this multiple of the objective.
+_SCALE = 1e6
 
 
 class Weights(NamedTuple):
@@ -32,13 +37,13 @@ class Weights(NamedTuple):
 
 
 class Standardiser(NamedTuple):
-    """Shifts and scales every dimension to mean 0 and standard deviation 1 *on the features it was fitted to*."""
+    """Gives every dimension mean 0 and standard deviation 1 *on the features that it was fitted to*."""
 
     mean: Float64[Tensor, " d"]
     scale: Float64[Tensor, " d"]
 
     @classmethod
-    def fit(cls, features: Float[Tensor, "n d"]) -> Self:
+    def fit(cls, features: Float[Tensor, "n d"]) -> "Standardiser":
         """Biased statistics. A dimension that is constant up to rounding is shifted only (its scale is 1)."""
         mean = features.mean(0, dtype=torch.float64)
         squares = torch.zeros_like(mean)
@@ -50,6 +55,22 @@ class Standardiser(NamedTuple):
 
     def __call__(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         return (features - self.mean.to(features.dtype)) / self.scale.to(features.dtype)
+
+
+@contextmanager
+def _threads_that_pay(numel: int) -> Iterator[None]:
+    """One thread for small problems.
+
+    A solve is thousands of short operations. Threads hardly speed these up, but where several jobs share the
+    cores every barrier waits for a thread that is not scheduled: two jobs on two cores take 30 times as long.
+    """
+    threads = torch.get_num_threads()
+    if numel < _THREADED_NUMEL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _LogisticRegression:
@@ -116,18 +137,20 @@ class _LogisticRegression:
             residuals = log_probabilities.exp()
             residuals[self.samples, self.labels] -= 1
             gradient = (residuals.to(self.coordinates.dtype).T @ self.coordinates).double() / len(residuals)
-            parameter.grad = (gradient + penalty * current) * step
-            return loss
+            parameter.grad = (gradient + penalty * current) * step * _SCALE
+            return loss * _SCALE
 
-        torch.optim.LBFGS(
+        optimizer = torch.optim.LBFGS(
             [parameter],
             max_iter=max_iterations,
             max_eval=2 * max_iterations,
-            tolerance_grad=tolerance,
-            tolerance_change=1e-15,
+            tolerance_grad=tolerance * _SCALE,
+            tolerance_change=1e-20,
             history_size=20,
             line_search_fn="strong_wolfe",
-        ).step(closure)
+        )
+        with _threads_that_pay(self.coordinates.numel()):
+            optimizer.step(closure)
         solution = parameter * step
         weight = solution[:, :-1] @ self.axes.T
         return Weights(weight, solution[:, -1] - weight @ self.centre)
@@ -150,7 +173,8 @@ def fit_logistic(
     Labels are in `[0, num_classes)`; a class without samples only gets an ever smaller bias.
 
     Losses, parameters and gradients are float64. So are the products with the features, unless that copy of
-    them would exceed 1 GiB: then it has the features' type, and `tolerance` should be no smaller than 1e-6.
+    them would exceed 1 GiB: then it has the features' type. Rounding ends the search at a gradient of about
+    1e-9, in float32 of about 1e-6, even where `tolerance` asks for less.
     """
     return _LogisticRegression(features, labels, num_classes).solve(l2, initial, max_iterations, tolerance)
 
@@ -179,6 +203,8 @@ def linear_probe(
     Returns accuracies in [0, 1]: `linear/top1`, `linear/val_top1` (the winner's, before the second fit),
     `linear/top5` where there are more than 10 classes, and the chosen `linear/l2`.
     """
+    if validation.all() or not validation.any():
+        raise ValueError("validation must mark some of the training features to choose l2 on, and not all")
     standardise = Standardiser.fit(train[~validation])
     held_out, held_out_labels = standardise(train[validation]), train_labels[validation]
     problem = _LogisticRegression(standardise(train[~validation]), train_labels[~validation], num_classes)
@@ -206,7 +232,7 @@ def linear_probe(
 def _draw(
     labels: Int64[Tensor, " n"], quotas: Int64[Tensor, " c"], generator: torch.Generator
 ) -> Int64[Tensor, " m"]:
-    """Positions of a random subset with `quotas[y]` samples of every class y. Larger quotas only add samples."""
+    """Positions of a random subset, `quotas[y]` samples of every class y. Larger quotas only add samples."""
     shuffled = torch.randperm(len(labels), generator=generator)
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
     classes = labels[by_class]
@@ -229,23 +255,21 @@ def few_label_probe(
 ) -> dict[str, float]:
     """Test accuracy of logistic regression on a few labels a class, averaged over `draws` random subsets.
 
-    Of a class with n_c samples a subset has `min(shots, n_c)`, or `percent` of them: `round(n_c * percent / 100)`
-    and at least one, so that small classes get more than `percent`. Subsets depend on `seed` and labels only,
-    and those of the same seed are nested: a larger budget adds samples to a smaller one's. There is nothing to
-    tune on: features are standardised with the subset's statistics, and `l2 = 1 / size` (scikit-learn's C = 1).
+    Of a class with n_c samples a subset has `min(shots, n_c)`, or `round(n_c * percent / 100)` but at least
+    one, so that small classes get more than `percent`. Subsets depend on `seed` and labels only, and those of
+    the same seed are nested: a larger budget adds samples to a smaller one's. There is nothing to tune on:
+    features are standardised with the subset's statistics, and `l2 = 1 / size`, scikit-learn's C = 1.
 
     Returns the mean accuracy in [0, 1], `linear_5shot/top1` or `linear_1pct/top1`, and the standard deviation
     over draws (n - 1; 0 for a single draw), `linear_5shot/top1_std`.
     """
     if (shots is None) == (percent is None):
-        raise ValueError(
-            "few_label_probe takes either shots or percent, exactly one of them: pass the other as None"
-        )
+        raise ValueError("few_label_probe takes exactly one of shots and percent: leave the other out")
     labels = train_labels.long().cpu()
     counts = labels.bincount(minlength=num_classes)
     if shots is not None:
         quotas, name = torch.full_like(counts, shots), f"linear_{shots}shot"
-    else:
+    elif percent is not None:
         quotas, name = (counts * percent / 100).round().long().clamp(min=1), f"linear_{percent:g}pct"
 
     generator = torch.Generator().manual_seed(seed)

@@ -6,22 +6,21 @@ does not grow with n and which add up over batches and over ranks: no features n
 """
 
 import math
-from typing import Self
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 _ROWS = 8192  # rows that are converted to float64 at a time
-# Rounding leaves about one machine epsilon of the uncentred trace in an eigenvalue that should be 0. Below this
-# multiple an eigenvalue is 0; without it the centred spectrum of constant features would be that of the noise.
-_FLOOR = 16 * torch.finfo(torch.float64).eps
+# Summing many batches leaves tens of machine epsilons of the uncentred trace in an eigenvalue that should be 0.
+# Below this multiple it counts as 0; otherwise the centred spectrum of constant features would be one of noise.
+_FLOOR = 128 * torch.finfo(torch.float64).eps
 
 
 class Moments:
     """Accumulates `(n, Σz, Σzzᵀ)` over batches of features, in float64.
 
-    The three states are plain sums: ranks all-reduce `states()` with a sum, and two accumulators add with `+`.
+    The three states are plain sums: ranks all-reduce `states()` with a sum, two accumulators add with `+`.
 
     >>> z = torch.tensor([[3.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
     >>> moments = Moments(2)
@@ -51,8 +50,8 @@ class Moments:
             self.gram.addmm_(rows.T, rows)
         self.count += len(z)
 
-    def __add__(self, other: "Moments") -> Self:
-        merged = type(self)(len(self.total), self.total.device)
+    def __add__(self, other: "Moments") -> "Moments":
+        merged = Moments(len(self.total), self.total.device)
         for state, mine, theirs in zip(merged.states(), self.states(), other.states(), strict=True):
             state.copy_(mine + theirs)
         return merged
@@ -65,10 +64,11 @@ class Moments:
         return (self.gram - torch.outer(self.total, self.mean())) / self.count
 
     def singular_values(self, centred: bool) -> Float64[Tensor, " d"]:
-        """Singular values of the `[n, d]` feature matrix, descending, of the matrix less its mean if `centred`.
+        """Singular values of the `[n, d]` feature matrix, less its mean if `centred`; descending.
 
-        They are the roots of the eigenvalues of the Gram matrix, so values below about 6e-8 of the uncentred
-        matrix's Frobenius norm cannot be told from 0 and are exactly 0.
+        They are the roots of the eigenvalues of the Gram matrix, so values below 1.7e-7 of the uncentred
+        matrix's Frobenius norm cannot be told from 0 and are exactly 0. That is about what rounding to float32
+        adds to the features themselves.
         """
         gram = self.covariance() * self.count if centred else self.gram
         eigenvalues = torch.linalg.eigvalsh(gram).flip(0)
@@ -107,7 +107,7 @@ def effective_rank(singular_values: Float[Tensor, " d"]) -> float:
 
 
 def spectrum_metrics(z: Float[Tensor, "n d"], prefix: str) -> dict[str, float]:
-    """`{prefix}/rankme` of the features as they are, `{prefix}/effective_rank` of the features less their mean."""
+    """`{prefix}/rankme` of the features as they are, `{prefix}/effective_rank` of them less their mean."""
     moments = Moments(z.shape[1], z.device)
     moments.update(z)
     return {

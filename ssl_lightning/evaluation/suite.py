@@ -15,7 +15,7 @@ from ssl_lightning.evaluation.spectrum import spectrum_metrics
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSuite:
-    """Linear and few-label probes, k-nearest neighbours, and spectra, from features to a flat dict of metrics."""
+    """Linear and few-label probes, k-nearest neighbours, spectra: from features to a flat dict of metrics."""
 
     k: int = 20
     """Neighbours that vote."""
@@ -50,7 +50,7 @@ class EvaluationSuite:
     def __call__(
         self, train: Features, test: Features, validation: Bool[Tensor, " n"], num_classes: int
     ) -> dict[str, float]:
-        """`validation` marks the training samples that may choose hyperparameters. All accuracies are in [0, 1].
+        """`validation` marks the training samples that may choose hyperparameters; accuracies are in [0, 1].
 
         Classifiers read representations; spectra are those of the training representations and embeddings.
         """

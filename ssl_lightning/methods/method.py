@@ -88,7 +88,6 @@ class SSLMethod(L.LightningModule):
                 f"{type(self).__name__} was made without an optimizer. "
                 "Pass optimizer=OptimizerRecipe(...) to train it."
             )
-        optimizer, scheduler = self.recipe.build(
-            self, int(self.trainer.num_training_batches), int(self.trainer.estimated_stepping_batches)
-        )
+        total_steps = int(self.trainer.estimated_stepping_batches)  # sets up the data, so it comes first
+        optimizer, scheduler = self.recipe.build(self, int(self.trainer.num_training_batches), total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

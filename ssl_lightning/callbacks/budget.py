@@ -1,0 +1,21 @@
+"""Equal optimizer steps for every fraction of a dataset."""
+
+import lightning as L
+
+
+class EqualSteps(L.Callback):
+    """Trains for as many optimizer steps as `max_epochs` passes over the full training split would take.
+
+    Args:
+        batch_size: images per optimizer step.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        full = len(trainer.datamodule.dataset.train().labels)  # type: ignore[attr-defined]
+        if trainer.fit_loop.max_epochs not in (None, -1):
+            assert trainer.fit_loop.max_epochs is not None
+            trainer.fit_loop.epoch_loop.max_steps = trainer.fit_loop.max_epochs * (full // self.batch_size)
+            trainer.fit_loop.max_epochs = -1

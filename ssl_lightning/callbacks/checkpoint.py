@@ -1,0 +1,81 @@
+"""One checkpoint, the last, that is always whole."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from ssl_lightning.callbacks.recorder import Recorder
+from ssl_lightning.files import replacing
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes to a temporary name in the same folder and renames: a killed writer leaves the former checkpoint."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class LastCheckpoint(L.Callback):
+    """Saves `path` every so often, at the end, and when training is interrupted between two steps.
+
+    The recorder flushes and checks the losses first, so a checkpoint never holds weights after a non-finite loss.
+
+    Args:
+        path: of the checkpoint.
+        recorder: whose state a checkpoint must hold.
+        every_minutes: looked at when the recorder flushes.
+        every_steps: optimizer steps, None for never.
+    """
+
+    def __init__(self, path: Path, recorder: Recorder, every_minutes: float, every_steps: int | None) -> None:
+        self.path = path
+        self.recorder = recorder
+        self.every_seconds = 60 * every_minutes
+        self.every_steps = every_steps
+        self._saved_at = time.monotonic()
+        self._saved_step = -1
+        self._in_step = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._in_step = True
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._in_step = False
+        step = trainer.global_step
+        due = self.every_steps is not None and step % self.every_steps == 0
+        if step % trainer.log_every_n_steps == 0:
+            late = time.monotonic() - self._saved_at >= self.every_seconds
+            due = due or trainer.strategy.broadcast(late)
+        if due:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._save(trainer)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        if isinstance(exception, KeyboardInterrupt | SIGTERMException) and not self._in_step:
+            self._save(trainer)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        if trainer.global_step != self._saved_step and not trainer.fast_dev_run:
+            self.recorder.check(trainer)
+            trainer.save_checkpoint(self.path)
+            self._saved_at, self._saved_step = time.monotonic(), trainer.global_step

@@ -1,0 +1,98 @@
+"""A linear classifier that follows training at no cost to it."""
+
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_lightning.data.datamodule import SubsetDataModule
+from ssl_lightning.data.loading import seed_of
+from ssl_lightning.methods.method import Objective
+
+
+class OnlineProbe(L.Callback):
+    """Trains on the detached representations of each batch, and measures where it did not train: on the images of
+    the validation part of train, whose labels it never uses. Both are views, so its accuracy is a lower bound.
+
+    It owns its weights, optimizer and state, and averages its gradients over ranks. The method does not notice it.
+
+    Args:
+        lr: learning rate of Adam.
+    """
+
+    def __init__(self, lr: float = 3e-3) -> None:
+        self.lr = lr
+        self._probe: nn.Linear | None = None
+        self._state: dict[str, Any] | None = None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, SubsetDataModule)
+        self._num_classes = int(data.dataset.num_classes or 0)
+        self._held_out = data.validation_part().to(pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        objective: Objective = outputs["objective"]
+        representations = objective.representations.detach().float()
+        if self._probe is None:
+            self._start(representations)
+        assert self._probe is not None
+        num_views = len(representations)
+        held_out = self._held_out[batch.index].repeat(num_views)
+        labels = batch.label.repeat(num_views)
+        with torch.enable_grad():
+            logits = self._probe(representations.flatten(0, 1))
+            trainable = (~held_out).float()
+            losses = F.cross_entropy(logits, labels, reduction="none") * trainable
+            loss = losses.sum() / trainable.sum().clamp(min=1)
+            self._optimizer.zero_grad()
+            loss.backward()
+        if trainer.world_size > 1:
+            for p in self._probe.parameters():
+                assert p.grad is not None
+                dist.all_reduce(p.grad)
+                p.grad /= trainer.world_size
+        self._optimizer.step()
+        correct = (logits.detach().argmax(1) == labels) & held_out
+        outputs.setdefault("averages", {}).update(
+            {
+                "online/loss": (losses.detach().sum(), trainable.sum()),
+                "online/val_top1": (correct.sum(), held_out.sum()),
+            }
+        )
+
+    def _start(self, representations: Tensor) -> None:
+        """At the first batch, when the length of a representation is known."""
+        self._probe = nn.Linear(representations.shape[-1], self._num_classes).to(representations.device)
+        nn.init.zeros_(self._probe.weight)
+        nn.init.zeros_(self._probe.bias)
+        self._optimizer = torch.optim.Adam(self._probe.parameters(), lr=self.lr)
+        if self._state is not None:
+            self._probe.load_state_dict(self._state["probe"])
+            self._optimizer.load_state_dict(self._state["optimizer"])
+
+    def state_dict(self) -> dict[str, Any]:
+        if self._probe is None:
+            return self._state or {}
+        return {"probe": self._probe.state_dict(), "optimizer": self._optimizer.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._state = state_dict or None
+
+
+class StepSeeds(L.Callback):
+    """Reseeds the global generators before each step, as a function of (seed, step, rank), so that dropout and the
+    like need no stored generator state to resume."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        torch.manual_seed(seed_of("step", self.seed, trainer.global_step, trainer.global_rank))

@@ -1,0 +1,103 @@
+"""What a run logs: means over logging intervals, and what it has cost so far."""
+
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from ssl_lightning.errors import UserError
+from ssl_lightning.methods.method import Objective
+
+
+class Recorder(L.Callback):
+    """Accumulates losses and scalars on the device; every `log_every_n_steps` optimizer steps, and at the end, hands
+    their means to all loggers. Its sums and the cost travel in checkpoints, so a resumed run logs what an
+    uninterrupted one would have. Nothing here waits for the device inside a step.
+
+    Other callbacks may put pairs (sum, count) of tensors into `outputs["averages"]`.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}  # name -> [sum, count]
+        self._first_bad_step: Tensor | None = None
+        self._train_seconds = 0.0
+        self._images_seen = 0
+        self._started: float | None = None
+
+    @property
+    def train_seconds(self) -> float:
+        """Wall time spent in training so far, over all resumptions."""
+        return self._train_seconds + (time.monotonic() - self._started if self._started is not None else 0.0)
+
+    @property
+    def images_seen(self) -> int:
+        return self._images_seen
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._started = time.monotonic()
+        for logger in trainer.loggers:
+            if hasattr(logger, "rewind"):
+                logger.rewind(trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        objective: Objective = outputs["objective"]
+        step = trainer.global_step
+        loss = objective.loss
+        one = torch.ones_like(loss)
+        pairs = {name: (value.detach(), one) for name, value in objective.scalars.items()}
+        pairs |= {"loss": (loss, one)} | outputs.get("averages", {})
+        for name, pair in pairs.items():
+            values = torch.stack([v.detach().float() for v in pair])
+            self._sums[name] = self._sums[name] + values if name in self._sums else values
+        if self._first_bad_step is None:
+            self._first_bad_step = torch.zeros((), dtype=torch.int64, device=loss.device)
+        bad = ~torch.isfinite(loss) & (self._first_bad_step == 0)
+        self._first_bad_step = torch.where(bad, step, self._first_bad_step)
+        self._images_seen += len(batch.index) * trainer.world_size
+        if step % trainer.log_every_n_steps == 0:
+            self._flush(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._sums:
+            self._flush(trainer)
+        self._train_seconds, self._started = self.train_seconds, None
+
+    def check(self, trainer: L.Trainer) -> None:
+        """Raises UserError if a loss was not finite."""
+        step = int(self._first_bad_step) if self._first_bad_step is not None else 0
+        if step == 0:
+            return
+        module = trainer.lightning_module
+        broken = [n for n, p in module.named_parameters() if not torch.isfinite(p).all()]
+        shown = ", ".join(broken[:3]) + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
+        raise UserError(
+            f"The loss was not finite at optimizer step {step}; parameters no longer finite: {shown or 'none'}. "
+            "The last good checkpoint was kept. Lower optimizer.lr, raise the temperature or lengthen the warm-up."
+        )
+
+    def _flush(self, trainer: L.Trainer) -> None:
+        self.check(trainer)
+        names = sorted(self._sums)
+        totals = trainer.strategy.reduce(torch.stack([self._sums[n] for n in names]), reduce_op="sum").cpu()
+        self._sums = {}
+        means = {n: (s / c).item() for n, (s, c) in zip(names, totals, strict=True) if c > 0}
+        optimizer = trainer.optimizers[0]
+        row = {"epoch": trainer.current_epoch, "lr": optimizer.param_groups[0]["lr"], **means}
+        for logger in trainer.loggers:
+            logger.log_metrics(row, trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "sums": dict(self._sums),
+            "train_seconds": self.train_seconds,
+            "images_seen": self._images_seen,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._sums = dict(state_dict["sums"])
+        self._train_seconds = state_dict["train_seconds"]
+        self._images_seen = state_dict["images_seen"]

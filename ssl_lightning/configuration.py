@@ -1,0 +1,340 @@
+"""What a run consists of: the schema, its validation with nearest keys, and the identity of a run.
+
+Every component is a `_target_` whose signature is its schema: keys must be its parameters and values must fit their
+annotations. The rest (`TrainConfig`, `Paths`, `Checkpointing`) is checked in the same way, as a dataclass is called
+with its fields. So a key that nobody reads is an error wherever it was written: on the command line, with or without
+`+`, or in a YAML file.
+"""
+
+import difflib
+import hashlib
+import inspect
+import json
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+
+from ssl_lightning.errors import UserError
+
+PACKAGE = Path(__file__).parent
+_TOP = PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent
+CONF, SWEEPS = _TOP / "conf", _TOP / "sweeps"
+
+NAMED_COMPONENTS = {"base": "method", "projector": "projector"}
+"""Keys inside a component that also accept the name of an option of a group: `method.base=directclr`."""
+
+_HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+
+
+@dataclass(frozen=True)
+class Component:
+    """Marks a field of the schema as a mapping with a `_target_` that makes an instance of the class `kind`."""
+
+    kind: str
+
+
+@dataclass
+class Paths:
+    runs: str
+    data: str
+    cache: str
+
+
+@dataclass
+class Checkpointing:
+    every_minutes: float
+    every_steps: int | None
+
+
+@dataclass
+class TrainConfig:
+    """`conf/train.yaml`; see there for what each key means."""
+
+    seed: int
+    sweep: str
+    batch_size: int
+    budget: Literal["epochs", "steps"]
+    debug: bool
+    method: Annotated[Any, Component("ssl_lightning.methods.method.SSLMethod")]
+    backbone: Annotated[Any, Component("torch.nn.Module")]
+    dataset: Annotated[Any, Component("ssl_lightning.data.datasets.ImageDataset")]
+    subset: Annotated[Any, Component("ssl_lightning.subsets.mask.SubsetRule")]
+    augment: Annotated[Any, Component("ssl_lightning.data.views.Views")]
+    optimizer: Annotated[Any, Component("ssl_lightning.optim.recipe.OptimizerRecipe")]
+    trainer: Annotated[Any, Component("lightning.pytorch.Trainer")]
+    evaluation: Annotated[Any, Component("ssl_lightning.evaluation.suite.EvaluationSuite")]
+    callbacks: dict[str, Annotated[Any, Component("lightning.pytorch.Callback")]]
+    logger: dict[str, Annotated[Any, Component("lightning.pytorch.loggers.Logger")]]
+    checkpoint: Checkpointing
+    paths: Paths
+
+
+IRRELEVANT = (
+    "sweep",
+    "debug",
+    "paths",
+    "logger",
+    "checkpoint",
+    "evaluation",
+    "callbacks.online_probe",
+    "dataset.root",
+    "dataset.cache",
+    "dataset.download",
+    "subset.cache",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+    "trainer.log_every_n_steps",
+    "trainer.profiler",
+    "trainer.strategy",
+    "trainer.default_root_dir",
+)
+"""Keys that cannot change the encoder that a run trains: no part of its identity."""
+
+SEEDS = ("seed", "subset.seed")
+"""Keys in which the runs of one cell of a report differ."""
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """The config as plain values: named components filled in, interpolations resolved, everything validated.
+
+    Raises UserError that names the key, where it was written, and the nearest valid key.
+    """
+    config = deepcopy(config)
+    OmegaConf.set_struct(config, False)
+    _fill_named_components(config)
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"{missing[0]} has no value: give it one, for instance {missing[0]}=... .")
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    _check_call(plain, TrainConfig, "")
+    return typing.cast(dict[str, Any], plain)
+
+
+def identity(config: Mapping[str, Any], contents: Mapping[str, Any], ignore: Iterable[str] = ()) -> str:
+    """Eight hex digits that tell runs apart whose encoders may differ.
+
+    Args:
+        config: resolved config.
+        contents: what the config does not say but the encoder depends on: hashes of data, processes, device.
+        ignore: further keys to leave out, dotted.
+    """
+    relevant = deepcopy(dict(config))
+    for key in (*IRRELEVANT, *ignore):
+        *parents, last = key.split(".")
+        node: Any = relevant
+        for parent in parents:
+            node = node.get(parent) or {}
+        node.pop(last, None)
+    text = json.dumps({"config": relevant, "contents": dict(contents)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def component_name(config: Mapping[str, Any]) -> str:
+    """`SimCLR` -> simclr; a wrapper names what it wraps, as in gessl-directclr."""
+    name = config["_target_"].rpartition(".")[2].lower()
+    base = config.get("base")
+    return f"{name}-{component_name(base)}" if base else name
+
+
+def nearest(key: str, candidates: Iterable[str]) -> str:
+    """A half-sentence with the closest candidate, or with all of them."""
+    known = sorted(candidates)
+    close = difflib.get_close_matches(key, known, 1, 0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known here: {', '.join(known)}." if known else "nothing can be set here."
+
+
+def explain(error: Exception) -> str | None:
+    """What Hydra or OmegaConf complain about, as one message; None for any other error."""
+    from hydra.errors import HydraException, MissingConfigException
+    from omegaconf.errors import OmegaConfBaseException
+
+    text = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return f"{group or 'config'}={option}: there is no such option; {nearest(option, error.options)}"
+    if isinstance(error, HydraException) and "Could not override '" in text:
+        key = text.partition("Could not override '")[2].partition("'")[0]
+        where = _origin(key) or f" (command line or sweep: {key})"
+        return f"unknown key {key!r}{where}; {nearest(key, _all_keys())}"
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        cause = f" {error.__cause__}" if error.__cause__ else ""
+        return " ".join((text + cause).split())
+    return None
+
+
+def _all_keys() -> set[str]:
+    """Every dotted key of the default config, and the groups."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    def walk(node: Any, prefix: str) -> Iterable[str]:
+        for key, value in node.items():
+            yield prefix + key
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{key}.")
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_container(compose("train"), resolve=False)
+    return {key for key in walk(config, "") if not key.rpartition(".")[2].startswith("_")}
+
+
+def _fill_named_components(node: Any) -> None:
+    """Replaces strings under `NAMED_COMPONENTS` in components by the option of that name."""
+    if not isinstance(node, DictConfig):
+        return
+    for key in list(node):
+        if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
+            continue
+        value = node[key]
+        if "_target_" in node and key in NAMED_COMPONENTS and isinstance(value, str):
+            node[key] = _option(NAMED_COMPONENTS[str(key)], value)
+        _fill_named_components(node[key])
+
+
+def _option(group: str, name: str) -> DictConfig:
+    """The composed option of a group, interpolations unresolved."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    running = GlobalHydra.instance()
+    loader = running.config_loader() if running.is_initialized() else None
+    if loader is None:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return _option(group, name)
+    options = loader.get_group_options(group)
+    if name not in options:
+        raise UserError(f"{group} {name!r}: there is no such option; {nearest(name, options)}")
+    config = loader.load_configuration(f"{group}/{name}", overrides=[], run_mode=RunMode.RUN)
+    option = config[group]
+    OmegaConf.set_struct(option, False)
+    return typing.cast(DictConfig, option)
+
+
+def _check_component(value: Any, kind: type | None, path: str) -> None:
+    from hydra.utils import get_object
+
+    if not isinstance(value, dict) or "_target_" not in value:
+        raise UserError(
+            f"{path} is {value!r}{_origin(path)}, but a component is needed: a mapping with a _target_. "
+            "Choose one by the name of an option, or write _target_: module.Class."
+        )
+    try:
+        target = get_object(value["_target_"])
+    except Exception as error:
+        raise UserError(
+            f"{path}._target_ is {value['_target_']!r}{_origin(path + '._target_')}, which cannot be imported: {error}"
+        ) from error
+    made = target if isinstance(target, type) else typing.get_type_hints(target).get("return")
+    made = typing.get_origin(made) or made
+    if kind is not None and not value.get("_partial_") and not (isinstance(made, type) and issubclass(made, kind)):
+        raise UserError(
+            f"{path}._target_ is {value['_target_']!r}{_origin(path + '._target_')}, which does not make a "
+            f"{kind.__module__}.{kind.__qualname__} (a function must be annotated with what it returns)."
+        )
+    _check_call(value, target, path)
+
+
+def _check_call(value: Mapping[str, Any], target: Callable[..., Any], path: str) -> None:
+    """Whether `target` can be called with these keys and values."""
+    parameters = inspect.signature(target).parameters
+    hints = _hints(target)
+    catch_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    named = {n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    for key, item in value.items():
+        if key in _HYDRA_KEYS:
+            continue
+        full = f"{path}.{key}" if path else key
+        if key not in named and not catch_all:
+            raise UserError(f"unknown key {full!r}{_origin(full)}; {nearest(key, named)}")
+        _check_value(item, hints.get(key, Any), full)
+    required = {n for n in named if parameters[n].default is inspect.Parameter.empty}
+    if absent := sorted(required - set(value)):
+        if not value.get("_partial_"):
+            raise UserError(f"{path + '.' if path else ''}{absent[0]} has no value{_origin(path)}: give it one.")
+
+
+def _check_value(value: Any, hint: Any, path: str) -> None:
+    import pydantic
+
+    if typing.get_origin(hint) is Annotated and isinstance(hint.__metadata__[0], Component):
+        from hydra.utils import get_class
+
+        _check_component(value, get_class(hint.__metadata__[0].kind), path)
+    elif typing.get_origin(hint) is dict and isinstance(value, dict):
+        for key, item in value.items():
+            _check_value(item, typing.get_args(hint)[1], f"{path}.{key}")
+    elif isinstance(value, dict) and "_target_" in value:
+        _check_component(value, hint if isinstance(hint, type) else None, path)
+    elif isinstance(value, dict) and is_dataclass(hint):
+        _check_call(value, typing.cast(Any, hint), path)
+    elif isinstance(value, list) and any(isinstance(item, dict) and "_target_" in item for item in value):
+        for i, item in enumerate(value):
+            _check_value(item, (typing.get_args(hint) or (Any,))[0], f"{path}.{i}")
+    else:
+        try:
+            checker = pydantic.TypeAdapter(hint, config={"arbitrary_types_allowed": True, "strict": True})
+        except (pydantic.errors.PydanticUserError, TypeError):  # the config of a dataclass, or an odd annotation
+            checker = pydantic.TypeAdapter(hint)
+        try:
+            if isinstance(value, list) and "tuple" in str(hint).lower():
+                value = tuple(value)  # YAML knows no tuples
+            checker.validate_python(value)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]["msg"].lower().replace("input should be", "it should be")
+            raise UserError(f"{path} is {value!r}{_origin(path)}, but {first}.") from None
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(target.__init__ if isinstance(target, type) else target, include_extras=True)
+    except Exception:  # annotations of other libraries that cannot be evaluated: keys are still checked
+        return {}
+
+
+def _origin(path: str) -> str:
+    """Where a key was written, as a parenthesis: the command line, or a YAML file."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return ""
+    hydra = HydraConfig.get()
+    for override in [*hydra.overrides.task, *hydra.overrides.hydra]:
+        key = override.lstrip("+~").partition("=")[0]
+        if path == key or path.startswith(f"{key}.") or key.startswith(f"{path}."):
+            return f" (command line: {override})"
+    keys = path.split(".")
+    candidates = [(str(hydra.job.config_name), keys), ("train", keys)]
+    for group, choice in hydra.runtime.choices.items():
+        folder, _, package = group.partition("@")
+        prefix = (package or folder.replace("/", ".")).split(".")
+        if keys[: len(prefix)] == prefix:
+            candidates.append((f"{folder}/{choice}", keys[len(prefix) :]))
+        elif package == "_global_" or folder == "experiment":
+            candidates.append((f"{folder}/{choice}", keys))
+    for source in hydra.runtime.config_sources:
+        for name, rest in candidates:
+            file = Path(source.path) / f"{name}.yaml"
+            if source.schema == "file" and file.is_file() and _contains(OmegaConf.load(file), rest):
+                return f" (file: {file})"
+    return ""
+
+
+def _contains(node: Any, keys: list[str]) -> bool:
+    for key in keys:
+        if isinstance(node, DictConfig) and key in node:
+            node = node._get_node(key)
+        elif OmegaConf.is_list(node) and key.isdigit() and int(key) < len(node):
+            node = node[int(key)]
+        else:
+            return False
+    return True

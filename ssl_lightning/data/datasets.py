@@ -1,0 +1,473 @@
+"""Datasets: indexable stores of uint8 images with integer labels, with a fingerprint of their content."""
+
+import hashlib
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+import torchvision
+from jaxtyping import Bool, Int, Integer, UInt8
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from ssl_lightning.data.readers import (
+    IDX_IMAGES,
+    IDX_LABELS,
+    ImageFile,
+    decode_image,
+    extract,
+    fetch,
+    locked,
+    read_cifar_batch,
+    read_idx,
+    replacing,
+    scan_images,
+)
+from ssl_lightning.errors import UserError
+
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
+DIGITS_SPLIT_SEED = 0
+VALIDATION_SEED = 0
+STORE_FORMAT = 1  # of decoded image folders; raised when decoding changes
+
+SplitName = Literal["train", "test"]
+Arrays = tuple[UInt8[np.ndarray, "n c h w"], Integer[np.ndarray, " n"]]
+
+
+class Split(NamedTuple):
+    """All images of a split, uint8, and their labels, int64."""
+
+    images: UInt8[Tensor, "n c h w"]
+    labels: Int[Tensor, " n"]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a split contains, in which order. Positions mean the same images only under equal fingerprints.
+
+    `hash` is the start of the SHA-256 over all labels, then all images.
+    """
+
+    name: str
+    split: str
+    length: int
+    hash: str
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.split}[{self.length}]:{self.hash}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Fingerprint":
+        return cls(str(values["name"]), str(values["split"]), int(values["length"]), str(values["hash"]))
+
+
+def _hash(labels: Int[np.ndarray, " n"]) -> Any:
+    return hashlib.sha256(np.ascontiguousarray(labels, "<i8").tobytes())
+
+
+@dataclass(kw_only=True)
+class ImageDataset(ABC):
+    """A labelled image dataset with a train and a test split, read once.
+
+    Args:
+        name: name in run folders, fingerprints and messages.
+        image_size: height and width of the images.
+        channels: 1 for grey, 3 for colour.
+        num_classes: number of classes; None takes it from the data when they are opened.
+        mean, std: statistics per channel of images scaled to [0, 1].
+        stem: what a backbone's stem should be for this image size.
+        download: fetch missing files, where the dataset has a public source.
+        validation_fraction: share of each class that `validation` holds out of train, in (0, 1).
+
+    Opening data that do not agree with these values raises UserError.
+    """
+
+    name: str
+    image_size: int
+    channels: int
+    num_classes: int | None
+    mean: Sequence[float]
+    std: Sequence[float]
+    stem: str = "cifar"
+    download: bool = False
+    validation_fraction: float = 0.1
+    _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _fingerprints: dict[str, Fingerprint] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.mean, self.std = tuple(map(float, self.mean)), tuple(map(float, self.std))
+        for key in ("mean", "std"):
+            if len(getattr(self, key)) != self.channels:
+                raise UserError(
+                    f"dataset.{key} has {len(getattr(self, key))} values for {self.channels} channels: "
+                    f"give {self.channels}, one a channel."
+                )
+        if not 0 < self.validation_fraction < 1:
+            raise UserError(
+                f"dataset.validation_fraction is {self.validation_fraction}: give a number between 0 and 1."
+            )
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """See that the data are there; fetch and decode what must be. One process calls this first."""
+
+    @abstractmethod
+    def _read(self, split: SplitName) -> Arrays:
+        """Images and labels of a split, after `prepare`."""
+
+    @abstractmethod
+    def _count_classes(self) -> int:
+        """How many classes the data distinguish."""
+
+    def content_key(self) -> str:
+        """What identifies the data in the identity of a run, beyond the dataset's name. Reads no pixels."""
+        return ""
+
+    def train(self) -> Split:
+        return self._open("train")
+
+    def test(self) -> Split:
+        return self._open("test")
+
+    def fingerprint(self, split: SplitName = "train") -> Fingerprint:
+        if split not in self._fingerprints:
+            labels = self._open(split).labels
+            self._fingerprints[split] = Fingerprint(self.name, split, len(labels), self._content_hash(split))
+        return self._fingerprints[split]
+
+    def validation(self) -> Bool[Tensor, " n"]:
+        """The positions of train that are held out for tuning: always the same, the same share of each class.
+
+        At least one image of each class that has two, and never a whole class.
+        """
+        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(VALIDATION_SEED)))
+        labels = self.train().labels.numpy()
+        held_out = np.zeros(len(labels), bool)
+        for label in np.unique(labels):
+            positions = generator.permutation(np.flatnonzero(labels == label))
+            size = max(1, round(self.validation_fraction * len(positions)))
+            held_out[positions[: min(size, len(positions) - 1)]] = True
+        return torch.from_numpy(held_out)
+
+    def _content_hash(self, split: SplitName) -> str:
+        images, labels = self._open(split)
+        digest = _hash(labels.numpy())
+        digest.update(np.ascontiguousarray(images.numpy()).reshape(-1))
+        return digest.hexdigest()[:16]
+
+    def _open(self, split: SplitName) -> Split:
+        if split not in self._splits:
+            self.prepare()
+            images, labels = self._read(split)
+            self._check(split, images, labels)
+            labels = labels.astype(np.int64)
+            self._splits[split] = Split(torch.from_numpy(images), torch.from_numpy(labels))
+        return self._splits[split]
+
+    def _check(
+        self, split: str, images: UInt8[np.ndarray, "n c h w"], labels: Integer[np.ndarray, " n"]
+    ) -> None:
+        num_classes = self._count_classes()
+        if self.num_classes is None:
+            self.num_classes = num_classes
+        found = {"num_classes": num_classes, "channels": images.shape[1], "image_size": images.shape[2]}
+        for key, value in found.items():
+            if getattr(self, key) != value:
+                raise UserError(
+                    f"dataset.{key} is {getattr(self, key)}, but the images of {self.name} have {value}: "
+                    f"set dataset.{key}={value}."
+                )
+        if len(labels) == 0:
+            raise UserError(f"{self.name} has no image in its {split} split. Replace its files.")
+        if labels.min() < 0 or labels.max() >= num_classes:
+            raise UserError(
+                f"{self.name}: labels of {split} run from {labels.min()} to {labels.max()}, which is no "
+                f"dataset.num_classes={num_classes}. Replace its files."
+            )
+
+
+@dataclass(kw_only=True)
+class Digits(ImageDataset):
+    """scikit-learn's 1,797 handwritten digits, 1×8×8, with a fixed stratified 70/30 split. Needs no files."""
+
+    def prepare(self) -> None:
+        pass
+
+    def _read(self, split: SplitName) -> Arrays:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
+        values, labels = load_digits(return_X_y=True)
+        parts = train_test_split(
+            np.arange(len(labels)), test_size=0.3, random_state=DIGITS_SPLIT_SEED, stratify=labels
+        )
+        positions = np.sort(parts[0 if split == "train" else 1])
+        images = np.rint(values[positions] * (255 / 16)).astype(np.uint8)  # values are 0 to 16
+        return images.reshape(-1, 1, 8, 8), labels[positions]
+
+    def _count_classes(self) -> int:
+        return 10
+
+
+@dataclass(kw_only=True)
+class FashionMNIST(ImageDataset):
+    """Fashion-MNIST (arXiv 1708.07747), 1×28×28: `root/FashionMNIST/raw/` or Debian's package."""
+
+    root: str
+
+    source: ClassVar = torchvision.datasets.FashionMNIST
+    parts: ClassVar = {"train": "train", "test": "t10k"}
+
+    @property
+    def _raw(self) -> Path:
+        return Path(self.root).absolute() / "FashionMNIST" / "raw"
+
+    def prepare(self) -> None:
+        if self._files() is not None:
+            return
+        if not self.download:
+            raise UserError(
+                f"{self.name}: no data in {self._raw} nor in {DEBIAN_FASHION_MNIST}. "
+                "Add dataset.download=true to the command, or `apt-get install dataset-fashion-mnist`, "
+                "or put the four *-ubyte.gz files into the first folder."
+            )
+        with locked(self._raw):
+            for name, md5 in self.source.resources:
+                if not (self._raw / name).exists():
+                    fetch(self.source.mirrors[0] + name, self._raw / name, md5)
+
+    def _files(self) -> dict[str, Path] | None:
+        """The four files, all of one folder, or None."""
+        for folder in (self._raw, DEBIAN_FASHION_MNIST):
+            names = [
+                f"{part}-{kind}-ubyte"
+                for part in self.parts.values()
+                for kind in ("images-idx3", "labels-idx1")
+            ]
+            found = {
+                name: path
+                for name in names
+                for path in (folder / f"{name}.gz", folder / name)
+                if path.exists()
+            }
+            if len(found) == len(names):
+                return found
+        return None
+
+    def _read(self, split: SplitName) -> Arrays:
+        files, part = self._files() or {}, self.parts[split]
+        images_path, labels_path = files[f"{part}-images-idx3-ubyte"], files[f"{part}-labels-idx1-ubyte"]
+        images, labels = read_idx(images_path, IDX_IMAGES), read_idx(labels_path, IDX_LABELS)
+        if len(images) != len(labels):
+            raise UserError(
+                f"{images_path} holds {len(images)} images, but {labels_path.name} beside it "
+                f"{len(labels)} labels. Fetch both again."
+            )
+        return images[:, None], labels
+
+    def _count_classes(self) -> int:
+        return 10
+
+
+@dataclass(kw_only=True)
+class _CIFAR(ImageDataset):
+    """CIFAR's Python version: its folder, or its archive, below `root`."""
+
+    root: str
+
+    source: ClassVar[Any]
+    label_key: ClassVar[str]
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.root).absolute() / self.source.base_folder
+
+    def _names(self, split: SplitName) -> list[str]:
+        return [name for name, _ in (self.source.train_list if split == "train" else self.source.test_list)]
+
+    def _missing(self) -> list[str]:
+        names = self._names("train") + self._names("test")
+        return [name for name in names if not (self._folder / name).exists()]
+
+    def prepare(self) -> None:
+        archive = self._folder.parent / self.source.filename
+        if not (missing := self._missing()):
+            return
+        if not archive.exists() and not self.download:
+            raise UserError(
+                f"{self.name}: no {missing[0]} in {self._folder}, and no {archive.name} beside that folder. "
+                f"Add dataset.download=true to the command, or put {archive.name} into {archive.parent}."
+            )
+        with locked(archive):
+            if not self._missing():  # another process was faster
+                return
+            if not archive.exists():
+                fetch(self.source.url, archive, self.source.tgz_md5)
+            extract(archive, self._folder, missing)
+
+    def _read(self, split: SplitName) -> Arrays:
+        batches = [read_cifar_batch(self._folder / name, self.label_key) for name in self._names(split)]
+        return np.concatenate([batch[0] for batch in batches]), np.concatenate(
+            [batch[1] for batch in batches]
+        )
+
+
+@dataclass(kw_only=True)
+class CIFAR10(_CIFAR):
+    """CIFAR-10, 3×32×32: `root/cifar-10-batches-py/`."""
+
+    source: ClassVar = torchvision.datasets.CIFAR10
+    label_key: ClassVar[str] = "labels"
+
+    def _count_classes(self) -> int:
+        return 10
+
+
+@dataclass(kw_only=True)
+class CIFAR100(_CIFAR):
+    """CIFAR-100 with its fine labels, 3×32×32: `root/cifar-100-python/`."""
+
+    source: ClassVar = torchvision.datasets.CIFAR100
+    label_key: ClassVar[str] = "fine_labels"
+
+    def _count_classes(self) -> int:
+        return 100
+
+
+class _Listing(NamedTuple):
+    classes: list[str]
+    files: dict[str, list[ImageFile]]  # by split
+
+
+@dataclass(kw_only=True)
+class ImageFolder(ImageDataset):
+    """Images in `root/train/<class>/` and `root/test/<class>/`, decoded once.
+
+    Classes are numbered by sorted name. The test split is the first of `test` and `val` that has the classes
+    of train. Each image's central square is resampled to `image_size`; the result is kept below
+    `cache`/datasets and read through the page cache, so that a dataset may be larger than memory.
+    """
+
+    root: str
+    cache: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channels not in (1, 3):
+            raise UserError(
+                f"dataset.channels is {self.channels}: an image folder has 1 (grey) or 3 (colour)."
+            )
+
+    def prepare(self) -> None:
+        for split in ("train", "test"):
+            if not self._summary(split).exists():
+                with locked(self._store):
+                    if not self._summary(split).exists():  # another process was faster
+                        self._build(split)
+
+    def content_key(self) -> str:
+        """Hash of all paths below the root and file sizes, wherever the folder lies."""
+        return self._listing_hash(lambda file: f"{file.path}\0{file.size}")
+
+    @cached_property
+    def _listing(self) -> _Listing:
+        root = Path(self.root).absolute()
+        train = scan_images(root, "train")
+        classes = sorted({file.label for file in train})
+        if not train:
+            raise UserError(
+                f"{self.name}: no images in {root / 'train'}. Set dataset.root to a folder with "
+                "train/<class>/*.jpg and test/<class>/*.jpg (png, jpg, jpeg, bmp or webp)."
+            )
+        candidates = {part: scan_images(root, part) for part in ("test", "val")}
+        for files in candidates.values():
+            if classes == sorted({file.label for file in files}):
+                return _Listing(classes, {"train": train, "test": files})
+        part, files = next(((part, files) for part, files in candidates.items() if files), ("test", []))
+        differing = sorted(set(classes) ^ {file.label for file in files})
+        raise UserError(
+            f"{self.name}: the classes of {root / part} are not those of {root / 'train'}: "
+            f"{', '.join(differing[:3])}{', ...' if len(differing) > 3 else ''} in only one of them. "
+            "Put images of the same classes into both."
+        )
+
+    def _listing_hash(self, describe: Any, *parameters: int) -> str:
+        digest = hashlib.sha256(repr(parameters).encode())
+        for files in self._listing.files.values():
+            for file in files:
+                digest.update(os.fsencode(describe(file) + "\n"))
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def _store(self) -> Path:
+        key = self._listing_hash(
+            lambda file: f"{file.path}\0{file.size}\0{file.modified}",
+            STORE_FORMAT,
+            self.image_size,
+            self.channels,
+        )
+        return Path(self.cache).absolute() / "datasets" / key
+
+    def _summary(self, split: str) -> Path:
+        """Written last: where it is, the split's images and labels are complete."""
+        return self._store / f"{split}.json"
+
+    def _build(self, split: str) -> None:
+        classes, files = self._listing.classes, self._listing.files[split]
+        numbers = {name: i for i, name in enumerate(classes)}
+        labels = np.array([numbers[file.label] for file in files], np.int64)
+        digest = _hash(labels)
+        with replacing(self._store / f"{split}_labels.npy") as output:
+            np.save(output, labels, allow_pickle=False)
+        with replacing(self._store / f"{split}_images.npy") as output:
+            shape = (len(files), self.channels, self.image_size, self.image_size)
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(output, header)
+            for image in self._decode(files, f"{self.name}: decoding {split}"):
+                output.write(image)
+                digest.update(image)
+        summary = {"length": len(files), "hash": digest.hexdigest()[:16], "classes": classes}
+        with replacing(self._summary(split)) as output:
+            output.write(json.dumps(summary, indent=1).encode())
+
+    def _decode(self, files: list[ImageFile], description: str) -> Iterator[bytes]:
+        """Decode in threads, in order, a bounded number of images ahead."""
+        root, ahead = Path(self.root).absolute(), 1024
+
+        def decode(file: ImageFile) -> bytes:
+            return decode_image(root / file.path, self.image_size, self.channels).tobytes()
+
+        with ThreadPoolExecutor() as pool:
+            chunks = (pool.map(decode, files[i : i + ahead]) for i in range(0, len(files), ahead))
+            images = (image for chunk in chunks for image in chunk)
+            console = Console(stderr=True)
+            yield from track(images, description, total=len(files), console=console, transient=True)
+
+    def _read(self, split: SplitName) -> Arrays:
+        try:
+            load = partial(
+                np.load, mmap_mode="c", allow_pickle=False
+            )  # copy on write: torch wants writable arrays
+            return load(self._store / f"{split}_images.npy"), load(self._store / f"{split}_labels.npy")
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(
+                f"the decoded images in {self._store} are damaged ({error}). Delete that folder."
+            ) from error
+
+    def _content_hash(self, split: SplitName) -> str:
+        return str(json.loads(self._summary(split).read_text())["hash"])
+
+    def _count_classes(self) -> int:
+        return len(self._listing.classes)

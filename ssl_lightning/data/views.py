@@ -1,0 +1,336 @@
+"""Random views of whole batches: uint8 images in, normalised float views out, on any device.
+
+All random numbers come from a CPU generator, one value per image and parameter, so which images an operator
+touches is known on the host: operators with a probability run on just these images, nothing waits for the
+device, and a generator state gives the same views on every device.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from ssl_lightning.data.color import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    blur,
+    grey,
+    solarise,
+)
+
+# On a CPU, images go through all operators in groups whose floats fit its cache. 2 ** 19 floats are 2 MiB.
+CPU_GROUP_FLOATS = 2**19
+CROP_TRIES = 10
+# Operators that act with a probability, in their order.
+CHANCES = ("flip", "jitter", "grey", "blur", "solarise")
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Distribution of one view's augmentation; every parameter is drawn per image.
+
+    Operators act in the order of the fields. The order of the four of the jitter is drawn once per view and
+    batch.
+
+    Args:
+        copies: how many views of this kind; a symmetric pair is `copies=2`.
+        crop_scale: share of the image's area, uniform; as in torchvision's `RandomResizedCrop`.
+        crop_ratio: width over height of the crop, log-uniform.
+        flip_probability: of a horizontal flip.
+        rotation_degrees: the crop window turns about its centre by an angle uniform in ± this.
+        jitter_probability: of brightness, contrast, saturation and hue together.
+        brightness, contrast, saturation: strength s; the factor is uniform in [max(0, 1 − s), 1 + s].
+        hue: strength in [0, 0.5]; the shift is uniform in ± this share of the colour circle.
+        grey_probability: of losing colour.
+        blur_probability: of a Gaussian blur.
+        blur_kernel: odd number of pixels.
+        blur_sigma: standard deviation in pixels, uniform.
+        solarise_probability: of inverting the values from the threshold on.
+        solarise_threshold: in [0, 1].
+
+    Raises:
+        ValueError: a field is outside its range; the message names both.
+    """
+
+    copies: int = 1
+    crop_scale: Sequence[float] = (1.0, 1.0)
+    crop_ratio: Sequence[float] = (3 / 4, 4 / 3)
+    flip_probability: float = 0.0
+    rotation_degrees: float = 0.0
+    jitter_probability: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    grey_probability: float = 0.0
+    blur_probability: float = 0.0
+    blur_kernel: int = 3
+    blur_sigma: Sequence[float] = (0.1, 2.0)
+    solarise_probability: float = 0.0
+    solarise_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.copies < 1:
+            raise ValueError(f"copies is {self.copies}; pass an integer of at least 1.")
+        for name in CHANCES:
+            self._check_number(f"{name}_probability", 0.0, 1.0)
+        self._check_number("rotation_degrees", 0.0, 180.0)
+        for name in ("brightness", "contrast", "saturation"):
+            self._check_number(name, 0.0, math.inf)
+        self._check_number("hue", 0.0, 0.5)
+        self._check_number("solarise_threshold", 0.0, 1.0)
+        self._check_interval("crop_scale", 1.0)
+        self._check_interval("crop_ratio", math.inf)
+        self._check_interval("blur_sigma", math.inf)
+        if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
+            raise ValueError(f"blur_kernel is {self.blur_kernel}; pass an odd integer of at least 1.")
+
+    def _check_number(self, name: str, low: float, high: float) -> None:
+        value = getattr(self, name)
+        if not low <= value <= high or math.isinf(value):
+            legal = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"of at least {low:g}"
+            raise ValueError(f"{name} is {value}; pass a number {legal}.")
+
+    def _check_interval(self, name: str, high: float) -> None:
+        value = tuple(getattr(self, name))
+        if len(value) != 2 or not 0 < value[0] <= value[1] <= high or math.isinf(value[1]):
+            legal = f"0 < low <= high <= {high:g}" if math.isfinite(high) else "0 < low <= high"
+            raise ValueError(f"{name} is {list(value)}; pass two numbers [low, high] with {legal}.")
+
+
+def crop_windows(
+    view: View, n: int, image_height: int, image_width: int, generator: torch.Generator
+) -> Float[Tensor, "4 n"]:
+    """Top, left, height and width of n random windows, whole numbers of pixels.
+
+    The distribution of torchvision's `RandomResizedCrop`: up to ten draws of area and ratio until a window
+    lies within the image, else the largest central window whose ratio is legal.
+    """
+    u = torch.rand(4, CROP_TRIES, n, dtype=torch.float64, generator=generator)
+    low, high = view.crop_scale
+    area = image_height * image_width * (low + (high - low) * u[0])
+    narrow, wide = view.crop_ratio
+    ratio = (math.log(narrow) + (math.log(wide) - math.log(narrow)) * u[1]).exp()
+    width, height = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+    legal = (width > 0) & (width <= image_width) & (height > 0) & (height <= image_height)
+    top = (u[2] * (image_height - height + 1)).floor()
+    left = (u[3] * (image_width - width + 1)).floor()
+    first = legal.to(torch.uint8).argmax(0, keepdim=True)
+    windows = torch.stack((top, left, height, width))[:, first[0], torch.arange(n)]
+
+    image_ratio = image_width / image_height
+    fallback_height = round(image_width / narrow) if image_ratio < narrow else image_height
+    fallback_width = round(image_height * wide) if image_ratio > wide else image_width
+    fallback = (
+        (image_height - fallback_height) // 2,
+        (image_width - fallback_width) // 2,
+        fallback_height,
+        fallback_width,
+    )
+    windows = torch.where(legal.any(0), windows, windows.new_tensor(fallback)[:, None])
+    return windows.float()
+
+
+def resample(
+    images: Float[Tensor, "n c h w"],
+    top: Float[Tensor, "n"],
+    left: Float[Tensor, "n"],
+    height: Float[Tensor, "n"],
+    width: Float[Tensor, "n"],
+    flip: Bool[Tensor, "n"],
+    angle: Float[Tensor, "n"] | None,
+    size: int,
+) -> Float[Tensor, "n c s s"]:
+    """Crop, rotation, flip and resizing to [size, size] by one bilinear interpolation.
+
+    Where the angle is 0, this is torchvision's `resized_crop(..., BILINEAR, antialias=False)`: pixels outside
+    the window do not contribute. Else the window turns about its centre within the image, which is surrounded
+    by zeros, in the sense of torchvision's `rotate` (counter-clockwise as one sees it). The flip comes last.
+
+    Args:
+        images: any real values.
+        top, left, height, width: windows in whole pixels, within the image.
+        flip: which images to mirror horizontally.
+        angle: degrees; None if nothing turns.
+        size: side of the result in pixels.
+    """
+    image_height, image_width = images.shape[2:]
+    # Centres of the target's pixels relative to the centre of the window, in its own shares: within ±1/2.
+    step = (torch.arange(size, dtype=images.dtype, device=images.device) + (0.5 - size / 2)) / size
+    mirrored = torch.where(flip, -width, width)
+    x = (step * mirrored[:, None]).view(-1, 1, size)
+    y = (step * height[:, None]).view(-1, size, 1)
+    lowest_x, lowest_y = left.view(-1, 1, 1), top.view(-1, 1, 1)
+    highest_x, highest_y = (left + width - 1).view(-1, 1, 1), (top + height - 1).view(-1, 1, 1)
+    centre_x, centre_y = (lowest_x + highest_x) / 2, (lowest_y + highest_y) / 2
+    if angle is not None:
+        radians = torch.deg2rad(angle).view(-1, 1, 1)
+        cos, sin = radians.cos(), radians.sin()
+        x, y = cos * x - sin * y, sin * x + cos * y
+        turned = radians != 0
+        lowest_x, lowest_y = (low.masked_fill(turned, -math.inf) for low in (lowest_x, lowest_y))
+        highest_x, highest_y = (high.masked_fill(turned, math.inf) for high in (highest_x, highest_y))
+    x = (x + centre_x).clamp_(lowest_x, highest_x)
+    y = (y + centre_y).clamp_(lowest_y, highest_y)
+    # grid_sample counts from -1 to 1 between the outer edges of the image.
+    x = x.add_(0.5).mul_(2 / image_width).sub_(1).expand(-1, size, size)
+    y = y.add_(0.5).mul_(2 / image_height).sub_(1).expand(-1, size, size)
+    grid = torch.stack((x, y), dim=1).permute(0, 2, 3, 1)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+# The jitter's operators, in the order of their rows in `Draw.parameters`.
+JITTER = {
+    "brightness": adjust_brightness,
+    "contrast": adjust_contrast,
+    "saturation": adjust_saturation,
+    "hue": adjust_hue,
+}
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What happens to each image of a batch in one view; all on the host.
+
+    Rows of `parameters`: top, left, height, width, flip, angle, the four of the jitter, sigma. Of `masks`:
+    who gets jitter, grey, blur, solarisation. `order` is that of the jitter.
+    """
+
+    parameters: Float[Tensor, "11 n"]
+    masks: Bool[Tensor, "4 n"]
+    order: list[str]
+
+
+def draw(view: View, n: int, height: int, width: int, generator: torch.Generator) -> Draw:
+    """All random choices of one view for n images of the given height and width."""
+    windows = crop_windows(view, n, height, width, generator)
+    chances = torch.tensor([getattr(view, f"{operator}_probability") for operator in CHANCES])
+    masks = torch.rand(5, n, generator=generator) < chances[:, None]
+    strengths = (view.brightness, view.contrast, view.saturation)
+    bounds = [
+        (-view.rotation_degrees, view.rotation_degrees),
+        *((max(0.0, 1 - strength), 1 + strength) for strength in strengths),
+        (-view.hue, view.hue),
+        tuple(view.blur_sigma),
+    ]
+    low, high = torch.tensor(bounds).split(1, dim=1)
+    uniform = low + (high - low) * torch.rand(6, n, generator=generator)
+    order = [list(JITTER)[i] for i in torch.randperm(4, generator=generator).tolist()]
+    return Draw(torch.cat((windows, masks[:1], uniform)), masks[1:], order)
+
+
+def _to(device: torch.device, tensor: Tensor) -> Tensor:
+    """Copies from the host without waiting for the device."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def _keeps_geometry(drawn: Draw, size: int, height: int, width: int) -> bool:
+    """Whether no image changes before the jitter."""
+    as_it_is = torch.tensor([0, 0, height, width, 0, 0], dtype=torch.float32)[:, None]
+    return size == height == width and bool((drawn.parameters[:6] == as_it_is).all())
+
+
+def _at(index: Tensor, x: Tensor, operator: Callable[[Tensor], Tensor]) -> Tensor:
+    """The operator applied to the images of the index; writes into x unless these are all."""
+    if len(index) == len(x):
+        return operator(x)
+    return x.index_copy_(0, index, operator(x.index_select(0, index))) if len(index) else x
+
+
+class Views:
+    """Turns a batch of stored images into its views.
+
+    Args:
+        views: the kinds of views; their copies follow one another in this order.
+
+    Raises:
+        ValueError: there is no view.
+    """
+
+    def __init__(self, views: Sequence[View]) -> None:
+        if not views:
+            raise ValueError("views is empty; pass at least one View.")
+        self._views = [view for view in views for _ in range(view.copies)]
+
+    @property
+    def num_views(self) -> int:
+        """Sum of all copies."""
+        return len(self._views)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        images: UInt8[Tensor, "n c h w"],
+        mean: Float[Tensor, "c"],
+        std: Float[Tensor, "c"],
+        generator: torch.Generator,
+        size: int | None = None,
+    ) -> Float[Tensor, "v n c s s"]:
+        """Views of 1 or 3 channels, float32, each normalised to (x − mean) / std with x in [0, 1].
+
+        Args:
+            images: with 1 or 3 channels, on any device; left as they are.
+            mean, std: per channel, for values in [0, 1], on the device of the images.
+            generator: on the CPU, whatever the device of the images.
+            size: side of the views in pixels; by default that of the images, which must then be square.
+
+        Raises:
+            ValueError: the images are not square and no size is given.
+        """
+        n, c, height, width = images.shape
+        if size is None:
+            if height != width:
+                raise ValueError(f"Images are {height}x{width} pixels, not square; pass the views' size.")
+            size = height
+        draws = [draw(view, n, height, width, generator) for view in self._views]
+        views = torch.empty(self.num_views, n, c, size, size, device=images.device)
+        mean, std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
+        fitting = max(1, CPU_GROUP_FLOATS // (c * max(size * size, height * width)))
+        group = fitting if images.device.type == "cpu" else n
+        for start in range(0, n, group):
+            part = slice(start, start + group)
+            pixels = images[part].float().div_(255)
+            # Two small copies to the device for all views: the parameters, and the images of each operator.
+            parameters = _to(images.device, torch.stack([d.parameters[:, part] for d in draws]))
+            members = [mask.nonzero().flatten() for d in draws for mask in d.masks[:, part]]
+            indices = _to(images.device, torch.cat(members)).split([len(m) for m in members])
+            for k, view in enumerate(self._views):
+                x = _augment(view, draws[k], pixels, parameters[k], indices[4 * k : 4 * k + 4], size)
+                torch.sub(x, mean, out=views[k, part]).div_(std)
+        return views
+
+
+def _augment(
+    view: View,
+    drawn: Draw,
+    pixels: Float[Tensor, "n c h w"],
+    parameters: Float[Tensor, "11 n"],
+    indices: Sequence[Tensor],
+    size: int,
+) -> Float[Tensor, "n c s s"]:
+    """One view of a group of images, not yet normalised; `parameters` and `indices` lie on their device."""
+    jitter_index, grey_index, blur_index, solarise_index = indices
+    top, left, height, width, flip, angle, *strengths, sigma = parameters
+    factors = dict(zip(JITTER, strengths, strict=True))
+    if _keeps_geometry(drawn, size, *pixels.shape[2:]):
+        x = pixels.clone()
+    else:
+        turn = angle if view.rotation_degrees else None
+        x = resample(pixels, top, left, height, width, flip.bool(), turn, size)
+
+    def jitter(some: Tensor) -> Tensor:
+        for name in drawn.order:
+            if getattr(view, name) > 0:
+                some = JITTER[name](some, factors[name].index_select(0, jitter_index))
+        return some
+
+    x = _at(jitter_index, x, jitter)
+    x = _at(grey_index, x, grey)
+    x = _at(blur_index, x, lambda some: blur(some, sigma.index_select(0, blur_index), view.blur_kernel))
+    return _at(solarise_index, x, lambda some: solarise(some, view.solarise_threshold))

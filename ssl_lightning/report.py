@@ -1,0 +1,176 @@
+"""ssl-report: compare runs. A table in the terminal and in Markdown, and plots."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssl_lightning.command import run_command
+from ssl_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ssl_lightning.reports.cells import Cell
+    from ssl_lightning.runs import Run
+
+METRICS = {
+    "linear/top1": "linear",
+    "knn/top1": "k-NN",
+    "linear_5shot/top1": "5 labels a class",
+    "representation/rankme": "RankMe of r",
+}
+EXPLANATION = (
+    "Final-epoch weights, full test split, mean ± standard deviation over seeds (n − 1); accuracies as shares of 1. "
+    "linear: logistic regression on frozen representations; k-NN: cosine, weighted; RankMe of r: effective number of "
+    "dimensions of the representations."
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="ssl-report", description="Compare the runs in some folders.")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders of runs or of sweeps")
+    parser.add_argument("--output", type=Path, help="where to write the report (default: <first DIR>/report)")
+    arguments = parser.parse_args()
+    run_command(lambda: report(arguments.folders, arguments.output))
+
+
+def report(folders: Sequence[Path], output: Path | None = None) -> None:
+    """Prints the comparison, and writes report.md and PNG files."""
+    from rich.console import Console
+
+    from ssl_lightning.files import write_text
+    from ssl_lightning.reports.cells import cells_of
+    from ssl_lightning.runs import find_runs
+
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is no folder. Give folders of runs, such as runs/<sweep>.")
+    runs = find_runs(list(folders))
+    if not runs:
+        raise UserError(f"There are no runs in {', '.join(map(str, folders))}: no folder in it has a config.yaml.")
+    by_status: dict[str, list[Run]] = {}
+    for run in runs:
+        by_status.setdefault(run.status, []).append(run)
+    cells = cells_of(by_status.pop("finished", []))
+    output = output or folders[0] / "report"
+    heading = _heading(cells)
+    figures = _figures(cells, output) if cells else []
+    others = [_unfinished(run, status) for status, members in by_status.items() for run in members]
+
+    markdown = [f"# {heading}", ""]
+    console = Console()
+    for dataset in dict.fromkeys(cell.identity["dataset"] for cell in cells):
+        here = [cell for cell in cells if cell.identity["dataset"] == dataset]
+        console.print(_table(here, heading, markdown=False))
+        markdown += [_render(_table(here, "", markdown=True)), ""]
+    console.print(EXPLANATION, style="dim")
+    markdown += [EXPLANATION, ""]
+    if others:
+        console.print(f"\n{len(others)} of {len(runs)} runs are not in the table:", style="bold")
+        console.print("\n".join(others), markup=False, highlight=False)
+        markdown += [f"{len(others)} of {len(runs)} runs are not in the table:", "", *(f"- {line}" for line in others), ""]
+    markdown += [f"![{file.stem}]({file.name})\n" for file in figures]
+    write_text(output / "report.md", "\n".join(markdown))
+    console.print(f"Report: {output / 'report.md'}, with {len(figures)} figures beside it", highlight=False)
+
+
+def _heading(cells: Sequence["Cell"]) -> str:
+    if not cells:
+        return "No finished runs"
+    same = [
+        f"{key} {cells[0].identity[key]}" for key in ("dataset", "subset") if key not in cells[0].shown
+    ] + ([f"equal {cells[0].identity['budget']}"] if "budget" not in cells[0].shown else [])
+    return f"Comparison: {', '.join(same)}" if same else "Comparison"
+
+
+def _untrained(cells: Sequence["Cell"]) -> dict[str, list[float]]:
+    """Metrics of the untrained encoders, one value a seed: methods of one seed start from the same encoder."""
+    by_seed = {r["identity"]["seed"]: r["untrained"] for cell in cells for r in cell.results if "untrained" in r}
+    return {name: [m[name] for m in by_seed.values() if name in m] for name in METRICS}
+
+
+def _table(cells: Sequence["Cell"], title: str, markdown: bool) -> "Table":
+    import statistics
+
+    from rich import box
+    from rich.table import Table
+
+    def cell_text(mean: float, deviation: float, name: str) -> str:
+        if mean != mean:
+            return "–"
+        digits = 1 if name.endswith(("rankme", "seconds")) else 3
+        return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if deviation == deviation else "")
+
+    variants = any(cell.variant for cell in cells)
+    shown = [key for key in ("dataset", "subset", "budget") if key in cells[0].shown]
+    table = Table(title=title or None, box=box.MARKDOWN if markdown else box.SIMPLE_HEAD)
+    for column in ("method", *shown, *(["variant"] if variants else [])):
+        table.add_column(column, no_wrap=not variants)
+    for column in ("fraction", "images", "seeds", *METRICS.values(), "seconds"):
+        table.add_column(column, justify="right", no_wrap=True)
+    untrained = _untrained(cells)
+    if any(untrained.values()):
+        values = [
+            cell_text(statistics.fmean(v), statistics.stdev(v) if len(v) > 1 else float("nan"), n) if v else "–"
+            for n, v in untrained.items()
+        ]
+        blank = [""] * (len(shown) + variants)
+        seeds = str(max(map(len, untrained.values())))
+        table.add_row("untrained", *blank, "–", "–", seeds, *values, "–", end_section=True)
+    for i, cell in enumerate(cells):
+        table.add_row(
+            cell.identity["method"],
+            *(str(cell.identity[key]) for key in shown),
+            *([cell.variant or "–"] if variants else []),
+            f"{cell.fraction:g}",
+            str(cell.results[0]["mask"]["size"]),
+            str(len(cell.results)),
+            *(cell_text(*cell.statistics(name), name) for name in METRICS),
+            cell_text(*cell.statistics("train_seconds", cost=True), "seconds"),
+            end_section=i + 1 < len(cells) and cells[i + 1].line != cell.line,
+        )
+    return table
+
+
+def _render(table: "Table") -> str:
+    from rich.console import Console
+
+    console = Console(width=10_000, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(table)
+    lines = [line.strip() for line in capture.get().splitlines()]
+    return "\n".join(line for line in lines if line)
+
+
+def _figures(cells: Sequence["Cell"], output: Path) -> list[Path]:
+    from ssl_lightning.reports.figures import accuracy_against_cost, accuracy_against_fraction, log_spectra
+
+    files = []
+    datasets = list(dict.fromkeys(cell.identity["dataset"] for cell in cells))
+    for dataset in datasets:
+        here = [cell for cell in cells if cell.identity["dataset"] == dataset]
+        suffix = f"_{dataset}" if len(datasets) > 1 else ""
+        files.append(
+            accuracy_against_fraction(
+                here,
+                _untrained(here),
+                ("linear/top1", "knn/top1"),
+                output / f"accuracy_against_fraction{suffix}.png",
+                f"{dataset}: accuracy against fraction",
+            )
+        )
+        files.append(
+            accuracy_against_cost(
+                here, "linear/top1", output / f"accuracy_against_cost{suffix}.png", f"{dataset}: accuracy against cost"
+            )
+        )
+        files.append(log_spectra(here, output / f"log_spectra{suffix}.png", f"{dataset}: spectra"))
+    return files
+
+
+def _unfinished(run: "Run", status: str) -> str:
+    reason = ""
+    if status == "failed":
+        reason = ": " + run.error_file.read_text(encoding="utf-8").strip().partition("\n")[0]
+    return f"{status}: {run.id}{reason}"

@@ -1,0 +1,123 @@
+"""Plots as PNG files. No global state of matplotlib is used."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ssl_lightning.callbacks.metrics_file import read_metrics
+from ssl_lightning.files import replacing
+
+if TYPE_CHECKING:
+    from ssl_lightning.reports.cells import Cell
+    from ssl_lightning.runs import Run
+
+MARKERS = "osD^vP*X"
+
+
+def run_figures(run: "Run", results: Mapping[str, Any]) -> dict[str, Path]:
+    """Training curves and spectra of one run."""
+    figures = {}
+    rows = read_metrics(run.metrics_file)
+    if rows:
+        names = [n for n in ("loss", "online/val_top1") if any(row.get(n) for row in rows)]
+        figure, axes = _panels(len(names))
+        for name, axis in zip(names, axes, strict=True):
+            points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
+            axis.plot(*zip(*points, strict=True))
+            axis.set(xlabel="optimizer step", ylabel=name)
+        figures["curves"] = _save(figure, run.folder / "figures" / "curves.png", run.id)
+    figure, axes = _panels(len(results["spectra"]))
+    for (name, values), axis in zip(results["spectra"].items(), axes, strict=True):
+        _spectrum(axis, [values], label=None, colour="C0")
+        axis.set_title(f"{name}: RankMe {results['metrics'][f'{name}/rankme']:.1f} of {len(values)}")
+    figures["spectrum"] = _save(figure, run.folder / "figures" / "spectrum.png", run.id)
+    return figures
+
+
+def accuracy_against_fraction(
+    cells: Sequence["Cell"], untrained: Mapping[str, Sequence[float]], metrics: Sequence[str], path: Path, title: str
+) -> Path:
+    """One line a method (and subset and variant), error bars of one standard deviation over seeds."""
+    figure, axes = _panels(len(metrics))
+    for metric, axis in zip(metrics, axes, strict=True):
+        for i, (line, members) in enumerate(_lines(cells).items()):
+            points = sorted((cell.fraction, *cell.statistics(metric)) for cell in members)
+            x, mean, deviation = (np.array(values) for values in zip(*points, strict=True))
+            axis.errorbar(
+                x, mean, np.nan_to_num(deviation), label=line, marker=MARKERS[i % len(MARKERS)], capsize=3, markersize=5
+            )
+        if untrained.get(metric):
+            axis.axhline(float(np.mean(untrained[metric])), color="grey", linestyle="--", label="untrained encoder")
+        axis.set(xlabel="fraction of the training images", ylabel=f"{metric} (test)")
+        axis.set_xlim(left=0)
+    axes[0].legend(fontsize="small")
+    return _save(figure, path, title)
+
+
+def accuracy_against_cost(cells: Sequence["Cell"], metric: str, path: Path, title: str) -> Path:
+    """A point a cell, annotated with its fraction; a line joins the fractions of a method."""
+    figure, (axis,) = _panels(1)
+    for i, (line, members) in enumerate(_lines(cells).items()):
+        points = sorted(
+            (*cell.statistics("train_seconds", cost=True), *cell.statistics(metric), cell.fraction) for cell in members
+        )
+        x, x_error, y, y_error, fractions = (np.array(values) for values in zip(*points, strict=True))
+        marker = MARKERS[i % len(MARKERS)]
+        axis.errorbar(
+            x, y, np.nan_to_num(y_error), np.nan_to_num(x_error), label=line, marker=marker, capsize=2, markersize=5
+        )
+        for at_x, at_y, fraction in zip(x, y, fractions, strict=True):
+            axis.annotate(
+                f"{fraction:g}", (at_x, at_y), textcoords="offset points", xytext=(5, -11), fontsize="x-small"
+            )
+    axis.set(xlabel="training time of one run, seconds", ylabel=f"{metric} (test)", xscale="log")
+    axis.legend(fontsize="small")
+    return _save(figure, path, title)
+
+
+def log_spectra(cells: Sequence["Cell"], path: Path, title: str) -> Path:
+    """Spectra of representations and embeddings at each line's largest fraction, a thin line a seed."""
+    figure, axes = _panels(2)
+    for name, axis in zip(("representation", "embedding"), axes, strict=True):
+        for i, (line, members) in enumerate(_lines(cells).items()):
+            cell = max(members, key=lambda member: member.fraction)
+            spectra = [results["spectra"][name] for results in cell.results]
+            _spectrum(axis, spectra, f"{line}, fraction {cell.fraction:g}", f"C{i}")
+        axis.set_title(name)
+    axes[0].legend(fontsize="small")
+    return _save(figure, path, title)
+
+
+def _spectrum(axis: Axes, spectra: Sequence[Sequence[float]], label: str | None, colour: str) -> None:
+    for i, values in enumerate(spectra):
+        share = np.array(values) / max(values[0], 1e-300)
+        index = np.arange(1, len(values) + 1)
+        axis.plot(index, np.maximum(share, 1e-8), label=label if i == 0 else None, color=colour, linewidth=1)
+    axis.set(xlabel="k", ylabel="singular value σ_k / σ_1", yscale="log")
+
+
+def _lines(cells: Sequence["Cell"]) -> dict[str, list["Cell"]]:
+    lines: dict[str, list[Cell]] = {}
+    for cell in cells:
+        lines.setdefault(cell.line, []).append(cell)
+    return lines
+
+
+def _panels(number: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(5 * number, 3.8), layout="constrained")
+    axes = figure.subplots(1, number, squeeze=False)[0]
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, list(axes)
+
+
+def _save(figure: Figure, path: Path, title: str) -> Path:
+    figure.suptitle(title, fontsize="medium")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+    return path

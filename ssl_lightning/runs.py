@@ -1,0 +1,171 @@
+"""A run's folder: what it holds, when it is finished, and the frozen encoder in it."""
+
+import contextlib
+import json
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ssl_lightning.configuration import SEEDS, component_name, identity
+from ssl_lightning.errors import UserError
+from ssl_lightning.files import write_json, write_text
+
+Status = Literal["finished", "running", "failed", "unfinished"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """`<paths.runs>/<sweep>/<method>-<dataset>-<subset>-<fraction>-s<seed>-<8 hex digits>/` with
+
+    config.yaml       the resolved config
+    checkpoints/      last.ckpt
+    metrics.csv       a row per logging interval
+    results.json      identity, mask, metrics, cost, environment
+    figures/          PNG
+    error.txt         why it failed, while it has
+    DONE              written last
+    """
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics.csv"
+
+    @property
+    def results_file(self) -> Path:
+        return self.folder / "results.json"
+
+    @property
+    def error_file(self) -> Path:
+        return self.folder / "error.txt"
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / "DONE").exists()
+
+    @property
+    def status(self) -> Status:
+        if self.done:
+            return "finished"
+        lock = self._lock()
+        try:
+            with lock.acquire(blocking=False):
+                return "failed" if self.error_file.exists() else "unfinished"
+        except TimeoutError:
+            return "running"
+
+    def config(self) -> dict[str, Any]:
+        from omegaconf import OmegaConf
+
+        config = OmegaConf.to_container(OmegaConf.load(self.config_file))
+        return typing.cast(dict[str, Any], config)
+
+    def results(self) -> dict[str, Any]:
+        return json.loads(self.results_file.read_text(encoding="utf-8"))
+
+    def cell(self) -> str:
+        """What this run shares with those that differ from it in seeds alone."""
+        config = self.config()
+        return identity(config, {}, ignore=SEEDS)
+
+    @contextlib.contextmanager
+    def claimed(self, config: Mapping[str, Any]) -> Iterator[None]:
+        """Holds the run for this process. An error leaves `error.txt` behind, and everything else as it is."""
+        import traceback
+
+        from omegaconf import OmegaConf
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = self._lock().acquire(timeout=2)
+        except TimeoutError:
+            raise UserError(
+                f"Another process is working on {self.folder}. Wait for it, or stop it first."
+            ) from None
+        with lock:
+            self.error_file.unlink(missing_ok=True)
+            write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+            try:
+                yield
+            except Exception as error:
+                detail = "" if isinstance(error, UserError) else "\n" + traceback.format_exc()
+                write_text(self.error_file, f"{error}\n{detail}")
+                raise
+
+    def finish(self, results: Mapping[str, Any]) -> None:
+        write_json(self.results_file, results)
+        write_text(self.folder / "DONE", "")
+
+    def _lock(self) -> Any:
+        from filelock import FileLock
+
+        return FileLock(self.folder / ".lock")
+
+
+def run_of(config: Mapping[str, Any], contents: Mapping[str, Any]) -> Run:
+    """The folder that belongs to a resolved config."""
+    subset = config["subset"]
+    name = "-".join(
+        (
+            component_name(config["method"]),
+            config["dataset"]["name"],
+            subset_name(subset),
+            f"{subset['fraction']:g}",
+            f"s{config['seed']}",
+            identity(config, contents),
+        )
+    )
+    return Run(Path(config["paths"]["runs"]) / config["sweep"] / name)
+
+
+def subset_name(config: Mapping[str, Any]) -> str:
+    from hydra.utils import get_class
+
+    return get_class(config["_target_"]).name  # type: ignore[attr-defined,no-any-return]
+
+
+def find_runs(folders: list[Path]) -> list[Run]:
+    """All runs in or below the folders, sorted by name."""
+    found = {file.parent.resolve() for folder in folders for file in folder.glob("**/config.yaml")}
+    return [Run(folder) for folder in sorted(found)]
+
+
+def load_encoder(run_folder: str | Path) -> Any:
+    """The frozen encoder of a run: an `Encoder`, in eval mode, on the CPU.
+
+    Its config may only name components of the kinds that a run consists of, and its checkpoint only hold tensors
+    and plain values, so loading a foreign run executes none of its content.
+    """
+    import torch
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from ssl_lightning.configuration import resolve
+    from ssl_lightning.models.encoder import Encoder
+
+    run = Run(Path(run_folder))
+    if not run.checkpoint.exists() or not run.config_file.exists():
+        raise UserError(
+            f"{run.folder} is no run that has trained: it has no config.yaml or no checkpoints/last.ckpt. "
+            "Give the folder of one run, such as runs/<sweep>/<run>."
+        )
+    config = resolve(OmegaConf.create(run.config()))
+    method = instantiate(config["method"])
+    state = torch.load(run.checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    method.load_state_dict(state)
+    return Encoder(method, config["dataset"]["mean"], config["dataset"]["std"])

@@ -1,0 +1,254 @@
+"""Rankings of a dataset's positions, masks cut from them under a budget, and the rules that make rankings."""
+
+import hashlib
+import json
+import math
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from ssl_lightning.data.datasets import Fingerprint, ImageDataset
+from ssl_lightning.data.readers import locked, replacing
+from ssl_lightning.errors import UserError
+
+RANKING_FORMAT = 1
+
+Budget = Literal["exact", "floor"]
+
+
+def generator(seed: int, purpose: str) -> np.random.Generator:
+    """A stream of random numbers of its own for each seed and purpose."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *purpose.encode()])))
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """The positions of a dataset's train split that pretraining sees.
+
+    `positions` are ascending; `deviation` is the largest |count − fraction · size| of a latent class.
+    """
+
+    positions: Int64[np.ndarray, " m"]
+    rule: str
+    fraction: float
+    fingerprint: Fingerprint | None = None
+    deviation: float = 0.0
+
+    @property
+    def size(self) -> int:
+        return len(self.positions)
+
+    @property
+    def hash(self) -> str:
+        return hashlib.sha256(self.positions.astype("<i8").tobytes()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """A full order of a dataset's positions, best first within each latent class.
+
+    The sample of rank j (from 0) in a class of n_k has the key (j + ½)/n_k. `order` is stored sorted by key,
+    ties by an order drawn from provenance["seed"]; an order given otherwise is brought into this form. So
+    every prefix of `order` is a mask, masks are nested, and each class count is within ½ of n_k·t at one
+    common threshold t.
+
+    Args:
+        order: every position once.
+        latent_class: the group of each position.
+        score: of each position; larger is better, NaN where the rule has none.
+        provenance: JSON-able; "fingerprint" (`Fingerprint.as_dict`), "rule", "parameters", "seed" and more.
+
+    Raises ValueError if these do not fit together.
+    """
+
+    order: Int64[np.ndarray, " n"]
+    latent_class: Int64[np.ndarray, " n"]
+    score: Float64[np.ndarray, " n"]
+    provenance: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        length = len(self.order)
+        expected = {"order": np.int64, "latent_class": np.int64, "score": np.float64}
+        for key, dtype in expected.items():
+            values = getattr(self, key)
+            if values.dtype != dtype or values.shape != (length,):
+                raise ValueError(
+                    f"{key} is {values.dtype}{list(values.shape)}, not {dtype.__name__}[{length}]"
+                )
+        if length == 0 or not np.array_equal(np.sort(self.order), np.arange(length)):
+            raise ValueError(f"order does not hold each of {length} positions once")
+        rank, size = self._ranks()
+        ties = generator(self.provenance.get("seed", 0), "ties").permutation(length)
+        by_key = np.lexsort((ties[self.order], (rank + 0.5) / size))
+        object.__setattr__(self, "order", self.order[by_key])
+        for key in expected:
+            values = getattr(self, key).copy()
+            values.setflags(write=False)
+            object.__setattr__(self, key, values)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        values = self.provenance.get("fingerprint")
+        return None if values is None else Fingerprint.from_dict(values)
+
+    def mask(self, fraction: float, budget: Budget = "exact") -> Mask:
+        """Cut the ranking at a fraction in (0, 1].
+
+        Args:
+            budget: `exact` takes the first round(fraction · n), halves up, at least one; `floor` the best
+                ⌊fraction · n_k⌋ of each latent class.
+        """
+        _check_fraction(fraction)
+        # The number that was written: 0.29 means 29/100, though the nearest float lies below it.
+        share = Fraction(fraction).limit_denominator(10**9)
+        rank, size = self._ranks()
+        if budget == "exact":
+            taken = np.arange(len(self)) < max(1, math.floor(share * len(self) + Fraction(1, 2)))
+        elif budget == "floor":
+            quota = {int(n): math.floor(share * int(n)) for n in np.unique(size)}
+            taken = rank < np.array([quota[int(n)] for n in size])
+        else:
+            raise UserError(f"subset.budget is {budget!r}: choose exact or floor.")
+        if not taken.any():
+            raise UserError(
+                f"subset.budget=floor leaves no image at subset.fraction={fraction}: the largest latent "
+                f"class has {size.max()}. Raise the fraction or set subset.budget=exact."
+            )
+        positions = np.sort(self.order[taken])
+        classes, inverse, sizes = np.unique(self.latent_class, return_inverse=True, return_counts=True)
+        counts = np.bincount(inverse[positions], minlength=len(classes))
+        deviation = float(np.abs(counts - fraction * sizes).max())
+        rule = str(self.provenance.get("rule", ""))
+        return Mask(positions, rule, float(fraction), self.fingerprint, deviation)
+
+    def save(self, path: str | Path) -> None:
+        """Write an .npz that needs no pickle to be read."""
+        header = np.array(json.dumps({"format": RANKING_FORMAT, **self.provenance}, sort_keys=True))
+        with replacing(Path(path)) as file:
+            np.savez_compressed(
+                file, order=self.order, latent_class=self.latent_class, score=self.score, provenance=header
+            )
+
+    @classmethod
+    def load(cls, path: str | Path, fingerprint: Fingerprint | None) -> "Ranking":
+        """Read a ranking; with a fingerprint, refuse one that was made for other data."""
+        if not Path(path).is_file():
+            raise UserError(f"no ranking at {path}. Check the path, or make one with ssl-select.")
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                provenance = json.loads(str(arrays["provenance"]))
+                if (found := provenance.pop("format")) != RANKING_FORMAT:
+                    raise ValueError(f"format {found}, where {RANKING_FORMAT} is read")
+                ranking = cls(arrays["order"], arrays["latent_class"], arrays["score"], provenance)
+            made_for = ranking.fingerprint
+            if made_for is not None and made_for.length != len(ranking):
+                raise ValueError(f"{len(ranking)} positions for {made_for}")
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+            raise _damaged(path, error) from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:  # readable, with wrong content
+            raise _damaged(path, error) from error
+        if fingerprint is not None and made_for != fingerprint:
+            raise UserError(
+                f"the ranking {path} was made for {made_for or 'unnamed data'}, but the dataset is "
+                f"{fingerprint}. Make it again with ssl-select, or choose the dataset it was made for."
+            )
+        return ranking
+
+    def _ranks(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+        """For each place of `order`: its sample's rank in its latent class, and that class's size."""
+        _, inverse, sizes = np.unique(self.latent_class, return_inverse=True, return_counts=True)
+        classes = inverse[self.order]
+        grouped = np.argsort(classes, kind="stable")
+        rank = np.empty(len(classes), np.int64)
+        rank[grouped] = np.arange(len(classes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return rank, sizes[classes]
+
+
+def _damaged(path: str | Path, error: Exception) -> UserError:
+    return UserError(f"{path} is no readable ranking ({error}). Delete it and make it again.")
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 < fraction <= 1:
+        raise UserError(f"subset.fraction is {fraction}: give a number above 0 and at most 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetRule(ABC):
+    """A way of choosing the positions of train that pretraining sees.
+
+    A rule gives a `name` and `rank`. A rule with `expensive = True` ranks once per dataset and set of
+    parameters: the ranking is kept below `cache`/rankings and serves every fraction and budget.
+
+    Args:
+        fraction: share of the train split, in (0, 1].
+        seed: of everything random in the ranking.
+        budget: see `Ranking.mask`.
+        cache: folder of cached rankings; None keeps none.
+    """
+
+    fraction: float = 1.0
+    seed: int = 0
+    budget: Budget = "exact"
+    cache: str | None = None
+
+    name: ClassVar[str]
+    expensive: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _check_fraction(self.fraction)
+        if self.seed < 0:
+            raise UserError(f"subset.seed is {self.seed}: give 0 or more.")
+
+    @abstractmethod
+    def rank(self, dataset: ImageDataset) -> Ranking:
+        """Rank the positions of train, without looking at any cache."""
+
+    def content_key(self) -> str:
+        """Hash of what the rule reads besides the dataset, such as a file or a proxy's weights."""
+        return ""
+
+    def parameters(self) -> dict[str, Any]:
+        """What the ranking depends on: all of the rule's arguments but those of the cut and the cache."""
+        return {
+            key: value for key, value in asdict(self).items() if key not in ("fraction", "budget", "cache")
+        }
+
+    def provenance(self, dataset: ImageDataset) -> dict[str, Any]:
+        return {
+            "fingerprint": dataset.fingerprint().as_dict(),
+            "rule": self.name,
+            "parameters": self.parameters(),
+            "seed": self.seed,
+            "content": self.content_key(),
+            "versions": {package: version(package) for package in ("ssl-lightning", "numpy", "torch")},
+        }
+
+    def ranking(self, dataset: ImageDataset) -> Ranking:
+        """`rank`, from the cache where the rule is expensive and has one."""
+        if not self.expensive or self.cache is None:
+            return self.rank(dataset)
+        provenance = self.provenance(dataset)
+        identity = {key: value for key, value in provenance.items() if key != "versions"}
+        text = json.dumps({"format": RANKING_FORMAT, **identity}, sort_keys=True)
+        key = f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        path = Path(self.cache).absolute() / "rankings" / f"{key}.npz"
+        if not path.exists():
+            with locked(path):
+                if not path.exists():  # another process was faster
+                    self.rank(dataset).save(path)
+        return Ranking.load(path, dataset.fingerprint())
+
+    def mask(self, dataset: ImageDataset) -> Mask:
+        return self.ranking(dataset).mask(self.fraction, self.budget)

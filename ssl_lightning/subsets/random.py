@@ -1,0 +1,57 @@
+"""Rules that know nothing of the images: all of them, and two random orders."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Int64
+
+from ssl_lightning.data.datasets import ImageDataset
+from ssl_lightning.errors import UserError
+from ssl_lightning.subsets.mask import Ranking, SubsetRule, generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random(SubsetRule):
+    """A uniformly drawn order; a larger fraction of the same seed contains a smaller one."""
+
+    name: ClassVar[str] = "random"
+
+    def order(self, dataset: ImageDataset) -> Int64[np.ndarray, " n"]:
+        return generator(self.seed, "order").permutation(dataset.fingerprint().length)
+
+    def latent_class(self, dataset: ImageDataset) -> Int64[np.ndarray, " n"]:
+        return np.zeros(dataset.fingerprint().length, np.int64)
+
+    def rank(self, dataset: ImageDataset) -> Ranking:
+        order = self.order(dataset)
+        return Ranking(
+            order, self.latent_class(dataset), np.full(len(order), np.nan), self.provenance(dataset)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomBalanced(Random):
+    """A random order within each label, so that every fraction keeps the proportions of the labels."""
+
+    name: ClassVar[str] = "random_balanced"
+
+    def latent_class(self, dataset: ImageDataset) -> Int64[np.ndarray, " n"]:
+        return dataset.train().labels.numpy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Full(Random):
+    """Every position. There is nothing to draw: `fraction` is 1."""
+
+    name: ClassVar[str] = "full"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fraction != 1:
+            raise UserError(
+                f"subset=full takes no subset.fraction={self.fraction}: choose subset=random to draw a part."
+            )
+
+    def order(self, dataset: ImageDataset) -> Int64[np.ndarray, " n"]:
+        return np.arange(dataset.fingerprint().length)

@@ -1,0 +1,36 @@
+"""ssl-train: pretrain an encoder on a subset, evaluate it on the full labelled data, leave one folder."""
+
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig
+
+from ssl_lightning.command import report_error, run_command
+from ssl_lightning.configuration import CONF
+
+if TYPE_CHECKING:
+    from ssl_lightning.runs import Run
+
+
+def main() -> None:
+    run_command(_app)
+
+
+@hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
+def _app(config: DictConfig) -> None:
+    try:
+        train(config)
+    except Exception as error:
+        report_error(error)  # at once: in a multirun Hydra goes on with the other jobs and raises the first at the end
+        raise
+
+
+def train(config: DictConfig) -> "Run":
+    """Does whatever the run of this config still lacks: training, evaluation, results. Returns its folder."""
+    from ssl_lightning.configuration import resolve
+
+    plain = resolve(config)  # before the heavy imports: wrong input is answered at once
+    from ssl_lightning.training import complete
+
+    return complete(plain)
+

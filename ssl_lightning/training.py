@@ -1,0 +1,246 @@
+"""The way through a run, top to bottom."""
+
+import logging
+import platform
+import resource
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from jaxtyping import Float
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from ssl_lightning.callbacks.budget import EqualSteps
+from ssl_lightning.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
+from ssl_lightning.callbacks.metrics_file import MetricsFile
+from ssl_lightning.callbacks.online_probe import StepSeeds
+from ssl_lightning.callbacks.recorder import Recorder
+from ssl_lightning.configuration import component_name
+from ssl_lightning.data.datamodule import SubsetDataModule
+from ssl_lightning.data.datasets import ImageDataset
+from ssl_lightning.errors import UserError
+from ssl_lightning.evaluation.features import Features, extract
+from ssl_lightning.evaluation.spectrum import Moments
+from ssl_lightning.evaluation.suite import EvaluationSuite
+from ssl_lightning.methods.method import SSLMethod
+from ssl_lightning.reports.figures import run_figures
+from ssl_lightning.runs import Run, run_of, subset_name
+from ssl_lightning.subsets.mask import SubsetRule
+
+
+def complete(config: dict[str, Any]) -> Run:
+    """Brings the run of a resolved config to its end, from wherever it is. Returns its folder."""
+    _quiet()
+    dataset: ImageDataset = instantiate(config["dataset"])
+    subset: SubsetRule = instantiate(config["subset"])
+    trainer = _trainer(config)
+    run = run_of(
+        config,
+        {
+            "data": dataset.content_key(),
+            "subset": subset.content_key(),
+            "accelerator": type(trainer.accelerator).__name__,
+            "processes": trainer.world_size,
+        },
+    )
+    if run.done and run.results()["evaluation"] == config["evaluation"]:
+        print(f"{run.id} is finished: {_summary(run.results())}", flush=True)
+        return run
+    if not trainer.is_global_zero:
+        _fit(config, run, dataset, subset, trainer)
+        return run
+    with run.claimed(config):
+        print(f"{run.id} {'resumes' if run.checkpoint.exists() else 'starts'}", flush=True)
+        method, data, recorder = _fit(config, run, dataset, subset, trainer)
+        if trainer.fast_dev_run:
+            print("fast_dev_run: one step was made and nothing was kept.", flush=True)
+            return run
+        suite: EvaluationSuite = instantiate(config["evaluation"])
+        device = trainer.strategy.root_device
+        metrics, spectra = _evaluate(method, data, suite, device)
+        results = _results(config, run, data, trainer, recorder) | {"metrics": metrics, "spectra": spectra}
+        if suite.untrained:
+            L.seed_everything(config["seed"], verbose=False)
+            results["untrained"], _ = _evaluate(instantiate(config["method"]), data, suite, device)
+        if run.done:  # only the evaluation was missing: keep what training had cost, and the former metrics
+            former = run.results()
+            results = former | {"metrics": former["metrics"] | metrics, "evaluation": config["evaluation"]}
+        figures = run_figures(run, results)
+        run.finish(results)
+        _log_results(trainer, results, figures)
+        print(f"{run.id} {_summary(results)}", flush=True)
+    return run
+
+
+def _fit(
+    config: dict[str, Any], run: Run, dataset: ImageDataset, subset: SubsetRule, trainer: L.Trainer
+) -> tuple[SSLMethod, SubsetDataModule, Recorder]:
+    """Trains from the last checkpoint, or from the start, to the end of the budget."""
+    L.seed_everything(config["seed"], verbose=False)
+    method: SSLMethod = instantiate(config["method"])
+    data = SubsetDataModule(
+        dataset, subset, instantiate(config["augment"]), config["batch_size"], config["seed"]
+    )
+    recorder = Recorder()
+    callbacks: list[Callback] = [StepSeeds(config["seed"]), *instantiate(config["callbacks"]).values(), recorder]
+    callbacks.append(LastCheckpoint(run.checkpoint, recorder, **config["checkpoint"]))
+    if config["budget"] == "steps":
+        callbacks.append(EqualSteps(config["batch_size"]))
+    trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
+    if not trainer.fast_dev_run:
+        trainer.loggers = [MetricsFile(run.metrics_file), *_loggers(config, run)]
+    resume = run.checkpoint if run.checkpoint.exists() and not trainer.fast_dev_run else None
+    trainer.fit(method, data, ckpt_path=resume, weights_only=True)
+    return method, data, recorder
+
+
+def _trainer(config: Mapping[str, Any]) -> L.Trainer:
+    options = config["trainer"]
+    if options.get("accumulate_grad_batches", 1) != 1:
+        raise UserError(
+            "trainer.accumulate_grad_batches must be 1: accumulation changes the negatives of contrastive losses. "
+            "Use a larger batch_size, or more processes."
+        )
+    trainer: L.Trainer = instantiate(
+        options,
+        logger=False,
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if trainer.world_size > 1 and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise UserError(
+            f"trainer.devices asks for {trainer.world_size} processes a job, which a multirun in one process cannot "
+            "start. Run each job as a command of its own, without -m (a shell loop will do), or use trainer=auto."
+        )
+    return trainer
+
+
+def _loggers(config: Mapping[str, Any], run: Run) -> list[Any]:
+    """The configured loggers, told which run this is. A resumed run keeps its id."""
+    loggers = []
+    for options in config["logger"].values():
+        named: dict[str, Any] = {}
+        if options["_target_"].endswith(".WandbLogger"):
+            named = {
+                "id": run.id,
+                "name": run.id,
+                "group": config["sweep"],
+                "job_type": component_name(config["method"]),
+                "tags": [config["dataset"]["name"], subset_name(config["subset"])],
+                "config": dict(config),
+                "resume": "allow",
+            }
+        loggers.append(instantiate(options, **named))
+    return loggers
+
+
+def _evaluate(
+    method: SSLMethod, data: SubsetDataModule, suite: EvaluationSuite, device: torch.device
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Metrics of the frozen encoder, and the spectra of its representations and embeddings."""
+    method.to(device).eval()
+
+    def encode(images: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
+        representations = method(images)
+        return representations, method.project(representations)
+
+    def features(split: Any) -> Features:
+        return extract(encode, data.labelled_batches(split, device))
+
+    train, test = features(data.dataset.train()), features(data.dataset.test())
+    metrics = suite(train, test, data.validation_part().to(device), int(data.dataset.num_classes or 0))
+    spectra = {}
+    for name, z in (("representation", train.representations), ("embedding", train.embeddings)):
+        moments = Moments(z.shape[1], z.device)
+        moments.update(z)
+        spectra[name] = moments.singular_values(centred=False).tolist()
+    return metrics, spectra
+
+
+def _results(
+    config: Mapping[str, Any], run: Run, data: SubsetDataModule, trainer: L.Trainer, recorder: Recorder
+) -> dict[str, Any]:
+    assert data.mask is not None
+    method = trainer.lightning_module
+    assert isinstance(method, SSLMethod)
+    cuda = trainer.strategy.root_device.type == "cuda"
+    peak = (
+        torch.cuda.max_memory_allocated()
+        if cuda
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    )
+    return {
+        "schema": 1,
+        "run": run.id,
+        "identity": {
+            "method": component_name(config["method"]),
+            "dataset": config["dataset"]["name"],
+            "subset": data.mask.rule,
+            "fraction": data.mask.fraction,
+            "seed": config["seed"],
+            "budget": config["budget"],
+        },
+        "mask": {"size": data.mask.size, "hash": data.mask.hash, "rule": data.mask.rule},
+        "cost": {
+            "train_seconds": recorder.train_seconds,
+            "images_seen": recorder.images_seen,
+            "optimizer_steps": trainer.global_step,
+            "gradient_evaluations": method.gradient_evaluations * trainer.global_step,
+            "images_per_second": recorder.images_seen / max(recorder.train_seconds, 1e-9),
+            "peak_memory_bytes": peak,
+        },
+        "environment": {
+            "versions": {
+                name: version(name) for name in ("ssl-lightning", "torch", "torchvision", "lightning", "hydra-core")
+            }
+            | {"python": platform.python_version()},
+            "device": torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU",
+            "threads": torch.get_num_threads(),
+            "world_size": trainer.world_size,
+            "git": _git(),
+        },
+        "evaluation": config["evaluation"],
+    }
+
+
+def _log_results(trainer: L.Trainer, results: Mapping[str, Any], figures: Mapping[str, Any]) -> None:
+    """Summary and figures to the loggers that keep them, and an end to their runs: each job has its own."""
+    for logger in trainer.loggers:
+        experiment = getattr(logger, "experiment", None)
+        if hasattr(experiment, "summary") and hasattr(experiment, "finish"):
+            import wandb
+
+            experiment.summary.update(results["metrics"] | {f"cost/{k}": v for k, v in results["cost"].items()})
+            experiment.log({f"figures/{name}": wandb.Image(str(file)) for name, file in figures.items()})
+            experiment.finish()
+
+
+def _summary(results: Mapping[str, Any]) -> str:
+    metrics = results["metrics"]
+    seconds = results["cost"]["train_seconds"]
+    return f"linear {metrics['linear/top1']:.3f}  k-NN {metrics['knn/top1']:.3f}  trained in {seconds:.1f} s"
+
+
+def _git() -> str | None:
+    """Commit of the working directory, where it is a repository."""
+    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
+
+
+def _quiet() -> None:
+    """Only warnings that a user can act on."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")

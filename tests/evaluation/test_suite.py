@@ -1,0 +1,98 @@
+import math
+
+import pytest
+import torch
+
+from ssl_lightning.errors import UserError
+from ssl_lightning.evaluation.features import Features
+from ssl_lightning.evaluation.knn import knn
+from ssl_lightning.evaluation.linear import few_label_probe, linear_probe
+from ssl_lightning.evaluation.spectrum import spectrum_metrics
+from ssl_lightning.evaluation.suite import EvaluationSuite
+
+
+def _features(n: int, classes: int, seed: int) -> Features:
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(classes, 12, generator=torch.Generator().manual_seed(99))
+    labels = torch.arange(n) % classes
+    representations = centres[labels] + torch.randn(n, 12, generator=generator)
+    return Features(representations, representations[:, :5].clone(), labels)
+
+
+TRAIN, TEST = _features(120, 4, seed=0), _features(80, 4, seed=1)
+VALIDATION = torch.arange(120) % 5 == 0
+
+
+def test_the_suite_is_the_union_of_its_parts():
+    suite = EvaluationSuite(
+        k=7, temperature=0.2, l2_grid=(0.1, 0.01), few_shots=(1, 3), few_percents=(0.5,), draws=2, seed=4
+    )
+    data = (TRAIN.representations, TRAIN.labels, TEST.representations, TEST.labels, 4)
+    assert suite(TRAIN, TEST, VALIDATION, 4) == {
+        **linear_probe(*data, VALIDATION, (0.1, 0.01)),
+        **few_label_probe(*data, shots=1, draws=2, seed=4),
+        **few_label_probe(*data, shots=3, draws=2, seed=4),
+        **few_label_probe(*data, percent=0.5, draws=2, seed=4),
+        **knn(*data, k=7, temperature=0.2),
+        **spectrum_metrics(TRAIN.representations, "representation"),
+        **spectrum_metrics(TRAIN.embeddings, "embedding"),
+    }
+
+
+def test_the_standard_metrics_and_their_ranges():
+    metrics = EvaluationSuite()(TRAIN, TEST, VALIDATION, 4)
+    accuracies = {
+        "linear/top1",
+        "linear/val_top1",
+        "linear_5shot/top1",
+        "linear_1pct/top1",
+        "linear_10pct/top1",
+        "knn/top1",
+    }
+    deviations = {"linear_5shot/top1_std", "linear_1pct/top1_std", "linear_10pct/top1_std"}
+    ranks = {
+        f"{of}/{rank}" for of in ("representation", "embedding") for rank in ("rankme", "effective_rank")
+    }
+    assert set(metrics) == accuracies | deviations | ranks | {"linear/l2"}
+    assert all(type(value) is float for value in metrics.values())
+    assert all(0.25 < metrics[name] <= 1 for name in accuracies)
+    assert all(1 < metrics[name] <= 12 for name in ranks)
+    assert metrics["embedding/rankme"] <= 5.001
+    assert metrics["linear/l2"] in EvaluationSuite().l2_grid
+
+
+def test_the_suite_is_deterministic_and_its_seed_matters_to_few_labels_only():
+    first = EvaluationSuite()(TRAIN, TEST, VALIDATION, 4)
+    assert EvaluationSuite()(TRAIN, TEST, VALIDATION, 4) == first
+    other = EvaluationSuite(seed=1)(TRAIN, TEST, VALIDATION, 4)
+    changed = {name for name in first if first[name] != other[name]}
+    assert changed
+    assert all("shot" in name or "pct" in name for name in changed)
+
+
+def test_collapsed_features_give_finite_metrics_at_chance():
+    def collapse(features: Features) -> Features:
+        constant = torch.full_like(features.representations, 0.3)
+        return Features(constant, constant, features.labels)
+
+    metrics = EvaluationSuite()(collapse(TRAIN), collapse(TEST), VALIDATION, 4)
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert metrics["linear/top1"] == metrics["knn/top1"] == metrics["linear_5shot/top1"] == 0.25
+    assert metrics["representation/effective_rank"] == metrics["embedding/effective_rank"] == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"k": 0}, "evaluation.k=0: give a number above 0"),
+        ({"temperature": 0.0}, "evaluation.temperature=0.0"),
+        ({"draws": 0}, "evaluation.draws=0"),
+        ({"l2_grid": (1.0, 0.0)}, r"evaluation.l2_grid=\[1.0, 0.0\]"),
+        ({"l2_grid": ()}, r"evaluation.l2_grid=\[\]: give at least one"),
+        ({"few_shots": (0,)}, r"evaluation.few_shots=\[0\]"),
+        ({"few_percents": (101.0,)}, "at most 100 percent"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_at_once(setting, message):
+    with pytest.raises(UserError, match=message):
+        EvaluationSuite(**setting)
