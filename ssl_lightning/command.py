@@ -35,9 +35,17 @@ def report_error(error: Exception) -> None:
     if "debug=true" in (argument.lower() for argument in sys.argv):
         traceback.print_exception(error)
         return
-    expected = str(error) if isinstance(error, UserError) else explain(error)
+    mendable = _mendable(error)
+    expected = str(mendable) if mendable else explain(error)
     if expected is None:
         frames = traceback.extract_tb(error.__traceback__)
         where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
         expected = f"{type(error).__name__}: {error}{where}\nAdd debug=true to the command for the traceback."
     print(f"Error: {expected}", file=sys.stderr, flush=True)
+
+
+def _mendable(error: BaseException | None) -> UserError | None:
+    """The UserError behind an error, where Hydra or Lightning wrapped it."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error

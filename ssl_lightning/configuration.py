@@ -60,12 +60,12 @@ class TrainConfig:
     batch_size: int
     budget: Literal["epochs", "steps"]
     debug: bool
-    method: Annotated[Any, Component("ssl_lightning.methods.method.SSLMethod")]
     backbone: Annotated[Any, Component("torch.nn.Module")]
     dataset: Annotated[Any, Component("ssl_lightning.data.datasets.ImageDataset")]
     subset: Annotated[Any, Component("ssl_lightning.subsets.mask.SubsetRule")]
     augment: Annotated[Any, Component("ssl_lightning.data.views.Views")]
     optimizer: Annotated[Any, Component("ssl_lightning.optim.recipe.OptimizerRecipe")]
+    method: Annotated[Any, Component("ssl_lightning.methods.method.SSLMethod")]
     trainer: Annotated[Any, Component("lightning.pytorch.Trainer")]
     evaluation: Annotated[Any, Component("ssl_lightning.evaluation.suite.EvaluationSuite")]
     callbacks: dict[str, Annotated[Any, Component("lightning.pytorch.Callback")]]
@@ -143,11 +143,11 @@ def component_name(config: Mapping[str, Any]) -> str:
 
 
 def nearest(key: str, candidates: Iterable[str]) -> str:
-    """A half-sentence with the closest candidate, or with all of them."""
-    known = sorted(candidates)
-    close = difflib.get_close_matches(key, known, 1, 0.6)
+    """A half-sentence with the candidate whose last part is closest to that of the key, or with all of them."""
+    known = {candidate.rpartition(".")[2]: candidate for candidate in sorted(candidates)}
+    close = difflib.get_close_matches(key.rpartition(".")[2], known, 1, 0.6)
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"did you mean '{known[close[0]]}'?"
     return f"known here: {', '.join(known)}." if known else "nothing can be set here."
 
 
@@ -162,29 +162,27 @@ def explain(error: Exception) -> str | None:
         return f"{group or 'config'}={option}: there is no such option; {nearest(option, error.options)}"
     if isinstance(error, HydraException) and "Could not override '" in text:
         key = text.partition("Could not override '")[2].partition("'")[0]
-        where = _origin(key) or f" (command line or sweep: {key})"
-        return f"unknown key {key!r}{where}; {nearest(key, _all_keys())}"
+        parent = getattr(error.__cause__, "parent_node", None)
+        return _unknown_override(key, parent if isinstance(parent, DictConfig) else None)
     if isinstance(error, HydraException | OmegaConfBaseException):
         cause = f" {error.__cause__}" if error.__cause__ else ""
         return " ".join((text + cause).split())
     return None
 
 
-def _all_keys() -> set[str]:
-    """Every dotted key of the default config, and the groups."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
+def _unknown_override(key: str, parent: DictConfig | None) -> str:
+    """Hydra lets `key=` change only what some file mentions; a component may take more than that."""
+    prefix = f"{key.rpartition('.')[0]}." if "." in key else ""
+    known = {field for field in TrainConfig.__dataclass_fields__} if parent is None else set(map(str, parent))
+    if parent is not None and "_target_" in parent:
+        from hydra.utils import get_object
 
-    def walk(node: Any, prefix: str) -> Iterable[str]:
-        for key, value in node.items():
-            yield prefix + key
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{key}.")
-
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train"), resolve=False)
-    return {key for key in walk(config, "") if not key.rpartition(".")[2].startswith("_")}
+        accepted = set(inspect.signature(get_object(parent["_target_"])).parameters)
+        if key.rpartition(".")[2] in accepted:
+            return f"{key!r} is in no config file, but can be given: write +{key}=..."
+        known |= accepted
+    known = {prefix + name for name in known if not name.startswith("_")}
+    return f"unknown key '{key}' (command line or sweep: {key}=...); {nearest(key, known)}"
 
 
 def _fill_named_components(node: Any) -> None:
@@ -249,18 +247,17 @@ def _check_call(value: Mapping[str, Any], target: Callable[..., Any], path: str)
     parameters = inspect.signature(target).parameters
     hints = _hints(target)
     catch_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    named = {n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    for key, item in value.items():
-        if key in _HYDRA_KEYS:
-            continue
-        full = f"{path}.{key}" if path else key
-        if key not in named and not catch_all:
-            raise UserError(f"unknown key {full!r}{_origin(full)}; {nearest(key, named)}")
-        _check_value(item, hints.get(key, Any), full)
-    required = {n for n in named if parameters[n].default is inspect.Parameter.empty}
-    if absent := sorted(required - set(value)):
-        if not value.get("_partial_"):
-            raise UserError(f"{path + '.' if path else ''}{absent[0]} has no value{_origin(path)}: give it one.")
+    prefix = f"{path}." if path else ""
+    named = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    for key in value:
+        if key not in named and key not in _HYDRA_KEYS and not catch_all:
+            known = [prefix + name for name in named]
+            raise UserError(f"unknown key '{prefix}{key}'{_origin(prefix + key)}; {nearest(prefix + key, known)}")
+    for key in named:
+        if key in value:
+            _check_value(value[key], hints.get(key, Any), prefix + key)
+        elif parameters[key].default is inspect.Parameter.empty and not value.get("_partial_"):
+            raise UserError(f"{prefix}{key} has no value{_origin(path)}: give it one.")
 
 
 def _check_value(value: Any, hint: Any, path: str) -> None:

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from ssl_lightning.runs import Run
 
 METRICS = {
-    "linear/top1": "linear",
-    "knn/top1": "k-NN",
-    "linear_5shot/top1": "5 labels a class",
-    "representation/rankme": "RankMe of r",
+    "linear/top1": "linear %",
+    "knn/top1": "k-NN %",
+    "linear_5shot/top1": "5-shot %",
+    "representation/rankme": "RankMe r",
 }
 EXPLANATION = (
-    "Final-epoch weights, full test split, mean ± standard deviation over seeds (n − 1); accuracies as shares of 1. "
-    "linear: logistic regression on frozen representations; k-NN: cosine, weighted; RankMe of r: effective number of "
-    "dimensions of the representations."
+    "Final-epoch weights, full test split, mean ± s.d. over seeds (n − 1). linear: logistic regression on frozen "
+    "representations; k-NN: cosine, weighted; 5-shot: logistic regression on 5 labels a class; RankMe r: effective "
+    "number of dimensions of the representations; seconds: training of one run."
 )
 
 
@@ -78,10 +78,12 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
 def _heading(cells: Sequence["Cell"]) -> str:
     if not cells:
         return "No finished runs"
-    same = [
-        f"{key} {cells[0].identity[key]}" for key in ("dataset", "subset") if key not in cells[0].shown
-    ] + ([f"equal {cells[0].identity['budget']}"] if "budget" not in cells[0].shown else [])
-    return f"Comparison: {', '.join(same)}" if same else "Comparison"
+    first = cells[0]
+    same = [f"{key} {first.identity[key]}" for key in ("dataset", "subset") if key not in first.shown]
+    same += [f"equal {first.identity['budget']}"] if "budget" not in first.shown else []
+    numbers = sorted({len(cell.results) for cell in cells})
+    same.append(f"{'–'.join(map(str, numbers))} seed{'s' if numbers != [1] else ''}")
+    return ", ".join(same)
 
 
 def _untrained(cells: Sequence["Cell"]) -> dict[str, list[float]]:
@@ -99,15 +101,16 @@ def _table(cells: Sequence["Cell"], title: str, markdown: bool) -> "Table":
     def cell_text(mean: float, deviation: float, name: str) -> str:
         if mean != mean:
             return "–"
-        digits = 1 if name.endswith(("rankme", "seconds")) else 3
-        return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if deviation == deviation else "")
+        scale = 1 if name.endswith(("rankme", "seconds")) else 100
+        return f"{scale * mean:.1f}" + (f" ± {scale * deviation:.1f}" if deviation == deviation else "")
 
     variants = any(cell.variant for cell in cells)
     shown = [key for key in ("dataset", "subset", "budget") if key in cells[0].shown]
-    table = Table(title=title or None, box=box.MARKDOWN if markdown else box.SIMPLE_HEAD)
+    style = box.MARKDOWN if markdown else box.SIMPLE_HEAD
+    table = Table(title=title or None, box=style, padding=(0, 1) if markdown else (0, 2, 0, 0), pad_edge=markdown)
     for column in ("method", *shown, *(["variant"] if variants else [])):
-        table.add_column(column, no_wrap=not variants)
-    for column in ("fraction", "images", "seeds", *METRICS.values(), "seconds"):
+        table.add_column(column, overflow="fold")
+    for column in ("fraction", *(["images", "seeds"] if markdown else []), *METRICS.values(), "seconds"):
         table.add_column(column, justify="right", no_wrap=True)
     untrained = _untrained(cells)
     if any(untrained.values()):
@@ -116,19 +119,18 @@ def _table(cells: Sequence["Cell"], title: str, markdown: bool) -> "Table":
             for n, v in untrained.items()
         ]
         blank = [""] * (len(shown) + variants)
-        seeds = str(max(map(len, untrained.values())))
-        table.add_row("untrained", *blank, "–", "–", seeds, *values, "–", end_section=True)
+        counts = ["–", str(max(map(len, untrained.values())))] if markdown else []
+        table.add_row("untrained", *blank, "–", *counts, *values, "–", end_section=not markdown)
     for i, cell in enumerate(cells):
         table.add_row(
             cell.identity["method"],
             *(str(cell.identity[key]) for key in shown),
             *([cell.variant or "–"] if variants else []),
             f"{cell.fraction:g}",
-            str(cell.results[0]["mask"]["size"]),
-            str(len(cell.results)),
+            *([str(cell.results[0]["mask"]["size"]), str(len(cell.results))] if markdown else []),
             *(cell_text(*cell.statistics(name), name) for name in METRICS),
             cell_text(*cell.statistics("train_seconds", cost=True), "seconds"),
-            end_section=i + 1 < len(cells) and cells[i + 1].line != cell.line,
+            end_section=not markdown and i + 1 < len(cells) and cells[i + 1].line != cell.line,
         )
     return table
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from ssl_lightning.command import report_error, run_command
-from ssl_lightning.configuration import SWEEPS, nearest
+from ssl_lightning.configuration import CONF, SWEEPS, nearest
 from ssl_lightning.errors import UserError
 
 
@@ -35,10 +35,8 @@ def sweep(name: str, overrides: list[str]) -> None:
 
     file = _file(name)
     plain = [o.input_line for o in OverridesParser.create().parse_overrides(overrides) if not o.is_sweep_override()]
-    with initialize_config_dir(str(train.CONF), version_base="1.3"):
-        config = compose(
-            file.stem, [f"hydra.searchpath=[{file.parent}]", *(o for o in plain if o)], return_hydra_config=False
-        )
+    with initialize_config_dir(str(file.parent), version_base="1.3"):
+        config = compose(file.stem, [f"hydra.searchpath=[{CONF}]", *(o for o in plain if o)])
     folder = Path(config.paths.runs) / config.sweep
     GlobalHydra.instance().clear()
 

@@ -1,8 +1,11 @@
 """ssl-train: pretrain an encoder on a subset, evaluate it on the full labelled data, leave one folder."""
 
+import sys
 from typing import TYPE_CHECKING
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ssl_lightning.command import report_error, run_command
@@ -21,8 +24,10 @@ def _app(config: DictConfig) -> None:
     try:
         train(config)
     except Exception as error:
-        report_error(error)  # at once: in a multirun Hydra goes on with the other jobs and raises the first at the end
-        raise
+        report_error(error)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # Hydra goes on with the other jobs, and raises the first error at the end
+        sys.exit(1)
 
 
 def train(config: DictConfig) -> "Run":

@@ -25,6 +25,7 @@ class Recorder(L.Callback):
         self._train_seconds = 0.0
         self._images_seen = 0
         self._started: float | None = None
+        self._lr = 0.0
 
     @property
     def train_seconds(self) -> float:
@@ -40,6 +41,11 @@ class Recorder(L.Callback):
         for logger in trainer.loggers:
             if hasattr(logger, "rewind"):
                 logger.rewind(trainer.global_step)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._lr = trainer.optimizers[0].param_groups[0]["lr"]  # of this step; afterwards it is the next one's
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -85,8 +91,7 @@ class Recorder(L.Callback):
         totals = trainer.strategy.reduce(torch.stack([self._sums[n] for n in names]), reduce_op="sum").cpu()
         self._sums = {}
         means = {n: (s / c).item() for n, (s, c) in zip(names, totals, strict=True) if c > 0}
-        optimizer = trainer.optimizers[0]
-        row = {"epoch": trainer.current_epoch, "lr": optimizer.param_groups[0]["lr"], **means}
+        row = {"epoch": trainer.current_epoch, "lr": self._lr, **means}
         for logger in trainer.loggers:
             logger.log_metrics(row, trainer.global_step)
 

@@ -4,8 +4,7 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,22 +14,20 @@ import numpy as np
 import torch
 import torchvision
 from jaxtyping import Bool, Int, Integer, UInt8
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from ssl_lightning.data.readers import (
     IDX_IMAGES,
     IDX_LABELS,
     ImageFile,
-    decode_image,
+    decode_images,
     extract,
     fetch,
     locked,
     read_cifar_batch,
     read_idx,
-    replacing,
     scan_images,
+    writing,
 )
 from ssl_lightning.errors import UserError
 
@@ -429,31 +426,20 @@ class ImageFolder(ImageDataset):
         numbers = {name: i for i, name in enumerate(classes)}
         labels = np.array([numbers[file.label] for file in files], np.int64)
         digest = _hash(labels)
-        with replacing(self._store / f"{split}_labels.npy") as output:
+        with writing(self._store / f"{split}_labels.npy") as output:
             np.save(output, labels, allow_pickle=False)
-        with replacing(self._store / f"{split}_images.npy") as output:
+        with writing(self._store / f"{split}_images.npy") as output:
             shape = (len(files), self.channels, self.image_size, self.image_size)
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(output, header)
-            for image in self._decode(files, f"{self.name}: decoding {split}"):
-                output.write(image)
-                digest.update(image)
+            paths = [Path(self.root).absolute() / file.path for file in files]
+            description = f"{self.name}: decoding {split}"
+            for image in decode_images(paths, self.image_size, self.channels, description):
+                output.write(image.tobytes())
+                digest.update(image.tobytes())
         summary = {"length": len(files), "hash": digest.hexdigest()[:16], "classes": classes}
-        with replacing(self._summary(split)) as output:
+        with writing(self._summary(split)) as output:
             output.write(json.dumps(summary, indent=1).encode())
-
-    def _decode(self, files: list[ImageFile], description: str) -> Iterator[bytes]:
-        """Decode in threads, in order, a bounded number of images ahead."""
-        root, ahead = Path(self.root).absolute(), 1024
-
-        def decode(file: ImageFile) -> bytes:
-            return decode_image(root / file.path, self.image_size, self.channels).tobytes()
-
-        with ThreadPoolExecutor() as pool:
-            chunks = (pool.map(decode, files[i : i + ahead]) for i in range(0, len(files), ahead))
-            images = (image for chunk in chunks for image in chunk)
-            console = Console(stderr=True)
-            yield from track(images, description, total=len(files), console=console, transient=True)
 
     def _read(self, split: SplitName) -> Arrays:
         try:

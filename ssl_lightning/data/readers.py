@@ -1,4 +1,4 @@
-"""File formats: idx, the CIFAR archives' pickles, image folders. A file is written whole or not at all."""
+"""File formats: idx, the CIFAR archives' pickles, image folders."""
 
 import gzip
 import math
@@ -6,10 +6,11 @@ import os
 import pickle
 import re
 import tarfile
-import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -17,31 +18,27 @@ import numpy as np
 from filelock import FileLock
 from jaxtyping import UInt8
 from PIL import Image
+from rich.console import Console
+from rich.progress import track
 from torchvision.datasets.utils import download_url
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.files import replacing
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 IDX_IMAGES, IDX_LABELS = 0x0803, 0x0801  # unsigned bytes in three dimensions, in one
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def writing(path: Path) -> Iterator[BinaryIO]:
     """A file to write that appears under `path` when the block ends, and not at all when it fails."""
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}. Free some space or choose another folder."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -84,7 +81,7 @@ def extract(archive: Path, folder: Path, names: Sequence[str]) -> None:
             for member in tar:
                 if member.isfile() and member.name in wanted and (content := tar.extractfile(member)):
                     data = content.read()
-                    with replacing(folder / Path(member.name).name) as file:
+                    with writing(folder / Path(member.name).name) as file:
                         file.write(data)
                     wanted.remove(member.name)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
@@ -136,7 +133,8 @@ class _PickledType:
 
     def __setstate__(self, state: Sequence[Any]) -> None:
         order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
-        self.dtype = self.dtype.newbyteorder(order)
+        if order == ">":
+            self.dtype = self.dtype.newbyteorder(">")
 
 
 class _PickledArray:
@@ -265,3 +263,15 @@ def decode_image(path: Path, size: int, channels: int) -> UInt8[np.ndarray, "c {
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
     return np.asarray(square).reshape(size, size, channels).transpose(2, 0, 1)
+
+
+def decode_images(
+    paths: Sequence[Path], size: int, channels: int, description: str, ahead: int = 1024
+) -> Iterator[UInt8[np.ndarray, "c {size} {size}"]]:
+    """`decode_image` of all, in order, by threads that hold at most `ahead` images; with a progress bar."""
+    with ThreadPoolExecutor() as pool:
+        decode = partial(decode_image, size=size, channels=channels)
+        chunks = (pool.map(decode, paths[i : i + ahead]) for i in range(0, len(paths), ahead))
+        images = (image for chunk in chunks for image in chunk)
+        console = Console(stderr=True)
+        yield from track(images, description, total=len(paths), console=console, transient=True)

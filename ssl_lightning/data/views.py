@@ -35,8 +35,9 @@ CHANCES = ("flip", "jitter", "grey", "blur", "solarise")
 class View:
     """Distribution of one view's augmentation; every parameter is drawn per image.
 
-    Operators act in the order of the fields. The order of the four of the jitter is drawn once per view and
-    batch.
+    The operators are those of SimCLR (arXiv 2002.05709, appendix A) and, with solarisation, BYOL (arXiv
+    2006.07733, appendix B). They act in the order of the fields; the four of the jitter in an order that is
+    drawn once per view and batch.
 
     Args:
         copies: how many views of this kind; a symmetric pair is `copies=2`.

@@ -88,12 +88,13 @@ class _LogisticRegression:
         self.labels = labels.long()
         self.num_classes = num_classes
         self.centre = features.mean(0, dtype=torch.float64)
-        if n < d:
-            self.axes = torch.linalg.svd(features - self.centre, full_matrices=False).Vh.T
-        else:
-            moments = Moments(d, features.device)
-            moments.update(features)
-            self.axes = torch.linalg.eigh(moments.covariance()).eigenvectors
+        with _threads_that_pay(features.numel()):
+            if n < d:
+                self.axes = torch.linalg.svd(features - self.centre, full_matrices=False).Vh.T
+            else:
+                moments = Moments(d, features.device)
+                moments.update(features)
+                self.axes = torch.linalg.eigh(moments.covariance()).eigenvectors
         rank = self.axes.shape[1]
         dtype = torch.float64 if n * rank <= _FLOAT64_NUMEL else features.dtype
         # The last coordinate is 1 and carries the bias.
@@ -131,9 +132,8 @@ class _LogisticRegression:
         def closure() -> Tensor:
             current = parameter * step
             log_probabilities = self._log_probabilities(current)
-            loss = (penalty * current.square()).sum() / 2 - log_probabilities[
-                self.samples, self.labels
-            ].mean()
+            cross_entropy = -log_probabilities[self.samples, self.labels].mean()
+            loss = cross_entropy + (penalty * current.square()).sum() / 2
             residuals = log_probabilities.exp()
             residuals[self.samples, self.labels] -= 1
             gradient = (residuals.to(self.coordinates.dtype).T @ self.coordinates).double() / len(residuals)

@@ -12,8 +12,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 _ROWS = 8192  # rows that are converted to float64 at a time
-# Summing many batches leaves tens of machine epsilons of the uncentred trace in an eigenvalue that should be 0.
-# Below this multiple it counts as 0; otherwise the centred spectrum of constant features would be one of noise.
+# Summing many batches leaves tens of machine epsilons of the uncentred trace in an eigenvalue that should
+# be 0. Below this multiple it is 0; otherwise constant features, centred, would have a spectrum of noise.
 _FLOOR = 128 * torch.finfo(torch.float64).eps
 
 
@@ -67,8 +67,8 @@ class Moments:
         """Singular values of the `[n, d]` feature matrix, less its mean if `centred`; descending.
 
         They are the roots of the eigenvalues of the Gram matrix, so values below 1.7e-7 of the uncentred
-        matrix's Frobenius norm cannot be told from 0 and are exactly 0. That is about what rounding to float32
-        adds to the features themselves.
+        matrix's Frobenius norm cannot be told from 0 and are exactly 0. Rounding to float32 alters the
+        features themselves about as much.
         """
         gram = self.covariance() * self.count if centred else self.gram
         eigenvalues = torch.linalg.eigvalsh(gram).flip(0)

@@ -6,6 +6,7 @@ import math
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from importlib.metadata import version
@@ -16,7 +17,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ssl_lightning.data.datasets import Fingerprint, ImageDataset
-from ssl_lightning.data.readers import locked, replacing
+from ssl_lightning.data.readers import locked, writing
 from ssl_lightning.errors import UserError
 
 RANKING_FORMAT = 1
@@ -33,12 +34,14 @@ def generator(seed: int, purpose: str) -> np.random.Generator:
 class Mask:
     """The positions of a dataset's train split that pretraining sees.
 
-    `positions` are ascending; `deviation` is the largest |count − fraction · size| of a latent class.
+    `positions` are ascending, of a dataset of `length`; `deviation` is the largest |count − fraction · size|
+    of a latent class.
     """
 
     positions: Int64[np.ndarray, " m"]
     rule: str
     fraction: float
+    length: int
     fingerprint: Fingerprint | None = None
     deviation: float = 0.0
 
@@ -66,7 +69,7 @@ class Ranking:
         score: of each position; larger is better, NaN where the rule has none.
         provenance: JSON-able; "fingerprint" (`Fingerprint.as_dict`), "rule", "parameters", "seed" and more.
 
-    Raises ValueError if these do not fit together.
+    Raises ValueError if `order` is no permutation.
     """
 
     order: Int64[np.ndarray, " n"]
@@ -76,20 +79,13 @@ class Ranking:
 
     def __post_init__(self) -> None:
         length = len(self.order)
-        expected = {"order": np.int64, "latent_class": np.int64, "score": np.float64}
-        for key, dtype in expected.items():
-            values = getattr(self, key)
-            if values.dtype != dtype or values.shape != (length,):
-                raise ValueError(
-                    f"{key} is {values.dtype}{list(values.shape)}, not {dtype.__name__}[{length}]"
-                )
         if length == 0 or not np.array_equal(np.sort(self.order), np.arange(length)):
             raise ValueError(f"order does not hold each of {length} positions once")
         rank, size = self._ranks()
         ties = generator(self.provenance.get("seed", 0), "ties").permutation(length)
         by_key = np.lexsort((ties[self.order], (rank + 0.5) / size))
         object.__setattr__(self, "order", self.order[by_key])
-        for key in expected:
+        for key in ("order", "latent_class", "score"):
             values = getattr(self, key).copy()
             values.setflags(write=False)
             object.__setattr__(self, key, values)
@@ -130,12 +126,12 @@ class Ranking:
         counts = np.bincount(inverse[positions], minlength=len(classes))
         deviation = float(np.abs(counts - fraction * sizes).max())
         rule = str(self.provenance.get("rule", ""))
-        return Mask(positions, rule, float(fraction), self.fingerprint, deviation)
+        return Mask(positions, rule, float(fraction), len(self), self.fingerprint, deviation)
 
     def save(self, path: str | Path) -> None:
         """Write an .npz that needs no pickle to be read."""
         header = np.array(json.dumps({"format": RANKING_FORMAT, **self.provenance}, sort_keys=True))
-        with replacing(Path(path)) as file:
+        with writing(Path(path)) as file:
             np.savez_compressed(
                 file, order=self.order, latent_class=self.latent_class, score=self.score, provenance=header
             )
@@ -150,7 +146,13 @@ class Ranking:
                 provenance = json.loads(str(arrays["provenance"]))
                 if (found := provenance.pop("format")) != RANKING_FORMAT:
                     raise ValueError(f"format {found}, where {RANKING_FORMAT} is read")
-                ranking = cls(arrays["order"], arrays["latent_class"], arrays["score"], provenance)
+                length = len(arrays["order"])
+                ranking = cls(
+                    order=_column(arrays, "order", "int64", length),
+                    latent_class=_column(arrays, "latent_class", "int64", length),
+                    score=_column(arrays, "score", "float64", length),
+                    provenance=provenance,
+                )
             made_for = ranking.fingerprint
             if made_for is not None and made_for.length != len(ranking):
                 raise ValueError(f"{len(ranking)} positions for {made_for}")
@@ -173,6 +175,13 @@ class Ranking:
         rank = np.empty(len(classes), np.int64)
         rank[grouped] = np.arange(len(classes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         return rank, sizes[classes]
+
+
+def _column(arrays: Mapping[str, np.ndarray], key: str, dtype: str, length: int) -> np.ndarray:
+    values = arrays[key]
+    if values.dtype != dtype or values.shape != (length,):
+        raise ValueError(f"{key} is {values.dtype}{list(values.shape)}, not {dtype}[{length}]")
+    return values
 
 
 def _damaged(path: str | Path, error: Exception) -> UserError:

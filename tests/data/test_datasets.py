@@ -554,12 +554,12 @@ def test_images_are_decoded_once(tmp_path, monkeypatch):
     fingerprint = image_folder(tmp_path / "data", tmp_path / "cache").fingerprint()
     decoded = []
 
-    def counted(path, *arguments):
+    def counted(path, **arguments):
         decoded.append(path.name)
-        return real(path, *arguments)
+        return real(path, **arguments)
 
     real = readers.decode_image
-    monkeypatch.setattr(datasets, "decode_image", counted)
+    monkeypatch.setattr(readers, "decode_image", counted)
     again = image_folder(tmp_path / "data", tmp_path / "cache")
     assert_equal(again, written)
     assert again.fingerprint() == fingerprint

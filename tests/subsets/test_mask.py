@@ -1,5 +1,6 @@
 """The budget's mathematics, rankings on disk, and rankings built once for many processes."""
 
+import inspect
 import json
 import multiprocessing
 import os
@@ -213,7 +214,7 @@ def test_a_masks_hash_is_that_of_its_positions():
 def test_a_mask_knows_where_it_comes_from():
     fingerprint = Fingerprint("digits", "train", 10, "ab")
     mask = make_ranking(np.zeros(10), fingerprint=fingerprint.as_dict()).mask(0.5)
-    assert (mask.rule, mask.fraction, mask.fingerprint) == ("test", 0.5, fingerprint)
+    assert (mask.rule, mask.fraction, mask.length, mask.fingerprint) == ("test", 0.5, 10, fingerprint)
 
 
 def test_rankings_cannot_be_changed():
@@ -226,7 +227,7 @@ def test_rankings_cannot_be_changed():
 @pytest.mark.parametrize("order", [[0, 1, 1], [1, 2, 3], [-1, 0, 1], []])
 def test_an_order_is_a_permutation(order):
     order = np.array(order, np.int64)
-    with pytest.raises(ValueError, match="each of . positions once"):
+    with pytest.raises(ValueError, match=r"each of \d positions once"):
         Ranking(order, np.zeros(len(order), np.int64), np.zeros(len(order)), {})
 
 
@@ -480,4 +481,4 @@ def test_wrong_settings_are_errors(tmp_path):
     with pytest.raises(UserError, match=r"subset\.seed is -1"):
         Slow(log="", seed=-1)
     with pytest.raises(UserError, match=r"subset\.budget is 'most': choose exact or floor"):
-        Ranking.mask.__wrapped__(make_ranking(np.zeros(4)), 0.5, "most")
+        inspect.unwrap(Ranking.mask)(make_ranking(np.zeros(4)), 0.5, "most")  # past the annotations

@@ -1,5 +1,7 @@
 """Random subsets: seeded, nested, of exact size, and balanced where they say so."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -45,7 +47,7 @@ def test_fractions_of_one_seed_are_nested(dataset, rule):
         positions(rule(fraction=fraction, seed=2), dataset) for fraction in (0.005, 0.1, 0.25, 0.5, 0.9, 1.0)
     ]
     assert [len(mask) for mask in masks] == [1, 20, 50, 100, 180, 200]
-    for smaller, larger in zip(masks, masks[1:], strict=False):
+    for smaller, larger in pairwise(masks):
         assert smaller < larger
 
 

@@ -1,0 +1,112 @@
+"""What all tests share: one thread, one way to call commands, one pair of processes."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; small tensors are faster so, and results repeatable
+os.environ.setdefault("WANDB_SILENT", "true")
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from beartype import BeartypeConf, beartype
+
+checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
+"""Run-time check of annotations, in which an int is a float, as everywhere in Python."""
+
+
+class Outcome(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """Calls `ssl-train`, `ssl-sweep` or `ssl-report` in this process, in an empty working directory."""
+    import importlib
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(name: str, *arguments: str) -> Outcome:
+        from hydra.core.global_hydra import GlobalHydra
+        from hydra.core.hydra_config import HydraConfig
+
+        GlobalHydra.instance().clear()
+        HydraConfig.instance().cfg = None
+        monkeypatch.setattr("sys.argv", [name, *arguments])
+        capfd.readouterr()
+        code: Any = 0
+        try:
+            importlib.import_module(f"ssl_lightning.{name.removeprefix('ssl-')}").main()
+        except SystemExit as exit:
+            code = exit.code or 0
+        captured = capfd.readouterr()
+        return Outcome(code if isinstance(code, int) else 1, captured.out, captured.err)
+
+    return call
+
+
+class Pair:
+    """Two processes with a gloo group, alive as long as the session."""
+
+    def __init__(self) -> None:
+        import tempfile
+
+        import torch.multiprocessing as mp
+
+        context = mp.get_context("spawn")
+        self._folder = tempfile.TemporaryDirectory()
+        self._pipes, self._processes = [], []
+        for rank in range(2):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(rank, f"{self._folder.name}/group", theirs), daemon=True)
+            process.start()
+            self._pipes.append(ours)
+            self._processes.append(process)
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """Results of `function(rank, *arguments)` of both ranks; it must be importable."""
+        for pipe in self._pipes:
+            pipe.send((function, arguments))
+        answers = [pipe.recv() for pipe in self._pipes]
+        for error, _ in answers:
+            if error:
+                raise AssertionError(error)
+        return [result for _, result in answers]
+
+    def close(self) -> None:
+        for pipe in self._pipes:
+            pipe.send(None)
+        for process in self._processes:
+            process.join(10)
+        self._folder.cleanup()
+
+
+def _serve(rank: int, file: str, pipe: Any) -> None:
+    import traceback
+
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    while (task := pipe.recv()) is not None:
+        function, arguments = task
+        try:
+            pipe.send((None, function(rank, *arguments)))
+        except Exception:
+            pipe.send((traceback.format_exc(), None))
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="session")
+def pair() -> Iterator[Pair]:
+    processes = Pair()
+    yield processes
+    processes.close()
