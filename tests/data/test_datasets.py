@@ -549,7 +549,7 @@ def test_shrinking_is_antialiased(tmp_path):
 
 
 def test_images_are_decoded_once(tmp_path, monkeypatch):
-    written = write_image_folder(tmp_path / "data")
+    written = write_image_folder(tmp_path / "data", suffix="bmp")
     assert_equal(image_folder(tmp_path / "data", tmp_path / "cache"), written)
     fingerprint = image_folder(tmp_path / "data", tmp_path / "cache").fingerprint()
     decoded = []
@@ -565,9 +565,10 @@ def test_images_are_decoded_once(tmp_path, monkeypatch):
     assert again.fingerprint() == fingerprint
     assert decoded == []
 
-    path = tmp_path / "data" / "train" / "class_000" / "00000.png"
+    path = tmp_path / "data" / "train" / "class_000" / "00000.bmp"  # whose size stays the same
     changed = 255 - written.train_images[0]
     Image.fromarray(changed.transpose(1, 2, 0)).save(path)
+    os.utime(path, (0, 0))
     written.train_images[0] = changed
     assert_equal(image_folder(tmp_path / "data", tmp_path / "cache"), written)
     assert len(decoded) == 60

@@ -1,0 +1,232 @@
+"""GeSSL-style meta-updates: exact checks of gradients, buffers and cost."""
+
+import pytest
+import torch
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from ssl_lightning.errors import UserError
+from ssl_lightning.losses.contrastive import nt_xent, unit
+from ssl_lightning.losses.gather import LOCAL
+from ssl_lightning.losses.matching import matching_kl
+from ssl_lightning.methods.gessl import GeSSL
+from tests.methods.networks import batch_of, gradients, smooth_simclr, smooth_views, tiny_simclr, tiny_views
+
+ALPHA = 0.1
+
+
+def gradient_of(method, views):
+    method.zero_grad()
+    objective = method.ssl_loss(views, batch_of(views.shape[1]), LOCAL)
+    objective.loss.backward()
+    return objective, gradients(method)
+
+
+def meta_only(**settings) -> GeSSL:
+    return GeSSL(smooth_simclr(), **({"tasks": 1, "weight_base": 0.0, "inner_lr": ALPHA, "temperature": 0.5} | settings))
+
+
+def flat(tensors) -> torch.Tensor:
+    return torch.cat([t.flatten() for t in tensors])
+
+
+# The specification once more, as plain functions of a flat parameter vector.
+
+
+BACKBONE = smooth_simclr().backbone
+
+
+def at(theta, views):
+    """Embeddings of the smooth SimCLR at a flat parameter vector."""
+    parameters, offset = {}, 0
+    for name, p in BACKBONE.named_parameters():
+        parameters[name] = theta[offset : offset + p.numel()].view_as(p)
+        offset += p.numel()
+    return functional_call(BACKBONE, parameters, (views.flatten(0, 1),)).unflatten(0, views.shape[:2])
+
+
+def start() -> torch.Tensor:
+    return flat(smooth_simclr().parameters()).detach()
+
+
+def loss_gradient(theta, views):
+    theta = theta.detach().requires_grad_()
+    return torch.autograd.grad(nt_xent(at(theta, views), 0.5), theta)[0]
+
+
+def adapted(theta, views, steps):
+    for _ in range(steps):
+        theta = theta - ALPHA * loss_gradient(theta, views)
+    return theta
+
+
+def test_matching_parameters_after_no_inner_step_is_a_gradient_step():
+    views = smooth_views(6)
+    _, meta = gradient_of(meta_only(match="parameters", inner_steps=0, future_steps=1), views)
+    _, base = gradient_of(smooth_simclr(), views)
+    assert torch.allclose(flat(meta), ALPHA * flat(base), rtol=1e-10)
+
+
+@pytest.mark.parametrize("match", ["kl", "parameters"])
+def test_no_step_at_all_leaves_nothing_to_match(match):
+    objective, meta = gradient_of(meta_only(match=match, inner_steps=0, future_steps=0), smooth_views(6))
+    assert objective.scalars["meta_loss"].item() == pytest.approx(0, abs=1e-15)
+    assert flat(meta).abs().max() < 1e-14
+
+
+@pytest.mark.parametrize(("inner", "future"), [(0, 1), (1, 1), (2, 1), (1, 3)])
+@pytest.mark.parametrize("match", ["kl", "parameters"])
+def test_first_order_gradient_is_that_at_the_adapted_parameters(match, inner, future):
+    views = smooth_views(6)
+    objective, meta = gradient_of(meta_only(match=match, inner_steps=inner, future_steps=future), views)
+    theta = adapted(start(), views, inner).requires_grad_()
+    target = adapted(theta.detach(), views, future)
+    if match == "kl":
+        expected = matching_kl(at(theta, views), at(target, views), 0.5)
+    else:
+        expected = ((theta - target) ** 2).sum() / 2
+    (gradient,) = torch.autograd.grad(expected, theta)
+    assert objective.scalars["meta_loss"].item() == pytest.approx(expected.item(), rel=1e-9)
+    assert torch.allclose(flat(meta), gradient, rtol=1e-8, atol=1e-14)
+
+
+@pytest.mark.parametrize(("inner", "future"), [(1, 1), (2, 2)])
+@pytest.mark.parametrize("match", ["kl", "parameters"])
+def test_second_order_gradient_is_that_of_finite_differences(match, inner, future):
+    views = smooth_views(5)
+    _, meta = gradient_of(meta_only(match=match, inner_steps=inner, future_steps=future, order="second"), views)
+    target = adapted(adapted(start(), views, inner), views, future)
+
+    def meta_loss(theta):
+        moved = adapted(theta, views, inner)
+        if match == "kl":
+            return matching_kl(at(moved, views), at(target, views), 0.5)
+        return ((moved - target) ** 2).sum() / 2
+
+    theta, step = start(), 1e-5
+    numeric = []
+    for i in range(len(theta)):
+        shift = torch.zeros_like(theta)
+        shift[i] = step
+        numeric.append((meta_loss(theta + shift) - meta_loss(theta - shift)) / (2 * step))
+    assert torch.allclose(flat(meta), torch.stack(numeric), rtol=1e-4, atol=1e-9)
+    _, first = gradient_of(meta_only(match=match, inner_steps=inner, future_steps=future), views)
+    assert not torch.allclose(flat(meta), flat(first), rtol=1e-3)  # or the check above could not fail
+
+
+@pytest.mark.parametrize("future", [1, 2])
+def test_small_inner_steps_give_the_gauss_newton_direction(future):
+    """gradient → λ α F ∇ℓ, F the Gauss-Newton matrix of π, with an error in proportion to α."""
+    views = smooth_views(5)
+
+    def logits(theta):
+        z = unit(at(theta, views))
+        return torch.stack([z[0] @ z[1].T, z[1] @ z[0].T]) / 0.5
+
+    theta = start()
+    jacobian = torch.func.jacrev(logits)(theta).flatten(0, 1)  # [2·N, N, P]
+    pi = logits(theta).softmax(-1).flatten(0, 1)
+    hessian = torch.diag_embed(pi) - pi[:, :, None] * pi[:, None, :]
+    fisher = torch.einsum("imp,imn,inq->pq", jacobian, hessian, jacobian) / len(pi)
+    limit = future * fisher @ loss_gradient(theta, views)
+    errors = []
+    for alpha in (1e-3, 5e-4, 2.5e-4):
+        _, meta = gradient_of(meta_only(inner_lr=alpha, future_steps=future), views)
+        errors.append((flat(meta) / alpha - limit).norm().item())
+    assert errors[0] < 0.2 * limit.norm()
+    assert errors[0] / errors[1] == pytest.approx(2, rel=0.1)
+    assert errors[1] / errors[2] == pytest.approx(2, rel=0.1)
+
+
+def test_without_meta_loss_and_with_one_task_it_is_the_base_method():
+    views = tiny_views(8)
+    base, wrapped = tiny_simclr(), GeSSL(tiny_simclr(), tasks=1, weight_meta=0.0)
+    (theirs, base_gradients), (ours, wrapped_gradients) = gradient_of(base, views), gradient_of(wrapped, views)
+    assert torch.equal(ours.loss, theirs.loss)
+    assert all(torch.equal(a, b) for a, b in zip(wrapped_gradients, base_gradients, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(wrapped.buffers(), base.buffers(), strict=True))
+
+
+def test_base_term_is_the_mean_over_tasks():
+    views = smooth_views(8)
+    _, both = gradient_of(GeSSL(smooth_simclr(), tasks=2, weight_meta=0.0), views)
+    _, first = gradient_of(smooth_simclr(), views[:, :4])
+    _, second = gradient_of(smooth_simclr(), views[:, 4:])
+    assert torch.allclose(flat(both), (flat(first) + flat(second)) / 2, rtol=1e-12)
+
+
+@pytest.mark.parametrize("settings", [{}, {"inner_steps": 3, "future_steps": 2}, {"order": "second"}])
+def test_inner_steps_leave_buffers_and_parameters_alone(settings):
+    """Running statistics move once, by the mean over tasks of what the passes at θ do, however far tasks adapt."""
+    views = tiny_views(8)
+    adapting, plain = GeSSL(tiny_simclr(), **settings), GeSSL(tiny_simclr(), weight_meta=0.0)
+    before = [p.clone() for p in adapting.parameters()]
+    gradient_of(adapting, views)
+    gradient_of(plain, views)
+    assert all(torch.equal(a, b) for a, b in zip(adapting.buffers(), plain.buffers(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(adapting.parameters(), before, strict=True))
+    assert adapting.base.backbone.bn1.num_batches_tracked == 1
+    singles = [tiny_simclr(), tiny_simclr()]
+    for single, part in zip(singles, views.chunk(2, 1), strict=True):
+        gradient_of(single, part)
+    mean = torch.stack([s.backbone.bn1.running_mean for s in singles]).mean(0)
+    assert torch.allclose(adapting.base.backbone.bn1.running_mean, mean, rtol=1e-6)
+
+
+def test_reported_loss_is_the_true_one_and_gradients_add_up():
+    views = smooth_views(8)
+    settings = {"inner_lr": ALPHA, "temperature": 0.5}
+    objective, total = gradient_of(GeSSL(smooth_simclr(), weight_base=0.7, weight_meta=3.0, **settings), views)
+    scalars = objective.scalars
+    assert objective.loss.item() == pytest.approx(0.7 * scalars["base_loss"].item() + 3.0 * scalars["meta_loss"].item())
+    _, base = gradient_of(GeSSL(smooth_simclr(), weight_meta=0.0, **settings), views)
+    _, meta = gradient_of(GeSSL(smooth_simclr(), weight_base=0.0, **settings), views)
+    assert torch.allclose(flat(total), 0.7 * flat(base) + 3.0 * flat(meta), rtol=1e-10)
+
+
+def test_fresh_views_are_for_matching_alone():
+    views, other = smooth_views(6, 4), smooth_views(6, 4).clone()
+    other[2:] += 1
+    fresh = [gradient_of(meta_only(match_views="fresh"), v)[0].scalars for v in (views, other)]
+    assert fresh[0]["base_loss"] == fresh[1]["base_loss"]
+    assert fresh[0]["meta_loss"] != fresh[1]["meta_loss"]
+    with pytest.raises(UserError, match="copies: 4"):
+        gradient_of(meta_only(match_views="fresh"), smooth_views(6, 2))
+
+
+@pytest.mark.parametrize("tasks", [3, 8])
+def test_a_batch_that_does_not_divide_into_tasks_is_refused(tasks):
+    with pytest.raises(UserError, match=f"method.tasks is {tasks}"):
+        gradient_of(GeSSL(smooth_simclr(), tasks=tasks), smooth_views(8))
+
+
+def flops(method, views) -> int:
+    with FlopCounterMode(display=False) as counter:
+        gradient_of(method, views)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(("inner", "future"), [(1, 1), (0, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_cost_of_first_order(tasks, inner, future):
+    """M(K+λ+1) steps of the base method on a task's mini-batch, counted in FLOPs."""
+    task_step = flops(tiny_simclr(), tiny_views(8))
+    method = GeSSL(tiny_simclr(), tasks=tasks, inner_steps=inner, future_steps=future)
+    cost = flops(method, tiny_views(8 * tasks)) / task_step
+    assert cost == pytest.approx(tasks * (inner + future + 1), rel=0.01)
+    assert method.gradient_evaluations == inner + future + 1
+
+
+@pytest.mark.parametrize("inner", [1, 2])
+def test_cost_of_second_order(inner):
+    task_step = flops(tiny_simclr(), tiny_views(8))
+    cost = flops(GeSSL(tiny_simclr(), tasks=1, inner_steps=inner, order="second"), tiny_views(8)) / task_step
+    assert cost <= (3 * inner + 1 + 4 / 3) * 1.01
+
+
+def test_wraps_a_wrapper():
+    """Any method is a base, another GeSSL too: `ssl_loss` is functional."""
+    inner = GeSSL(smooth_simclr(), tasks=1, weight_meta=0.0)
+    _, nested = gradient_of(GeSSL(inner, tasks=1, weight_meta=0.0), smooth_views(6))
+    _, base = gradient_of(smooth_simclr(), smooth_views(6))
+    assert torch.allclose(flat(nested), flat(base), rtol=1e-12)

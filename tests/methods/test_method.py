@@ -1,0 +1,78 @@
+"""The contract of methods."""
+
+import pytest
+import torch
+
+from ssl_lightning.errors import UserError
+from ssl_lightning.losses.gather import LOCAL
+from ssl_lightning.methods.directclr import DirectCLR
+from ssl_lightning.methods.gessl import GeSSL
+from ssl_lightning.models.backbones import resnet_tiny
+from tests.methods.networks import batch_of, tiny_simclr, tiny_views
+
+
+def directclr() -> DirectCLR:
+    torch.manual_seed(0)
+    return DirectCLR(resnet_tiny(channels=1, width=8))
+
+
+METHODS = {"simclr": tiny_simclr, "directclr": directclr, "gessl": lambda: GeSSL(tiny_simclr())}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_objective_is_consistent_with_the_encoder(name):
+    method, views = METHODS[name](), tiny_views(8)
+    objective = method.ssl_loss(views, batch_of(8), LOCAL)
+    assert objective.loss.shape == ()
+    assert objective.representations.shape == (2, 8, 32)
+    assert objective.embeddings.shape[:2] == (2, 8)
+    again = METHODS[name]()
+    representations, embeddings = again.encode(views)
+    if name != "gessl":  # whose tasks have batch statistics of their own
+        assert torch.equal(representations, objective.representations)
+        assert torch.equal(embeddings, objective.embeddings)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_loss_is_pure(name):
+    """Same input, same loss and gradient, and nothing but BatchNorm's buffers has changed."""
+    method, views = METHODS[name](), tiny_views(8)
+    before = {n: p.clone() for n, p in method.named_parameters()}
+    results = []
+    for _ in range(2):
+        method.zero_grad()
+        loss = method.ssl_loss(views, batch_of(8), LOCAL).loss
+        loss.backward()
+        results.append((loss.detach(), [p.grad.clone() for p in method.parameters()]))
+    assert torch.equal(results[0][0], results[1][0])
+    assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[1][1], strict=True))
+    assert all(torch.equal(p, before[n]) for n, p in method.named_parameters())
+    changed = {n.rpartition(".")[2] for n, b in method.named_buffers() if not torch.equal(b, dict(METHODS[name]().named_buffers())[n])}
+    assert changed == {"running_mean", "running_var", "num_batches_tracked"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_few_steps_lower_the_loss_without_collapse(name):
+    method, views = METHODS[name](), tiny_views(16)
+    optimizer = torch.optim.Adam(method.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(15):
+        objective = method.ssl_loss(views, batch_of(16), LOCAL)
+        optimizer.zero_grad()
+        objective.loss.backward()
+        optimizer.step()
+        losses.append(objective.loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+    assert torch.linalg.matrix_rank(objective.embeddings[0].detach()) > 2
+
+
+def test_one_view_is_refused():
+    method = tiny_simclr()
+    views = tiny_views(8, num_views=1)
+    with pytest.raises(UserError, match="copies: 2"):
+        method.training_step(batch_of(8)._replace(image=views), 0)
+
+
+def test_training_without_an_optimizer_says_what_to_pass():
+    with pytest.raises(UserError, match="optimizer=OptimizerRecipe"):
+        tiny_simclr().configure_optimizers()

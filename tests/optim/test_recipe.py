@@ -1,0 +1,71 @@
+"""What is decayed, and how the learning rate runs."""
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+
+from ssl_lightning.optim.lars import LARS
+from ssl_lightning.optim.recipe import OptimizerRecipe
+
+
+def recipe(algorithm=torch.optim.SGD, **settings) -> OptimizerRecipe:
+    return OptimizerRecipe(**({"algorithm": algorithm, "lr": 1.0, "batch_size": 256} | settings))
+
+
+def test_biases_and_norms_are_excluded():
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    optimizer, _ = recipe(functools.partial(LARS, momentum=0.9), weight_decay=0.1).build(module, 10, 100)
+    decayed, excluded = optimizer.param_groups
+    assert [p.shape for p in decayed["params"]] == [(4, 3)]
+    assert (decayed["weight_decay"], decayed["adapt"]) == (0.1, True)
+    assert len(excluded["params"]) == 3
+    assert (excluded["weight_decay"], excluded["adapt"]) == (0.0, False)
+
+
+def test_nothing_is_excluded_where_not_asked():
+    optimizer, _ = recipe(weight_decay=0.1, exclude_bias_and_norm=False).build(nn.Linear(3, 4), 10, 100)
+    (group,) = optimizer.param_groups
+    assert len(group["params"]) == 2
+    assert group["weight_decay"] == 0.1
+
+
+def test_frozen_parameters_are_left_alone():
+    module = nn.Linear(3, 4)
+    module.weight.requires_grad_(False)
+    optimizer, _ = recipe().build(module, 10, 100)
+    assert [p.shape for group in optimizer.param_groups for p in group["params"]] == [(4,)]
+
+
+@pytest.mark.parametrize(("reference", "peak"), [(None, 1.0), (128, 2.0), (512, 0.5)])
+def test_learning_rate_scales_with_the_batch(reference, peak):
+    assert recipe(reference_batch_size=reference).peak_lr == peak
+
+
+def test_warm_up_then_cosine_by_step():
+    optimizer, scheduler = recipe(warmup_epochs=1, final_ratio=0.1).build(nn.Linear(1, 1), 10, 110)
+    rates = []
+    for _ in range(110):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert rates[10] == pytest.approx(1.0)
+    assert rates[60] == pytest.approx(0.55)  # half-way: the mean of 1 and 0.1
+    assert scheduler.get_last_lr()[0] == pytest.approx(0.1)
+    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_constant_schedule_and_warm_up_from_a_share():
+    constant = recipe(schedule="constant", warmup_ratio=0.5)
+    assert [constant.factor(step, 2, 10) for step in range(4)] == pytest.approx([0.75, 1.0, 1.0, 1.0])
+
+
+def test_warm_up_never_takes_more_than_half():
+    optimizer, scheduler = recipe(warmup_epochs=100).build(nn.Linear(1, 1), 10, 20)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
+    for _ in range(10):
+        optimizer.step()
+        scheduler.step()
+    assert scheduler.get_last_lr()[0] == pytest.approx(1.0)
