@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import inspect
 import json
+import logging
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
@@ -17,6 +18,7 @@ from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Gt
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_lightning.errors import UserError
@@ -47,17 +49,17 @@ class Paths:
 
 @dataclass
 class Checkpointing:
-    every_minutes: float
-    every_steps: int | None
+    every_minutes: Annotated[float, Ge(0)]
+    every_steps: Annotated[int, Gt(0)] | None
 
 
 @dataclass
 class TrainConfig:
     """`conf/train.yaml`; see there for what each key means."""
 
-    seed: int
+    seed: Annotated[int, Ge(0)]
     sweep: str
-    batch_size: int
+    batch_size: Annotated[int, Gt(0)]
     budget: Literal["epochs", "steps"]
     debug: bool
     backbone: Annotated[Any, Component("torch.nn.Module")]
@@ -226,11 +228,13 @@ def _check_component(value: Any, kind: type | None, path: str) -> None:
             f"{path} is {value!r}{_origin(path)}, but a component is needed: a mapping with a _target_. "
             "Choose one by the name of an option, or write _target_: module.Class."
         )
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it would print what is raised here
     try:
         target = get_object(value["_target_"])
     except Exception as error:
         raise UserError(
-            f"{path}._target_ is {value['_target_']!r}{_origin(path + '._target_')}, which cannot be imported: {error}"
+            f"{path}._target_ is {value['_target_']!r}{_origin(path + '._target_')}, which cannot be imported: "
+            + " ".join(str(error).split())
         ) from error
     made = target if isinstance(target, type) else typing.get_type_hints(target).get("return")
     made = typing.get_origin(made) or made
@@ -287,8 +291,8 @@ def _check_value(value: Any, hint: Any, path: str) -> None:
                 value = tuple(value)  # YAML knows no tuples
             checker.validate_python(value)
         except pydantic.ValidationError as error:
-            first = error.errors()[0]["msg"].lower().replace("input should be", "it should be")
-            raise UserError(f"{path} is {value!r}{_origin(path)}, but {first}.") from None
+            message = error.errors()[0]["msg"].replace("Input should", "it should")
+            raise UserError(f"{path} is {value!r}{_origin(path)}, but {message}.") from None
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
@@ -307,19 +311,22 @@ def _origin(path: str) -> str:
     hydra = HydraConfig.get()
     for override in [*hydra.overrides.task, *hydra.overrides.hydra]:
         key = override.lstrip("+~").partition("=")[0]
+        if key in hydra.runtime.choices:
+            continue  # it chooses a file
         if path == key or path.startswith(f"{key}.") or key.startswith(f"{path}."):
             return f" (command line: {override})"
     keys = path.split(".")
-    candidates = [(str(hydra.job.config_name), keys), ("train", keys)]
+    whole, parts = [(str(hydra.job.config_name), keys)], []  # whole configs override what groups say
     for group, choice in hydra.runtime.choices.items():
         folder, _, package = group.partition("@")
         prefix = (package or folder.replace("/", ".")).split(".")
         if keys[: len(prefix)] == prefix:
-            candidates.append((f"{folder}/{choice}", keys[len(prefix) :]))
+            parts.append((f"{folder}/{choice}", keys[len(prefix) :]))
         elif package == "_global_" or folder == "experiment":
-            candidates.append((f"{folder}/{choice}", keys))
-    for source in hydra.runtime.config_sources:
-        for name, rest in candidates:
+            whole.append((f"{folder}/{choice}", keys))
+    candidates = [*whole, *parts, ("train", keys)]
+    for name, rest in candidates:
+        for source in hydra.runtime.config_sources:
             file = Path(source.path) / f"{name}.yaml"
             if source.schema == "file" and file.is_file() and _contains(OmegaConf.load(file), rest):
                 return f" (file: {file})"

@@ -13,7 +13,7 @@ from typing import Any
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name in the same folder, renamed to `path` when the block ends well, removed when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -21,6 +21,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Deletes what writers that were killed have left in or below a folder. Nobody may be writing there."""
+    for temporary in folder.rglob(".*.part"):
         temporary.unlink(missing_ok=True)
 
 

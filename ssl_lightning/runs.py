@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ssl_lightning.configuration import SEEDS, component_name, identity
 from ssl_lightning.errors import UserError
-from ssl_lightning.files import write_json, write_text
+from ssl_lightning.files import remove_unfinished, write_json, write_text
 
 Status = Literal["finished", "running", "failed", "unfinished"]
 
@@ -98,6 +98,7 @@ class Run:
                 f"Another process is working on {self.folder}. Wait for it, or stop it first."
             ) from None
         with lock:
+            remove_unfinished(self.folder)
             self.error_file.unlink(missing_ok=True)
             write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
             try:

@@ -26,9 +26,8 @@ from ssl_lightning.configuration import component_name
 from ssl_lightning.data.datamodule import SubsetDataModule
 from ssl_lightning.data.datasets import ImageDataset
 from ssl_lightning.errors import UserError
-from ssl_lightning.evaluation.features import Features, extract
-from ssl_lightning.evaluation.spectrum import Moments
-from ssl_lightning.evaluation.suite import EvaluationSuite
+from ssl_lightning.evaluation.features import extract
+from ssl_lightning.evaluation.suite import Evaluation, EvaluationSuite
 from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.reports.figures import run_figures
 from ssl_lightning.runs import Run, run_of, subset_name
@@ -53,15 +52,14 @@ def complete(config: dict[str, Any]) -> Run:
     if run.done and run.results()["evaluation"] == config["evaluation"]:
         print(f"{run.id} is finished: {_summary(run.results())}", flush=True)
         return run
-    if not trainer.is_global_zero:
+    if trainer.fast_dev_run or not trainer.is_global_zero:
         _fit(config, run, dataset, subset, trainer)
+        if trainer.is_global_zero:
+            print("fast_dev_run: one step was made and nothing was kept.", flush=True)
         return run
     with run.claimed(config):
         print(f"{run.id} {'resumes' if run.checkpoint.exists() else 'starts'}", flush=True)
         method, data, recorder = _fit(config, run, dataset, subset, trainer)
-        if trainer.fast_dev_run:
-            print("fast_dev_run: one step was made and nothing was kept.", flush=True)
-            return run
         suite: EvaluationSuite = instantiate(config["evaluation"])
         device = trainer.strategy.root_device
         metrics, spectra = _evaluate(method, data, suite, device)
@@ -97,7 +95,12 @@ def _fit(
     if not trainer.fast_dev_run:
         trainer.loggers = [MetricsFile(run.metrics_file), *_loggers(config, run)]
     resume = run.checkpoint if run.checkpoint.exists() and not trainer.fast_dev_run else None
-    trainer.fit(method, data, ckpt_path=resume, weights_only=True)
+    try:
+        trainer.fit(method, data, ckpt_path=resume, weights_only=True)
+    except SystemExit as exit:
+        if type(exit) is SystemExit and trainer.interrupted:  # Lightning's answer to SIGINT
+            raise KeyboardInterrupt from None
+        raise
     return method, data, recorder
 
 
@@ -148,25 +151,18 @@ def _loggers(config: Mapping[str, Any], run: Run) -> list[Any]:
 
 def _evaluate(
     method: SSLMethod, data: SubsetDataModule, suite: EvaluationSuite, device: torch.device
-) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Metrics of the frozen encoder, and the spectra of its representations and embeddings."""
+) -> Evaluation:
+    """The frozen encoder on the full labelled splits."""
     method.to(device).eval()
 
     def encode(images: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
         representations = method(images)
         return representations, method.project(representations)
 
-    def features(split: Any) -> Features:
-        return extract(encode, data.labelled_batches(split, device))
-
-    train, test = features(data.dataset.train()), features(data.dataset.test())
-    metrics = suite(train, test, data.validation_part().to(device), int(data.dataset.num_classes or 0))
-    spectra = {}
-    for name, z in (("representation", train.representations), ("embedding", train.embeddings)):
-        moments = Moments(z.shape[1], z.device)
-        moments.update(z)
-        spectra[name] = moments.singular_values(centred=False).tolist()
-    return metrics, spectra
+    train, test = (
+        extract(encode, data.labelled_batches(split, device)) for split in (data.dataset.train(), data.dataset.test())
+    )
+    return suite(train, test, data.validation_part().to(device), int(data.dataset.num_classes or 0))
 
 
 def _results(

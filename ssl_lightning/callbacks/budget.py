@@ -17,5 +17,8 @@ class EqualSteps(L.Callback):
         full = len(trainer.datamodule.dataset.train().labels)  # type: ignore[attr-defined]
         if trainer.fit_loop.max_epochs not in (None, -1):
             assert trainer.fit_loop.max_epochs is not None
-            trainer.fit_loop.epoch_loop.max_steps = trainer.fit_loop.max_epochs * (full // self.batch_size)
-            trainer.fit_loop.max_epochs = -1
+            steps = trainer.fit_loop.max_epochs * (full // self.batch_size)
+            if trainer.max_steps != -1:
+                steps = min(steps, trainer.max_steps)
+            trainer.fit_loop.epoch_loop.max_steps = steps
+            trainer.fit_loop.max_epochs = steps  # more than enough: every epoch has a step

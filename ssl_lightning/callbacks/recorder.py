@@ -26,6 +26,7 @@ class Recorder(L.Callback):
         self._images_seen = 0
         self._started: float | None = None
         self._lr = 0.0
+        self._logged_step = 0
 
     @property
     def train_seconds(self) -> float:
@@ -38,9 +39,11 @@ class Recorder(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = time.monotonic()
+        mine = float(trainer.is_global_zero)  # a checkpoint holds the sums of all ranks together
+        self._sums = {name: mine * pair.to(pl_module.device) for name, pair in self._sums.items()}
         for logger in trainer.loggers:
             if hasattr(logger, "rewind"):
-                logger.rewind(trainer.global_step)
+                logger.rewind(self._logged_step)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -67,6 +70,12 @@ class Recorder(L.Callback):
         if step % trainer.log_every_n_steps == 0:
             self._flush(trainer)
 
+    def collect(self, trainer: L.Trainer) -> None:
+        """Hands the sums of all ranks to the first, whose state a checkpoint holds. All ranks must call this."""
+        if trainer.world_size > 1 and self._sums:
+            mine = float(trainer.is_global_zero)
+            self._sums = {name: mine * pair for name, pair in self._reduced(trainer).items()}
+
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._sums:
             self._flush(trainer)
@@ -87,22 +96,30 @@ class Recorder(L.Callback):
 
     def _flush(self, trainer: L.Trainer) -> None:
         self.check(trainer)
-        names = sorted(self._sums)
-        totals = trainer.strategy.reduce(torch.stack([self._sums[n] for n in names]), reduce_op="sum").cpu()
+        totals = {name: pair.cpu() for name, pair in self._reduced(trainer).items()}
         self._sums = {}
-        means = {n: (s / c).item() for n, (s, c) in zip(names, totals, strict=True) if c > 0}
+        self._logged_step = trainer.global_step
+        means = {n: (s / c).item() for n, (s, c) in totals.items() if c > 0}
         row = {"epoch": trainer.current_epoch, "lr": self._lr, **means}
         for logger in trainer.loggers:
             logger.log_metrics(row, trainer.global_step)
 
+    def _reduced(self, trainer: L.Trainer) -> dict[str, Tensor]:
+        """The sums of all ranks together."""
+        names = sorted(self._sums)
+        totals = trainer.strategy.reduce(torch.stack([self._sums[n] for n in names]), reduce_op="sum")
+        return dict(zip(names, totals, strict=True))
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "sums": dict(self._sums),
+            "logged_step": self._logged_step,
             "train_seconds": self.train_seconds,
             "images_seen": self._images_seen,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._sums = dict(state_dict["sums"])
+        self._logged_step = state_dict["logged_step"]
         self._train_seconds = state_dict["train_seconds"]
         self._images_seen = state_dict["images_seen"]

@@ -106,11 +106,10 @@ def effective_rank(singular_values: Float[Tensor, " d"]) -> float:
     return _exp_entropy(sigma / sigma.sum()) if sigma.any() else 0.0
 
 
-def spectrum_metrics(z: Float[Tensor, "n d"], prefix: str) -> dict[str, float]:
-    """`{prefix}/rankme` of the features as they are, `{prefix}/effective_rank` of them less their mean."""
+def spectrum(z: Float[Tensor, "n d"], prefix: str) -> tuple[Float64[Tensor, " d"], dict[str, float]]:
+    """Singular values of the features as they are, descending, and two metrics: `{prefix}/rankme` of these, and
+    `{prefix}/effective_rank` of the features less their mean."""
     moments = Moments(z.shape[1], z.device)
     moments.update(z)
-    return {
-        f"{prefix}/rankme": rankme(moments.singular_values(centred=False)),
-        f"{prefix}/effective_rank": effective_rank(moments.singular_values(centred=True)),
-    }
+    values, centred = moments.singular_values(centred=False), moments.singular_values(centred=True)
+    return values, {f"{prefix}/rankme": rankme(values), f"{prefix}/effective_rank": effective_rank(centred)}

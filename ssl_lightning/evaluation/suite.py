@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jaxtyping import Bool
 from torch import Tensor
@@ -10,7 +11,15 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features
 from ssl_lightning.evaluation.knn import knn
 from ssl_lightning.evaluation.linear import few_label_probe, linear_probe
-from ssl_lightning.evaluation.spectrum import spectrum_metrics
+from ssl_lightning.evaluation.spectrum import spectrum
+
+
+class Evaluation(NamedTuple):
+    """What is known of an encoder."""
+
+    metrics: dict[str, float]
+    spectra: dict[str, list[float]]
+    """Singular values, descending, of the training representations and embeddings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +58,7 @@ class EvaluationSuite:
 
     def __call__(
         self, train: Features, test: Features, validation: Bool[Tensor, " n"], num_classes: int
-    ) -> dict[str, float]:
+    ) -> Evaluation:
         """`validation` marks the training samples that may choose hyperparameters; accuracies are in [0, 1].
 
         Classifiers read representations; spectra are those of the training representations and embeddings.
@@ -61,6 +70,9 @@ class EvaluationSuite:
         for percent in self.few_percents:
             metrics |= few_label_probe(*data, percent=percent, draws=self.draws, seed=self.seed)
         metrics |= knn(*data, self.k, self.temperature)
-        metrics |= spectrum_metrics(train.representations, "representation")
-        metrics |= spectrum_metrics(train.embeddings, "embedding")
-        return metrics
+        spectra = {}
+        for name, z in (("representation", train.representations), ("embedding", train.embeddings)):
+            values, ranks = spectrum(z, name)
+            spectra[name] = values.tolist()
+            metrics |= ranks
+        return Evaluation(metrics, spectra)

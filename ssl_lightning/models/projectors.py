@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 def mlp(
     num_features: int,
-    hidden: int = 2048,
+    hidden: int | None = None,
     outputs: int = 128,
     layers: int = 2,
     batch_norm: bool = True,
@@ -15,12 +15,12 @@ def mlp(
 ) -> nn.Sequential:
     """`layers` linear maps with ReLU between; BatchNorm after the hidden ones and, if asked, the last.
 
-    A linear map before BatchNorm has no bias. The final BatchNorm is not affine (SimCLR v2 code, SAS).
+    Hidden layers are as wide as the representation where `hidden` is None, as in SimCLR (2048 for ResNet-50). A linear map before BatchNorm has no bias. The final BatchNorm is not affine (SimCLR v2 code, SAS).
     """
     if layers < 1:
         raise ValueError(f"projector.layers is {layers}; an MLP has at least 1 layer")
     head = nn.Sequential()
-    inputs = num_features
+    inputs, hidden = num_features, hidden or num_features
     for _ in range(layers - 1):
         head.append(nn.Linear(inputs, hidden, bias=not batch_norm))
         if batch_norm:

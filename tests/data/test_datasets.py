@@ -15,7 +15,8 @@ import torchvision
 from PIL import Image
 
 from ssl_lightning.data import datasets, readers
-from ssl_lightning.data.datasets import CIFAR10, CIFAR100, Digits, FashionMNIST, Fingerprint, ImageFolder
+from ssl_lightning.data.datasets import CIFAR10, CIFAR100, Digits, FashionMNIST, Fingerprint
+from ssl_lightning.data.image_folder import ImageFolder
 from ssl_lightning.errors import UserError
 from tests.data.synthetic import (
     Written,

@@ -7,7 +7,7 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features
 from ssl_lightning.evaluation.knn import knn
 from ssl_lightning.evaluation.linear import few_label_probe, linear_probe
-from ssl_lightning.evaluation.spectrum import spectrum_metrics
+from ssl_lightning.evaluation.spectrum import spectrum
 from ssl_lightning.evaluation.suite import EvaluationSuite
 
 
@@ -28,19 +28,19 @@ def test_the_suite_is_the_union_of_its_parts():
         k=7, temperature=0.2, l2_grid=(0.1, 0.01), few_shots=(1, 3), few_percents=(0.5,), draws=2, seed=4
     )
     data = (TRAIN.representations, TRAIN.labels, TEST.representations, TEST.labels, 4)
-    assert suite(TRAIN, TEST, VALIDATION, 4) == {
+    assert suite(TRAIN, TEST, VALIDATION, 4).metrics == {
         **linear_probe(*data, VALIDATION, (0.1, 0.01)),
         **few_label_probe(*data, shots=1, draws=2, seed=4),
         **few_label_probe(*data, shots=3, draws=2, seed=4),
         **few_label_probe(*data, percent=0.5, draws=2, seed=4),
         **knn(*data, k=7, temperature=0.2),
-        **spectrum_metrics(TRAIN.representations, "representation"),
-        **spectrum_metrics(TRAIN.embeddings, "embedding"),
+        **spectrum(TRAIN.representations, "representation")[1],
+        **spectrum(TRAIN.embeddings, "embedding")[1],
     }
 
 
 def test_the_standard_metrics_and_their_ranges():
-    metrics = EvaluationSuite()(TRAIN, TEST, VALIDATION, 4)
+    metrics = EvaluationSuite()(TRAIN, TEST, VALIDATION, 4).metrics
     accuracies = {
         "linear/top1",
         "linear/val_top1",
@@ -62,9 +62,9 @@ def test_the_standard_metrics_and_their_ranges():
 
 
 def test_the_suite_is_deterministic_and_its_seed_matters_to_few_labels_only():
-    first = EvaluationSuite()(TRAIN, TEST, VALIDATION, 4)
-    assert EvaluationSuite()(TRAIN, TEST, VALIDATION, 4) == first
-    other = EvaluationSuite(seed=1)(TRAIN, TEST, VALIDATION, 4)
+    first = EvaluationSuite()(TRAIN, TEST, VALIDATION, 4).metrics
+    assert EvaluationSuite()(TRAIN, TEST, VALIDATION, 4).metrics == first
+    other = EvaluationSuite(seed=1)(TRAIN, TEST, VALIDATION, 4).metrics
     changed = {name for name in first if first[name] != other[name]}
     assert changed
     assert all("shot" in name or "pct" in name for name in changed)
@@ -75,7 +75,7 @@ def test_collapsed_features_give_finite_metrics_at_chance():
         constant = torch.full_like(features.representations, 0.3)
         return Features(constant, constant, features.labels)
 
-    metrics = EvaluationSuite()(collapse(TRAIN), collapse(TEST), VALIDATION, 4)
+    metrics = EvaluationSuite()(collapse(TRAIN), collapse(TEST), VALIDATION, 4).metrics
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics["linear/top1"] == metrics["knn/top1"] == metrics["linear_5shot/top1"] == 0.25
     assert metrics["representation/effective_rank"] == metrics["embedding/effective_rank"] == 0

@@ -1,0 +1,37 @@
+"""Configs as the commands compose them, without a command."""
+
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from ssl_lightning.configuration import CONF
+
+TINY = (
+    "trainer=cpu",
+    "trainer.enable_progress_bar=false",
+    "trainer.max_epochs=1",
+    "batch_size=8",
+    "backbone.width=4",
+    "evaluation.few_percents=[]",
+    "evaluation.draws=1",
+    "evaluation.l2_grid=[1.0e-3]",
+)
+"""Overrides of a run that is over at once."""
+
+
+def composed(*overrides: str, name: str = "train", folder: Path = CONF) -> DictConfig:
+    """What `ssl-train --config-dir folder --config-name name overrides` hands to `train`.
+
+    Hydra remembers its choices, so that messages can say where a key was written; the fixture `forget` undoes it.
+    """
+    GlobalHydra.instance().clear()
+    search = [] if folder == CONF else [f"hydra.searchpath=[{CONF}]"]
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        config = compose(name, [*search, *overrides], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    return config

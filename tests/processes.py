@@ -1,0 +1,140 @@
+"""Commands as processes of their own that a test can kill: forked from a server that has imported torch already."""
+
+import functools
+import importlib
+import io
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["ssl_lightning.training", "ssl_lightning.train", "sklearn.datasets"])
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What happens to the process at a call of a function, counted from 1 in each process.
+
+    Args:
+        function: dotted name, looked up where it is used.
+        call: which call.
+        when: `before` the call, `after` it, or `within`: in a file's first half, where the function is torch.save.
+        number: of the signal.
+    """
+
+    function: str
+    call: int = 1
+    when: str = "before"
+    number: int = signal.SIGKILL
+
+    def install(self) -> None:
+        owner, name = _owner(self.function)
+        original = getattr(owner, name)
+        calls = 0
+
+        @functools.wraps(original)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls != self.call:
+                return original(*args, **kwargs)
+            if self.when == "within":
+                content, file = io.BytesIO(), args[1]
+                original(args[0], content)
+                file.write(content.getvalue()[: len(content.getvalue()) // 2])
+                file.flush()
+            if self.when != "after":
+                os.kill(os.getpid(), self.number)
+            result = original(*args, **kwargs)
+            if self.when == "after":
+                os.kill(os.getpid(), self.number)
+            return result
+
+        setattr(owner, name, wrapper)
+
+
+def _owner(function: str) -> tuple[Any, str]:
+    """The module or class that holds a function, and the function's name there."""
+    *parts, name = function.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            owner = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            owner = getattr(owner, part)
+        return owner, name
+    raise ModuleNotFoundError(function)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: its exit code (minus the signal, if one killed it) and all that it printed."""
+
+    code: int
+    output: str
+
+
+@contextmanager
+def started(folder: Path, *arguments: str, at: Signal | None = None) -> Iterator[Callable[[], Ended]]:
+    """`ssl-train` with these arguments in a working directory. The value waits for its end; `.process` is it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    process = context.Process(target=_train, args=(folder, arguments, at))
+    process.start()
+
+    def wait() -> Ended:
+        process.join(120)
+        assert process.exitcode is not None, "the process did not end"
+        return Ended(process.exitcode, (folder / "output.txt").read_text())
+
+    wait.process = process  # type: ignore[attr-defined]
+    try:
+        yield wait
+    finally:
+        process.kill()
+        process.join()
+
+
+def ssl_train(folder: Path, *arguments: str, at: Signal | None = None) -> Ended:
+    """`ssl-train` in a working directory, in a process of its own that may meet a signal."""
+    with started(folder, *arguments, at=at) as wait:
+        return wait()
+
+
+def _train(folder: Path, arguments: tuple[str, ...], at: Signal | None) -> None:
+    os.chdir(folder)
+    output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if at is not None:
+        at.install()
+    sys.argv = ["ssl-train", *arguments]
+    from ssl_lightning.train import main
+
+    main()
+
+
+class SeenSamples(L.Callback):
+    """Writes a line for each started step: the number of steps before it, then the positions in its batch.
+
+    Args:
+        file: where lines are appended.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        with open(self.file, "a", encoding="utf-8") as lines:
+            lines.write(" ".join(map(str, [trainer.global_step, *batch.index.tolist()])) + "\n")
