@@ -114,8 +114,9 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         raise UserError(f"{missing[0]} has no value: give it one, for instance {missing[0]}=... .")
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    _check_call(plain, TrainConfig, "")
-    return typing.cast(dict[str, Any], plain)
+    named = typing.cast(dict[str, Any], plain)
+    _check_call(named, TrainConfig, "")
+    return named
 
 
 def identity(config: Mapping[str, Any], contents: Mapping[str, Any], ignore: Iterable[str] = ()) -> str:
@@ -175,7 +176,7 @@ def explain(error: Exception) -> str | None:
 def _unknown_override(key: str, parent: DictConfig | None) -> str:
     """Hydra lets `key=` change only what some file mentions; a component may take more than that."""
     prefix = f"{key.rpartition('.')[0]}." if "." in key else ""
-    known = {field for field in TrainConfig.__dataclass_fields__} if parent is None else set(map(str, parent))
+    known = set(TrainConfig.__dataclass_fields__) if parent is None else set(map(str, parent))
     if parent is not None and "_target_" in parent:
         from hydra.utils import get_object
 
@@ -238,7 +239,11 @@ def _check_component(value: Any, kind: type | None, path: str) -> None:
         ) from error
     made = target if isinstance(target, type) else typing.get_type_hints(target).get("return")
     made = typing.get_origin(made) or made
-    if kind is not None and not value.get("_partial_") and not (isinstance(made, type) and issubclass(made, kind)):
+    if (
+        kind is not None
+        and not value.get("_partial_")
+        and not (isinstance(made, type) and issubclass(made, kind))
+    ):
         raise UserError(
             f"{path}._target_ is {value['_target_']!r}{_origin(path + '._target_')}, which does not make a "
             f"{kind.__module__}.{kind.__qualname__} (a function must be annotated with what it returns)."
@@ -256,7 +261,9 @@ def _check_call(value: Mapping[str, Any], target: Callable[..., Any], path: str)
     for key in value:
         if key not in named and key not in _HYDRA_KEYS and not catch_all:
             known = [prefix + name for name in named]
-            raise UserError(f"unknown key '{prefix}{key}'{_origin(prefix + key)}; {nearest(prefix + key, known)}")
+            raise UserError(
+                f"unknown key '{prefix}{key}'{_origin(prefix + key)}; {nearest(prefix + key, known)}"
+            )
     for key in named:
         if key in value:
             _check_value(value[key], hints.get(key, Any), prefix + key)
@@ -284,7 +291,10 @@ def _check_value(value: Any, hint: Any, path: str) -> None:
     else:
         try:
             checker = pydantic.TypeAdapter(hint, config={"arbitrary_types_allowed": True, "strict": True})
-        except (pydantic.errors.PydanticUserError, TypeError):  # the config of a dataclass, or an odd annotation
+        except (
+            pydantic.errors.PydanticUserError,
+            TypeError,
+        ):  # the config of a dataclass, or an odd annotation
             checker = pydantic.TypeAdapter(hint)
         try:
             if isinstance(value, list) and "tuple" in str(hint).lower():
@@ -297,7 +307,8 @@ def _check_value(value: Any, hint: Any, path: str) -> None:
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(target.__init__ if isinstance(target, type) else target, include_extras=True)
+        called: Any = target
+        return typing.get_type_hints(called.__init__ if isinstance(target, type) else called, include_extras=True)
     except Exception:  # annotations of other libraries that cannot be evaluated: keys are still checked
         return {}
 

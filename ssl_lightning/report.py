@@ -48,7 +48,9 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
             raise UserError(f"{folder} is no folder. Give folders of runs, such as runs/<sweep>.")
     runs = find_runs(list(folders))
     if not runs:
-        raise UserError(f"There are no runs in {', '.join(map(str, folders))}: no folder in it has a config.yaml.")
+        raise UserError(
+            f"There are no runs in {', '.join(map(str, folders))}: no folder in it has a config.yaml."
+        )
     by_status: dict[str, list[Run]] = {}
     for run in runs:
         by_status.setdefault(run.status, []).append(run)
@@ -69,7 +71,12 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     if others:
         console.print(f"\n{len(others)} of {len(runs)} runs are not in the table:", style="bold")
         console.print("\n".join(others), markup=False, highlight=False)
-        markdown += [f"{len(others)} of {len(runs)} runs are not in the table:", "", *(f"- {line}" for line in others), ""]
+        markdown += [
+            f"{len(others)} of {len(runs)} runs are not in the table:",
+            "",
+            *(f"- {line}" for line in others),
+            "",
+        ]
     markdown += [f"![{file.stem}]({file.name})\n" for file in figures]
     write_text(output / "report.md", "\n".join(markdown))
     console.print(f"Report: {output / 'report.md'}, with {len(figures)} figures beside it", highlight=False)
@@ -88,7 +95,9 @@ def _heading(cells: Sequence["Cell"]) -> str:
 
 def _untrained(cells: Sequence["Cell"]) -> dict[str, list[float]]:
     """Metrics of the untrained encoders, one value a seed: methods of one seed start from the same encoder."""
-    by_seed = {r["identity"]["seed"]: r["untrained"] for cell in cells for r in cell.results if "untrained" in r}
+    by_seed = {
+        r["identity"]["seed"]: r["untrained"] for cell in cells for r in cell.results if "untrained" in r
+    }
     return {name: [m[name] for m in by_seed.values() if name in m] for name in METRICS}
 
 
@@ -107,7 +116,9 @@ def _table(cells: Sequence["Cell"], title: str, markdown: bool) -> "Table":
     variants = any(cell.variant for cell in cells)
     shown = [key for key in ("dataset", "subset", "budget") if key in cells[0].shown]
     style = box.MARKDOWN if markdown else box.SIMPLE_HEAD
-    table = Table(title=title or None, box=style, padding=(0, 1) if markdown else (0, 2, 0, 0), pad_edge=markdown)
+    table = Table(
+        title=title or None, box=style, padding=(0, 1) if markdown else (0, 2, 0, 0), pad_edge=markdown
+    )
     for column in ("method", *shown, *(["variant"] if variants else [])):
         table.add_column(column, overflow="fold")
     for column in ("fraction", *(["images", "seeds"] if markdown else []), *METRICS.values(), "seconds"):
@@ -115,7 +126,9 @@ def _table(cells: Sequence["Cell"], title: str, markdown: bool) -> "Table":
     untrained = _untrained(cells)
     if any(untrained.values()):
         values = [
-            cell_text(statistics.fmean(v), statistics.stdev(v) if len(v) > 1 else float("nan"), n) if v else "–"
+            cell_text(statistics.fmean(v), statistics.stdev(v) if len(v) > 1 else float("nan"), n)
+            if v
+            else "–"
             for n, v in untrained.items()
         ]
         blank = [""] * (len(shown) + variants)
@@ -164,7 +177,10 @@ def _figures(cells: Sequence["Cell"], output: Path) -> list[Path]:
         )
         files.append(
             accuracy_against_cost(
-                here, "linear/top1", output / f"accuracy_against_cost{suffix}.png", f"{dataset}: accuracy against cost"
+                here,
+                "linear/top1",
+                output / f"accuracy_against_cost{suffix}.png",
+                f"{dataset}: accuracy against cost",
             )
         )
         files.append(log_spectra(here, output / f"log_spectra{suffix}.png", f"{dataset}: spectra"))

@@ -137,7 +137,7 @@ def run_of(config: Mapping[str, Any], contents: Mapping[str, Any]) -> Run:
 def subset_name(config: Mapping[str, Any]) -> str:
     from hydra.utils import get_class
 
-    return get_class(config["_target_"]).name  # type: ignore[attr-defined,no-any-return]
+    return get_class(config["_target_"]).name  # type: ignore[attr-defined]
 
 
 def find_runs(folders: list[Path]) -> list[Run]:

@@ -38,4 +38,3 @@ def train(config: DictConfig) -> "Run":
     from ssl_lightning.training import complete
 
     return complete(plain)
-

@@ -52,7 +52,8 @@ def complete(config: dict[str, Any]) -> Run:
     if run.done and run.results()["evaluation"] == config["evaluation"]:
         print(f"{run.id} is finished: {_summary(run.results())}", flush=True)
         return run
-    if trainer.fast_dev_run or not trainer.is_global_zero:
+    rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
+    if rehearsal or not trainer.is_global_zero:
         _fit(config, run, dataset, subset, trainer)
         if trainer.is_global_zero:
             print("fast_dev_run: one step was made and nothing was kept.", flush=True)
@@ -87,14 +88,19 @@ def _fit(
         dataset, subset, instantiate(config["augment"]), config["batch_size"], config["seed"]
     )
     recorder = Recorder()
-    callbacks: list[Callback] = [StepSeeds(config["seed"]), *instantiate(config["callbacks"]).values(), recorder]
+    callbacks: list[Callback] = [
+        StepSeeds(config["seed"]),
+        *instantiate(config["callbacks"]).values(),
+        recorder,
+    ]
     callbacks.append(LastCheckpoint(run.checkpoint, recorder, **config["checkpoint"]))
     if config["budget"] == "steps":
         callbacks.append(EqualSteps(config["batch_size"]))
     trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
-    if not trainer.fast_dev_run:
+    rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
+    if not rehearsal:
         trainer.loggers = [MetricsFile(run.metrics_file), *_loggers(config, run)]
-    resume = run.checkpoint if run.checkpoint.exists() and not trainer.fast_dev_run else None
+    resume = run.checkpoint if run.checkpoint.exists() and not rehearsal else None
     try:
         trainer.fit(method, data, ckpt_path=resume, weights_only=True)
     except SystemExit as exit:
@@ -160,7 +166,8 @@ def _evaluate(
         return representations, method.project(representations)
 
     train, test = (
-        extract(encode, data.labelled_batches(split, device)) for split in (data.dataset.train(), data.dataset.test())
+        extract(encode, data.labelled_batches(split, device))
+        for split in (data.dataset.train(), data.dataset.test())
     )
     return suite(train, test, data.validation_part().to(device), int(data.dataset.num_classes or 0))
 
@@ -199,7 +206,8 @@ def _results(
         },
         "environment": {
             "versions": {
-                name: version(name) for name in ("ssl-lightning", "torch", "torchvision", "lightning", "hydra-core")
+                name: version(name)
+                for name in ("ssl-lightning", "torch", "torchvision", "lightning", "hydra-core")
             }
             | {"python": platform.python_version()},
             "device": torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU",
@@ -214,11 +222,13 @@ def _results(
 def _log_results(trainer: L.Trainer, results: Mapping[str, Any], figures: Mapping[str, Any]) -> None:
     """Summary and figures to the loggers that keep them, and an end to their runs: each job has its own."""
     for logger in trainer.loggers:
-        experiment = getattr(logger, "experiment", None)
+        experiment: Any = getattr(logger, "experiment", None)
         if hasattr(experiment, "summary") and hasattr(experiment, "finish"):
             import wandb
 
-            experiment.summary.update(results["metrics"] | {f"cost/{k}": v for k, v in results["cost"].items()})
+            experiment.summary.update(
+                results["metrics"] | {f"cost/{k}": v for k, v in results["cost"].items()}
+            )
             experiment.log({f"figures/{name}": wandb.Image(str(file)) for name, file in figures.items()})
             experiment.finish()
 
@@ -240,4 +250,6 @@ def _quiet() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
-    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # the recorder logs at the end too
+    warnings.filterwarnings(
+        "ignore", ".*smaller than the logging interval.*"
+    )  # the recorder logs at the end too

@@ -59,26 +59,30 @@ class LastCheckpoint(L.Callback):
         self._in_step = False
         step = trainer.global_step
         due = self.every_steps is not None and step % self.every_steps == 0
-        if step % trainer.log_every_n_steps == 0:
+        if step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             late = time.monotonic() - self._saved_at >= self.every_seconds
             due = due or trainer.strategy.broadcast(late)
         if due:
             self._save(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._saved_step = -1  # the recorder has written its last row since: a resumed run must not do so again
+        self._saved_step = (
+            -1
+        )  # the recorder has written its last row since: a resumed run must not do so again
         self._save(trainer)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         if isinstance(exception, KeyboardInterrupt | SIGTERMException) and not self._in_step:
-            if trainer.fit_loop.done:  # a resumed run will have no step left after which to write the last row
+            if (
+                trainer.fit_loop.done
+            ):  # a resumed run will have no step left after which to write the last row
                 self.recorder.on_train_end(trainer, pl_module)
             self._save(trainer)
 
     def _save(self, trainer: L.Trainer) -> None:
-        if trainer.global_step != self._saved_step and not trainer.fast_dev_run:
+        if trainer.global_step != self._saved_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.recorder.check(trainer)
             self.recorder.collect(trainer)
             trainer.save_checkpoint(self.path)

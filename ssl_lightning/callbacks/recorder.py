@@ -48,7 +48,9 @@ class Recorder(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._lr = trainer.optimizers[0].param_groups[0]["lr"]  # of this step; afterwards it is the next one's
+        self._lr = trainer.optimizers[0].param_groups[0][
+            "lr"
+        ]  # of this step; afterwards it is the next one's
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -67,7 +69,7 @@ class Recorder(L.Callback):
         bad = ~torch.isfinite(loss) & (self._first_bad_step == 0)
         self._first_bad_step = torch.where(bad, step, self._first_bad_step)
         self._images_seen += len(batch.index) * trainer.world_size
-        if step % trainer.log_every_n_steps == 0:
+        if step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._flush(trainer)
 
     def collect(self, trainer: L.Trainer) -> None:

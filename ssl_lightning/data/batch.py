@@ -14,4 +14,4 @@ class Batch(NamedTuple):
 
     image: Tensor
     label: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # a field may shadow tuple.index, which nobody needs here

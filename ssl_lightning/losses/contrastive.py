@@ -52,7 +52,7 @@ def info_nce(
 
     Args: as for `nt_xent`.
     """
-    num_views, num_images, _ = embeddings.shape
+    num_views = len(embeddings)
     anchor_view, candidate_view = zip(*itertools.permutations(range(num_views), 2), strict=True)
     with torch.autocast(embeddings.device.type, enabled=False):
         z = unit(embeddings)

@@ -7,9 +7,7 @@ from torch import Tensor
 from ssl_lightning.losses.contrastive import unit
 
 
-def log_assignments(
-    embeddings: Float[Tensor, "v n d"], temperature: float
-) -> Float[Tensor, "v v n n"]:
+def log_assignments(embeddings: Float[Tensor, "v n d"], temperature: float) -> Float[Tensor, "v v n n"]:
     """log π(m|i) = log softmax_m(cos(zᵛ_i, zʷ_m)/τ) for every ordered pair of views (v, w)."""
     with torch.autocast(embeddings.device.type, enabled=False):
         z = unit(embeddings)

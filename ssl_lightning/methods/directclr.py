@@ -8,6 +8,7 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.losses.contrastive import info_nce
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.methods.method import Objective, SSLMethod
+from ssl_lightning.models.backbones import num_features_of
 from ssl_lightning.models.projectors import default_rank
 from ssl_lightning.optim.recipe import OptimizerRecipe
 
@@ -33,7 +34,7 @@ class DirectCLR(SSLMethod):
     ) -> None:
         super().__init__(optimizer)
         self.backbone = backbone
-        num_features = int(backbone.num_features)
+        num_features = num_features_of(backbone)
         if not getattr(backbone, "has_identity_shortcut", False):
             raise UserError(
                 "backbone: DirectCLR needs a backbone whose last block adds its input unchanged to the "

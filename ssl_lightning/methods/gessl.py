@@ -113,7 +113,9 @@ class GeSSL(SSLMethod):
         self.temperature = temperature
         if weight_meta > 0:
             steps = inner_steps + future_steps
-            self.gradient_evaluations = 3 * inner_steps + future_steps + 4 / 3 if self.second_order else steps + 1
+            self.gradient_evaluations = (
+                3 * inner_steps + future_steps + 4 / 3 if self.second_order else steps + 1
+            )
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         return self.base(images)
@@ -134,7 +136,7 @@ class GeSSL(SSLMethod):
             )
         size = num_images // self.tasks
         parts = [slice(i, i + size) for i in range(0, num_images, size)]
-        named = {f"base.{n}": p for n, p in self.base.named_parameters() if p.requires_grad}
+        named: dict[str, Tensor] = {f"base.{n}": p for n, p in self.base.named_parameters() if p.requires_grad}
         tasks: list[_Task] = []
         total: list[Tensor] = []  # G, the gradient of 𝓛
         for part in parts:
@@ -142,9 +144,7 @@ class GeSSL(SSLMethod):
             task = self._task(named, views[:, part], Batch(images, label[part], index[part]))
             weighted = torch._foreach_mul(list(task.base_gradient), self.weight_base / self.tasks)
             if task.meta_gradient is not None:
-                torch._foreach_add_(
-                    weighted, list(task.meta_gradient), alpha=self.weight_meta / self.tasks
-                )
+                torch._foreach_add_(weighted, list(task.meta_gradient), alpha=self.weight_meta / self.tasks)
             if total:
                 torch._foreach_add_(total, weighted)
             else:
@@ -155,7 +155,7 @@ class GeSSL(SSLMethod):
         meta = torch.stack([task.meta for task in tasks]).mean()
         loss = self.weight_base * base + self.weight_meta * meta
         return Objective(
-            _WithGradient.apply(loss, total, *named.values()),  # type: ignore[no-untyped-call]
+            _WithGradient.apply(loss, total, *named.values()),
             torch.cat([task.base.representations.detach() for task in tasks], 1),
             torch.cat([task.base.embeddings.detach() for task in tasks], 1),
             {"base_loss": base, "meta_loss": meta},
@@ -171,8 +171,16 @@ class GeSSL(SSLMethod):
             state = dict(zip(names, at, strict=True)) | clones
             return functional_call(call, state, (on, batch)), clones
 
-        def gradient(loss: Tensor, at: Parameters, **keep: bool) -> list[Tensor]:
-            return list(torch.autograd.grad(loss, list(at), materialize_grads=True, allow_unused=True, **keep))
+        def gradient(loss: Tensor, at: Parameters, again: bool = False, differentiable: bool = False) -> list[Tensor]:
+            found = torch.autograd.grad(
+                loss,
+                list(at),
+                retain_graph=again or differentiable,
+                create_graph=differentiable,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            return list(found)
 
         def step(at: Parameters, direction: Parameters) -> list[Tensor]:
             return list(torch._foreach_add(list(at), list(direction), alpha=-self.inner_lr))
@@ -198,7 +206,7 @@ class GeSSL(SSLMethod):
         # Inner steps. The first one's gradient is the base gradient at θ: the base term costs nothing more.
         base, base_gradient, point = objective, None, list(theta)
         for _ in range(self.inner_steps):
-            direction = gradient(objective.loss, point, create_graph=self.second_order)
+            direction = gradient(objective.loss, point, differentiable=self.second_order)
             base_gradient = base_gradient or [g.detach() for g in direction]
             point = step(point, direction)
             if not self.second_order:
@@ -208,7 +216,7 @@ class GeSSL(SSLMethod):
         # The future target. One pass at θ^K gives its first step and the prediction to be matched.
         future = [p.detach() for p in point]
         if self.future_steps or base_gradient is None:
-            direction = gradient(objective.loss, point, retain_graph=True)
+            direction = gradient(objective.loss, point, again=True)
             base_gradient = base_gradient or direction
             if self.future_steps:
                 future = step(future, [g.detach() for g in direction])
@@ -217,7 +225,7 @@ class GeSSL(SSLMethod):
             future = step(future, gradient(evaluate(ahead, adapt_views)[0].loss, ahead))
 
         if self.match == "parameters":
-            meta = sum(((p - f) ** 2).sum() for p, f in zip(point, future, strict=True)) / 2
+            meta = torch.stack([((p - f) ** 2).sum() for p, f in zip(point, future, strict=True)]).sum() / 2
         else:
             fresh = self.match_views == "fresh"
             prediction = (evaluate(point, match_views)[0] if fresh else objective).embeddings

@@ -65,7 +65,7 @@ class SSLMethod(L.LightningModule):
             gather: collects candidates over ranks.
         """
 
-    def after_step(self, objective: Objective) -> None:  # noqa: B027
+    def after_step(self, objective: Objective) -> None:
         """Update of what is no parameter (EMA targets, queues, centres), once per optimizer step."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:

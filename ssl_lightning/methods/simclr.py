@@ -10,6 +10,7 @@ from ssl_lightning.data.batch import Batch
 from ssl_lightning.losses.contrastive import info_nce, nt_xent
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.methods.method import Objective, SSLMethod
+from ssl_lightning.models.backbones import num_features_of
 from ssl_lightning.optim.recipe import OptimizerRecipe
 
 LOSSES = {"nt_xent": nt_xent, "info_nce": info_nce}
@@ -34,7 +35,7 @@ class SimCLR(SSLMethod):
     ) -> None:
         super().__init__(optimizer)
         self.backbone = backbone
-        self.projector = projector(int(backbone.num_features))
+        self.projector = projector(num_features_of(backbone))
         self.temperature = temperature
         self.contrast = LOSSES[loss]
 

@@ -1,5 +1,6 @@
 """ResNets with a stem for the image size. Parameter names are torchvision's, so that its weights load."""
 
+import typing
 from collections.abc import Sequence
 from typing import Literal
 
@@ -7,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from ssl_lightning.errors import UserError
 
 Stem = Literal["cifar", "stl", "imagenet"]
 
@@ -71,6 +74,16 @@ class ResNet(nn.Module):
         for name in self._stages:
             x = self.get_submodule(name)(x)
         return torch.flatten(x.mean((2, 3)), 1)
+
+
+def num_features_of(backbone: nn.Module) -> int:
+    """D, the length of the representations of a backbone; any module that says its `num_features` will do."""
+    if not isinstance(getattr(backbone, "num_features", None), int):
+        raise UserError(
+            f"backbone: {type(backbone).__name__} does not say how long its representations are. "
+            "Give it an attribute num_features, the D of its output [N, D]."
+        )
+    return typing.cast(int, backbone.num_features)
 
 
 def resnet_tiny(

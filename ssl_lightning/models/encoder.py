@@ -25,9 +25,7 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
         self.requires_grad_(False).eval()
 
-    def forward(
-        self, images: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]
-    ) -> Float[Tensor, "n d"]:
+    def forward(self, images: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Representations of uint8 images, or of float images in [0, 1]."""
         values = images if images.is_floating_point() else images.to(self.mean.dtype) / 255
         return self.network((values - self.mean) / self.std)

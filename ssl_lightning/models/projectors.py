@@ -15,7 +15,8 @@ def mlp(
 ) -> nn.Sequential:
     """`layers` linear maps with ReLU between; BatchNorm after the hidden ones and, if asked, the last.
 
-    Hidden layers are as wide as the representation where `hidden` is None, as in SimCLR (2048 for ResNet-50). A linear map before BatchNorm has no bias. The final BatchNorm is not affine (SimCLR v2 code, SAS).
+    Hidden layers are as wide as the representation where `hidden` is None, as in SimCLR (2048 for ResNet-50). A linear
+    map before BatchNorm has no bias. The final BatchNorm is not affine, as in SAS.
     """
     if layers < 1:
         raise ValueError(f"projector.layers is {layers}; an MLP has at least 1 layer")

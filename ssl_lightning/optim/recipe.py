@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 from torch.optim import Optimizer
@@ -55,7 +55,7 @@ class OptimizerRecipe:
         parameters = [p for p in module.parameters() if p.requires_grad]
         excluded = [p for p in parameters if self.exclude_bias_and_norm and p.ndim < 2]
         kept = [p for p in parameters if not (self.exclude_bias_and_norm and p.ndim < 2)]
-        groups = [{"params": kept}, {"params": excluded, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [{"params": kept}, {"params": excluded, "weight_decay": 0.0}]
         optimizer = self.algorithm(
             [group for group in groups if group["params"]], lr=self.peak_lr, weight_decay=self.weight_decay
         )

@@ -32,12 +32,18 @@ class Cell:
     @property
     def line(self) -> str:
         """Label of the cells that differ from this one in the fraction alone."""
-        parts = [str(self.identity[k]) for k in ("method", "dataset", "subset") if k in self.shown or k == "method"]
+        parts = [
+            str(self.identity[k]) for k in ("method", "dataset", "subset") if k in self.shown or k == "method"
+        ]
         parts += [f"equal {self.identity['budget']}"] if "budget" in self.shown else []
         return " ".join([*parts, self.variant]).strip()
 
     def values(self, name: str, cost: bool = False) -> list[float]:
-        return [r["cost" if cost else "metrics"][name] for r in self.results if name in r["cost" if cost else "metrics"]]
+        return [
+            r["cost" if cost else "metrics"][name]
+            for r in self.results
+            if name in r["cost" if cost else "metrics"]
+        ]
 
     def statistics(self, name: str, cost: bool = False) -> tuple[float, float]:
         """Mean and standard deviation (n − 1) over seeds; the latter is NaN for one seed."""
@@ -62,14 +68,25 @@ def cells_of(runs: Iterable[Run]) -> list[Cell]:
         varying = {k: v for k, v in own.items() if any(other.get(k, ...) != v for other in alike)}
         variant = ", ".join(f"{key}={value}" for key, value in sorted(varying.items()))
         cells.append(Cell([results for _, results in pairs], variant, shown))
-    return sorted(cells, key=lambda c: (*(c.identity[k] for k in ("dataset", "budget", "method", "subset")), c.variant, c.fraction))
+    return sorted(
+        cells,
+        key=lambda c: (
+            *(c.identity[k] for k in ("dataset", "budget", "method", "subset")),
+            c.variant,
+            c.fraction,
+        ),
+    )
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys that can tell cells apart; copies of other nodes (a method's backbone and optimizer) left out."""
     for key, value in node.items():
         path = prefix + key
-        if path in IRRELEVANT or path in SEEDS or (prefix.startswith("method.") and key in ("backbone", "optimizer")):
+        if (
+            path in IRRELEVANT
+            or path in SEEDS
+            or (prefix.startswith("method.") and key in ("backbone", "optimizer"))
+        ):
             continue
         if prefix == "method." and key in ("backbone", "optimizer"):
             continue

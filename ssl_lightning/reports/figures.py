@@ -39,7 +39,11 @@ def run_figures(run: "Run", results: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def accuracy_against_fraction(
-    cells: Sequence["Cell"], untrained: Mapping[str, Sequence[float]], metrics: Sequence[str], path: Path, title: str
+    cells: Sequence["Cell"],
+    untrained: Mapping[str, Sequence[float]],
+    metrics: Sequence[str],
+    path: Path,
+    title: str,
 ) -> Path:
     """One line a method (and subset and variant), error bars of one standard deviation over seeds."""
     figure, axes = _panels(len(metrics))
@@ -48,10 +52,18 @@ def accuracy_against_fraction(
             points = sorted((cell.fraction, *cell.statistics(metric)) for cell in members)
             x, mean, deviation = (np.array(values) for values in zip(*points, strict=True))
             axis.errorbar(
-                x, mean, np.nan_to_num(deviation), label=line, marker=MARKERS[i % len(MARKERS)], capsize=3, markersize=5
+                x,
+                mean,
+                np.nan_to_num(deviation),
+                label=line,
+                marker=MARKERS[i % len(MARKERS)],
+                capsize=3,
+                markersize=5,
             )
         if untrained.get(metric):
-            axis.axhline(float(np.mean(untrained[metric])), color="grey", linestyle="--", label="untrained encoder")
+            axis.axhline(
+                float(np.mean(untrained[metric])), color="grey", linestyle="--", label="untrained encoder"
+            )
         axis.set(xlabel="fraction of the training images", ylabel=f"{metric} (test)")
         axis.set_xlim(left=0)
     axes[0].legend(fontsize="small")
@@ -63,12 +75,20 @@ def accuracy_against_cost(cells: Sequence["Cell"], metric: str, path: Path, titl
     figure, (axis,) = _panels(1)
     for i, (line, members) in enumerate(_lines(cells).items()):
         points = sorted(
-            (*cell.statistics("train_seconds", cost=True), *cell.statistics(metric), cell.fraction) for cell in members
+            (*cell.statistics("train_seconds", cost=True), *cell.statistics(metric), cell.fraction)
+            for cell in members
         )
         x, x_error, y, y_error, fractions = (np.array(values) for values in zip(*points, strict=True))
         marker = MARKERS[i % len(MARKERS)]
         axis.errorbar(
-            x, y, np.nan_to_num(y_error), np.nan_to_num(x_error), label=line, marker=marker, capsize=2, markersize=5
+            x,
+            y,
+            np.nan_to_num(y_error),
+            np.nan_to_num(x_error),
+            label=line,
+            marker=marker,
+            capsize=2,
+            markersize=5,
         )
         for at_x, at_y, fraction in zip(x, y, fractions, strict=True):
             axis.annotate(

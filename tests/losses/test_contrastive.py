@@ -40,7 +40,10 @@ def naive_info_nce(z: torch.Tensor, temperature: float) -> float:
         for w in range(num_views):
             for n in range(num_images):
                 if v != w:
-                    row = [F.cosine_similarity(z[v, n], z[w, m], dim=0).item() / temperature for m in range(num_images)]
+                    row = [
+                        F.cosine_similarity(z[v, n], z[w, m], dim=0).item() / temperature
+                        for m in range(num_images)
+                    ]
                     losses.append(math.log(sum(map(math.exp, row))) - row[n])
     return sum(losses) / len(losses)
 

@@ -23,7 +23,10 @@ def gradient_of(method, views):
 
 
 def meta_only(**settings) -> GeSSL:
-    return GeSSL(smooth_simclr(), **({"tasks": 1, "weight_base": 0.0, "inner_lr": ALPHA, "temperature": 0.5} | settings))
+    return GeSSL(
+        smooth_simclr(),
+        **({"tasks": 1, "weight_base": 0.0, "inner_lr": ALPHA, "temperature": 0.5} | settings),
+    )
 
 
 def flat(tensors) -> torch.Tensor:
@@ -94,7 +97,9 @@ def test_first_order_gradient_is_that_at_the_adapted_parameters(match, inner, fu
 @pytest.mark.parametrize("match", ["kl", "parameters"])
 def test_second_order_gradient_is_that_of_finite_differences(match, inner, future):
     views = smooth_views(5)
-    _, meta = gradient_of(meta_only(match=match, inner_steps=inner, future_steps=future, order="second"), views)
+    _, meta = gradient_of(
+        meta_only(match=match, inner_steps=inner, future_steps=future, order="second"), views
+    )
     target = adapted(adapted(start(), views, inner), views, future)
 
     def meta_loss(theta):
@@ -141,7 +146,10 @@ def test_small_inner_steps_give_the_gauss_newton_direction(future):
 def test_without_meta_loss_and_with_one_task_it_is_the_base_method():
     views = tiny_views(8)
     base, wrapped = tiny_simclr(), GeSSL(tiny_simclr(), tasks=1, weight_meta=0.0)
-    (theirs, base_gradients), (ours, wrapped_gradients) = gradient_of(base, views), gradient_of(wrapped, views)
+    (theirs, base_gradients), (ours, wrapped_gradients) = (
+        gradient_of(base, views),
+        gradient_of(wrapped, views),
+    )
     assert torch.equal(ours.loss, theirs.loss)
     assert all(torch.equal(a, b) for a, b in zip(wrapped_gradients, base_gradients, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(wrapped.buffers(), base.buffers(), strict=True))
@@ -176,9 +184,13 @@ def test_inner_steps_leave_buffers_and_parameters_alone(settings):
 def test_reported_loss_is_the_true_one_and_gradients_add_up():
     views = smooth_views(8)
     settings = {"inner_lr": ALPHA, "temperature": 0.5}
-    objective, total = gradient_of(GeSSL(smooth_simclr(), weight_base=0.7, weight_meta=3.0, **settings), views)
+    objective, total = gradient_of(
+        GeSSL(smooth_simclr(), weight_base=0.7, weight_meta=3.0, **settings), views
+    )
     scalars = objective.scalars
-    assert objective.loss.item() == pytest.approx(0.7 * scalars["base_loss"].item() + 3.0 * scalars["meta_loss"].item())
+    assert objective.loss.item() == pytest.approx(
+        0.7 * scalars["base_loss"].item() + 3.0 * scalars["meta_loss"].item()
+    )
     _, base = gradient_of(GeSSL(smooth_simclr(), weight_meta=0.0, **settings), views)
     _, meta = gradient_of(GeSSL(smooth_simclr(), weight_base=0.0, **settings), views)
     assert torch.allclose(flat(total), 0.7 * flat(base) + 3.0 * flat(meta), rtol=1e-10)

@@ -47,7 +47,11 @@ def test_loss_is_pure(name):
     assert torch.equal(results[0][0], results[1][0])
     assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[1][1], strict=True))
     assert all(torch.equal(p, before[n]) for n, p in method.named_parameters())
-    changed = {n.rpartition(".")[2] for n, b in method.named_buffers() if not torch.equal(b, dict(METHODS[name]().named_buffers())[n])}
+    changed = {
+        n.rpartition(".")[2]
+        for n, b in method.named_buffers()
+        if not torch.equal(b, dict(METHODS[name]().named_buffers())[n])
+    }
     assert changed == {"running_mean", "running_var", "num_batches_tracked"}
 
 
