@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 
 from ssl_lightning.configuration import explain
-from ssl_lightning.errors import UserError
+from ssl_lightning.errors import mendable
 
 
 def run_command(command: Callable[[], None]) -> None:
@@ -17,6 +17,9 @@ def run_command(command: Callable[[], None]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing and exiting
     try:
         command()
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit("Interrupted. The same command goes on from the last checkpoint.")
     except SystemExit as exit:
@@ -35,17 +38,10 @@ def report_error(error: Exception) -> None:
     if "debug=true" in (argument.lower() for argument in sys.argv):
         traceback.print_exception(error)
         return
-    mendable = _mendable(error)
-    expected = str(mendable) if mendable else explain(error)
+    mistake = mendable(error)
+    expected = str(mistake) if mistake else explain(error)
     if expected is None:
         frames = traceback.extract_tb(error.__traceback__)
         where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
         expected = f"{type(error).__name__}: {error}{where}\nAdd debug=true to the command for the traceback."
     print(f"Error: {expected}", file=sys.stderr, flush=True)
-
-
-def _mendable(error: BaseException | None) -> UserError | None:
-    """The UserError behind an error, where Hydra or Lightning wrapped it."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__
-    return error

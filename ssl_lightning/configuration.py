@@ -61,6 +61,7 @@ class TrainConfig:
     sweep: str
     batch_size: Annotated[int, Gt(0)]
     budget: Literal["epochs", "steps"]
+    channels_last: bool
     debug: bool
     backbone: Annotated[Any, Component("torch.nn.Module")]
     dataset: Annotated[Any, Component("ssl_lightning.data.datasets.ImageDataset")]
@@ -239,11 +240,7 @@ def _check_component(value: Any, kind: type | None, path: str) -> None:
         ) from error
     made = target if isinstance(target, type) else typing.get_type_hints(target).get("return")
     made = typing.get_origin(made) or made
-    if (
-        kind is not None
-        and not value.get("_partial_")
-        and not (isinstance(made, type) and issubclass(made, kind))
-    ):
+    if kind is not None and not value.get("_partial_") and not (isinstance(made, type) and issubclass(made, kind)):
         raise UserError(
             f"{path}._target_ is {value['_target_']!r}{_origin(path + '._target_')}, which does not make a "
             f"{kind.__module__}.{kind.__qualname__} (a function must be annotated with what it returns)."
@@ -261,9 +258,7 @@ def _check_call(value: Mapping[str, Any], target: Callable[..., Any], path: str)
     for key in value:
         if key not in named and key not in _HYDRA_KEYS and not catch_all:
             known = [prefix + name for name in named]
-            raise UserError(
-                f"unknown key '{prefix}{key}'{_origin(prefix + key)}; {nearest(prefix + key, known)}"
-            )
+            raise UserError(f"unknown key '{prefix}{key}'{_origin(prefix + key)}; {nearest(prefix + key, known)}")
     for key in named:
         if key in value:
             _check_value(value[key], hints.get(key, Any), prefix + key)

@@ -3,3 +3,10 @@
 
 class UserError(Exception):
     """Something the user can mend. The message says what is wrong, where, and what to do."""
+
+
+def mendable(error: BaseException | None) -> UserError | None:
+    """The UserError behind an error, where Hydra or Lightning wrapped it."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error

@@ -48,9 +48,7 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
             raise UserError(f"{folder} is no folder. Give folders of runs, such as runs/<sweep>.")
     runs = find_runs(list(folders))
     if not runs:
-        raise UserError(
-            f"There are no runs in {', '.join(map(str, folders))}: no folder in it has a config.yaml."
-        )
+        raise UserError(f"There are no runs in {', '.join(map(str, folders))}: no folder in it has a config.yaml.")
     by_status: dict[str, list[Run]] = {}
     for run in runs:
         by_status.setdefault(run.status, []).append(run)
@@ -64,7 +62,7 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     console = Console()
     for dataset in dict.fromkeys(cell.identity["dataset"] for cell in cells):
         here = [cell for cell in cells if cell.identity["dataset"] == dataset]
-        console.print(_table(here, heading, markdown=False))
+        console.print(_table(here, heading, markdown=False), "")
         markdown += [_render(_table(here, "", markdown=True)), ""]
     console.print(EXPLANATION, style="dim")
     markdown += [EXPLANATION, ""]
@@ -95,13 +93,13 @@ def _heading(cells: Sequence["Cell"]) -> str:
 
 def _untrained(cells: Sequence["Cell"]) -> dict[str, list[float]]:
     """Metrics of the untrained encoders, one value a seed: methods of one seed start from the same encoder."""
-    by_seed = {
-        r["identity"]["seed"]: r["untrained"] for cell in cells for r in cell.results if "untrained" in r
-    }
+    by_seed = {r["identity"]["seed"]: r["untrained"] for cell in cells for r in cell.results if "untrained" in r}
     return {name: [m[name] for m in by_seed.values() if name in m] for name in METRICS}
 
 
 def _table(cells: Sequence["Cell"], title: str, markdown: bool) -> "Table":
+    """All numbers for Markdown; for a terminal of 80 columns what fits there: deviations of accuracies alone, and
+    all that tells a line from others in one column, folded."""
     import statistics
 
     from rich import box
@@ -110,33 +108,35 @@ def _table(cells: Sequence["Cell"], title: str, markdown: bool) -> "Table":
     def cell_text(mean: float, deviation: float, name: str) -> str:
         if mean != mean:
             return "–"
-        scale = 1 if name.endswith(("rankme", "seconds")) else 100
-        return f"{scale * mean:.1f}" + (f" ± {scale * deviation:.1f}" if deviation == deviation else "")
+        scale = 100 if name.endswith("top1") else 1
+        deviates = deviation == deviation and (markdown or scale == 100)
+        return f"{scale * mean:.1f}" + (f" ± {scale * deviation:.1f}" if deviates else "")
 
-    variants = any(cell.variant for cell in cells)
-    shown = [key for key in ("dataset", "subset", "budget") if key in cells[0].shown]
-    style = box.MARKDOWN if markdown else box.SIMPLE_HEAD
-    table = Table(
-        title=title or None, box=style, padding=(0, 1) if markdown else (0, 2, 0, 0), pad_edge=markdown
-    )
-    for column in ("method", *shown, *(["variant"] if variants else [])):
-        table.add_column(column, overflow="fold")
+    variants = markdown and any(cell.variant for cell in cells)
+    shown = [key for key in ("dataset", "subset", "budget") if markdown and key in cells[0].shown]
+    if markdown:
+        table = Table(box=box.MARKDOWN)
+    else:
+        table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    width = min(14, max(len("untrained"), *(len(cell.line) for cell in cells)))
+    table.add_column("method", min_width=width, overflow="fold")
+    for column in (*shown, *(["variant"] if variants else [])):
+        table.add_column(column)
     for column in ("fraction", *(["images", "seeds"] if markdown else []), *METRICS.values(), "seconds"):
         table.add_column(column, justify="right", no_wrap=True)
     untrained = _untrained(cells)
     if any(untrained.values()):
         values = [
-            cell_text(statistics.fmean(v), statistics.stdev(v) if len(v) > 1 else float("nan"), n)
-            if v
-            else "–"
+            cell_text(statistics.fmean(v), statistics.stdev(v) if len(v) > 1 else float("nan"), n) if v else "–"
             for n, v in untrained.items()
         ]
         blank = [""] * (len(shown) + variants)
         counts = ["–", str(max(map(len, untrained.values())))] if markdown else []
         table.add_row("untrained", *blank, "–", *counts, *values, "–", end_section=not markdown)
+    former = None
     for i, cell in enumerate(cells):
         table.add_row(
-            cell.identity["method"],
+            cell.identity["method"] if markdown else cell.line if cell.line != former else "",
             *(str(cell.identity[key]) for key in shown),
             *([cell.variant or "–"] if variants else []),
             f"{cell.fraction:g}",
@@ -145,6 +145,7 @@ def _table(cells: Sequence["Cell"], title: str, markdown: bool) -> "Table":
             cell_text(*cell.statistics("train_seconds", cost=True), "seconds"),
             end_section=not markdown and i + 1 < len(cells) and cells[i + 1].line != cell.line,
         )
+        former = cell.line
     return table
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssl_lightning.configuration import SEEDS, component_name, identity
-from ssl_lightning.errors import UserError
+from ssl_lightning.errors import UserError, mendable
 from ssl_lightning.files import remove_unfinished, write_json, write_text
 
 Status = Literal["finished", "running", "failed", "unfinished"]
@@ -94,9 +94,7 @@ class Run:
         try:
             lock = self._lock().acquire(timeout=2)
         except TimeoutError:
-            raise UserError(
-                f"Another process is working on {self.folder}. Wait for it, or stop it first."
-            ) from None
+            raise UserError(f"Another process is working on {self.folder}. Wait for it, or stop it first.") from None
         with lock:
             remove_unfinished(self.folder)
             self.error_file.unlink(missing_ok=True)
@@ -104,8 +102,9 @@ class Run:
             try:
                 yield
             except Exception as error:
-                detail = "" if isinstance(error, UserError) else "\n" + traceback.format_exc()
-                write_text(self.error_file, f"{error}\n{detail}")
+                mistake = mendable(error)
+                text = f"{mistake}\n" if mistake else f"{error}\n\n{traceback.format_exc()}"
+                write_text(self.error_file, text)
                 raise
 
     def finish(self, results: Mapping[str, Any]) -> None:

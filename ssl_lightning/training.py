@@ -1,12 +1,13 @@
 """The way through a run, top to bottom."""
 
+import contextlib
 import logging
 import platform
 import resource
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -25,6 +26,7 @@ from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.configuration import component_name
 from ssl_lightning.data.datamodule import SubsetDataModule
 from ssl_lightning.data.datasets import ImageDataset
+from ssl_lightning.data.views import Views
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import extract
 from ssl_lightning.evaluation.suite import Evaluation, EvaluationSuite
@@ -39,6 +41,7 @@ def complete(config: dict[str, Any]) -> Run:
     _quiet()
     dataset: ImageDataset = instantiate(config["dataset"])
     subset: SubsetRule = instantiate(config["subset"])
+    suite: EvaluationSuite = instantiate(config["evaluation"])
     trainer = _trainer(config)
     run = run_of(
         config,
@@ -58,10 +61,9 @@ def complete(config: dict[str, Any]) -> Run:
         if trainer.is_global_zero:
             print("fast_dev_run: one step was made and nothing was kept.", flush=True)
         return run
-    with run.claimed(config):
+    with run.claimed(config), _failing_loggers():
         print(f"{run.id} {'resumes' if run.checkpoint.exists() else 'starts'}", flush=True)
         method, data, recorder = _fit(config, run, dataset, subset, trainer)
-        suite: EvaluationSuite = instantiate(config["evaluation"])
         device = trainer.strategy.root_device
         metrics, spectra = _evaluate(method, data, suite, device)
         results = _results(config, run, data, trainer, recorder) | {"metrics": metrics, "spectra": spectra}
@@ -70,7 +72,8 @@ def complete(config: dict[str, Any]) -> Run:
             results["untrained"], _ = _evaluate(instantiate(config["method"]), data, suite, device)
         if run.done:  # only the evaluation was missing: keep what training had cost, and the former metrics
             former = run.results()
-            results = former | {"metrics": former["metrics"] | metrics, "evaluation": config["evaluation"]}
+            made = {key: former.get(key, {}) | results[key] for key in ("metrics", "untrained") if key in results}
+            results = former | made | {"evaluation": config["evaluation"]}
         figures = run_figures(run, results)
         run.finish(results)
         _log_results(trainer, results, figures)
@@ -84,9 +87,10 @@ def _fit(
     """Trains from the last checkpoint, or from the start, to the end of the budget."""
     L.seed_everything(config["seed"], verbose=False)
     method: SSLMethod = instantiate(config["method"])
-    data = SubsetDataModule(
-        dataset, subset, instantiate(config["augment"]), config["batch_size"], config["seed"]
-    )
+    views: Views = instantiate(config["augment"], _convert_="object")  # else each View would be a DictConfig
+    data = SubsetDataModule(dataset, subset, views, config["batch_size"], config["seed"])
+    if config["channels_last"]:
+        method.to(memory_format=torch.channels_last)
     recorder = Recorder()
     callbacks: list[Callback] = [
         StepSeeds(config["seed"]),
@@ -151,13 +155,16 @@ def _loggers(config: Mapping[str, Any], run: Run) -> list[Any]:
                 "config": dict(config),
                 "resume": "allow",
             }
-        loggers.append(instantiate(options, **named))
+            if options.get("offline"):
+                named["settings"] = {"silent": True}  # a page of text a job otherwise
+        logger = instantiate(options, _partial_=True)(**named)  # the config among the arguments is to stay as it is
+        if named:
+            logger._wandb_init.pop("anonymous", None)  # Lightning passes it on though wandb warns of it
+        loggers.append(logger)
     return loggers
 
 
-def _evaluate(
-    method: SSLMethod, data: SubsetDataModule, suite: EvaluationSuite, device: torch.device
-) -> Evaluation:
+def _evaluate(method: SSLMethod, data: SubsetDataModule, suite: EvaluationSuite, device: torch.device) -> Evaluation:
     """The frozen encoder on the full labelled splits."""
     method.to(device).eval()
 
@@ -166,8 +173,7 @@ def _evaluate(
         return representations, method.project(representations)
 
     train, test = (
-        extract(encode, data.labelled_batches(split, device))
-        for split in (data.dataset.train(), data.dataset.test())
+        extract(encode, data.labelled_batches(split, device)) for split in (data.dataset.train(), data.dataset.test())
     )
     return suite(train, test, data.validation_part().to(device), int(data.dataset.num_classes or 0))
 
@@ -206,8 +212,7 @@ def _results(
         },
         "environment": {
             "versions": {
-                name: version(name)
-                for name in ("ssl-lightning", "torch", "torchvision", "lightning", "hydra-core")
+                name: version(name) for name in ("ssl-lightning", "torch", "torchvision", "lightning", "hydra-core")
             }
             | {"python": platform.python_version()},
             "device": torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU",
@@ -226,11 +231,21 @@ def _log_results(trainer: L.Trainer, results: Mapping[str, Any], figures: Mappin
         if hasattr(experiment, "summary") and hasattr(experiment, "finish"):
             import wandb
 
-            experiment.summary.update(
-                results["metrics"] | {f"cost/{k}": v for k, v in results["cost"].items()}
-            )
+            experiment.summary.update(results["metrics"] | {f"cost/{k}": v for k, v in results["cost"].items()})
             experiment.log({f"figures/{name}": wandb.Image(str(file)) for name, file in figures.items()})
             experiment.finish()
+
+
+@contextlib.contextmanager
+def _failing_loggers() -> Iterator[None]:
+    """Ends the wandb run of a job that fails, or the next job of a sweep would go on with it."""
+    try:
+        yield
+    except BaseException:
+        wandb = sys.modules.get("wandb")
+        if wandb is not None and wandb.run is not None:
+            wandb.finish(exit_code=1)
+        raise
 
 
 def _summary(results: Mapping[str, Any]) -> str:
@@ -250,6 +265,4 @@ def _quiet() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
-    warnings.filterwarnings(
-        "ignore", ".*smaller than the logging interval.*"
-    )  # the recorder logs at the end too
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # the recorder logs at the end too

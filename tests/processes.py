@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,14 +85,26 @@ class Ended:
 
 
 @contextmanager
-def started(folder: Path, *arguments: str, at: Signal | None = None) -> Iterator[Callable[[], Ended]]:
-    """`ssl-train` with these arguments in a working directory. The value waits for its end; `.process` is it."""
+def started(
+    folder: Path,
+    *arguments: str,
+    at: Signal | None = None,
+    environment: Mapping[str, str | None] | None = None,
+    figures: bool = False,
+) -> Iterator[Callable[[], Ended]]:
+    """`ssl-train` with these arguments in a working directory. The value waits for its end; `.process` is it.
+
+    Args:
+        at: a signal that the process meets.
+        environment: variables to set, or to remove where the value is None.
+        figures: whether to draw them, which takes as long as a small training.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    process = context.Process(target=_train, args=(folder, arguments, at))
+    process = context.Process(target=_train, args=(folder, arguments, at, environment or {}, figures))
     process.start()
 
     def wait() -> Ended:
-        process.join(120)
+        process.join(300)
         assert process.exitcode is not None, "the process did not end"
         return Ended(process.exitcode, (folder / "output.txt").read_text())
 
@@ -104,25 +116,35 @@ def started(folder: Path, *arguments: str, at: Signal | None = None) -> Iterator
         process.join()
 
 
-def ssl_train(folder: Path, *arguments: str, at: Signal | None = None) -> Ended:
-    """`ssl-train` in a working directory, in a process of its own that may meet a signal."""
-    with started(folder, *arguments, at=at) as wait:
+def ssl_train(folder: Path, *arguments: str, **options: Any) -> Ended:
+    """As `started`, to its end."""
+    with started(folder, *arguments, **options) as wait:
         return wait()
 
 
-def _train(folder: Path, arguments: tuple[str, ...], at: Signal | None) -> None:
+def _train(
+    folder: Path,
+    arguments: tuple[str, ...],
+    at: Signal | None,
+    environment: Mapping[str, str | None],
+    figures: bool,
+) -> None:
+    for name, value in environment.items():
+        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
     os.chdir(folder)
     output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    from ssl_lightning import train, training
+
+    if not figures:
+        training.run_figures = lambda run, results: {}
     if at is not None:
         at.install()
     sys.argv = ["ssl-train", *arguments]
-    from ssl_lightning.train import main
-
-    main()
+    train.main()
 
 
 class SeenSamples(L.Callback):

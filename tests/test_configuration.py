@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from ssl_lightning.configuration import CONF, SEEDS, SWEEPS, component_name, explain, identity, nearest, resolve
 from ssl_lightning.errors import UserError
@@ -28,15 +30,11 @@ def forget() -> Iterator[None]:
 
 def refused(*overrides: str, **options: Any) -> str:
     """The message for wrong overrides, whether Hydra or the schema refuses them."""
-    try:
+    with pytest.raises((UserError, HydraException, OmegaConfBaseException)) as caught:
         resolve(composed(*overrides, **options))
-    except UserError as error:
-        return str(error)
-    except Exception as error:
-        message = explain(error)
-        assert message is not None, f"no message for {error!r}"
-        return message
-    pytest.fail(f"{overrides} was accepted")
+    message = str(caught.value) if isinstance(caught.value, UserError) else explain(caught.value)
+    assert message is not None
+    return message
 
 
 # Every file is right

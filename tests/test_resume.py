@@ -201,11 +201,12 @@ def _rows(folder: Path) -> list[list[dict[str, str]]]:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)], ids=["SIGTERM", "SIGINT"]
+    ("number", "code", "call"),
+    [(signal.SIGTERM, 143, 7), (signal.SIGTERM, 143, 4), (signal.SIGTERM, 143, 12), (signal.SIGINT, 1, 7)],
+    ids=["SIGTERM", "SIGTERM in an epoch's last step", "SIGTERM in the last step", "SIGINT"],
 )
-@pytest.mark.parametrize("call", [2, 4, 7, 12], ids=lambda call: f"step {call}")
 def test_stopped(tmp_path, reference, number, code, call):
-    """Asked to stop in a step: that of an epoch's middle, of its end, of the end of training."""
+    """Asked to stop in a step."""
     arguments = (*SMALL, "checkpoint.every_steps=null")
     ended = interrupt(tmp_path, arguments, Signal(STEP, call, "before", number))
     assert ended.code == code, ended.output

@@ -66,19 +66,10 @@ class LastCheckpoint(L.Callback):
             self._save(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._saved_step = (
-            -1
-        )  # the recorder has written its last row since: a resumed run must not do so again
         self._save(trainer)
 
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, KeyboardInterrupt | SIGTERMException) and not self._in_step:
-            if (
-                trainer.fit_loop.done
-            ):  # a resumed run will have no step left after which to write the last row
-                self.recorder.on_train_end(trainer, pl_module)
             self._save(trainer)
 
     def _save(self, trainer: L.Trainer) -> None:

@@ -12,8 +12,8 @@ from ssl_lightning.methods.method import Objective
 
 
 class Recorder(L.Callback):
-    """Accumulates losses and scalars on the device; every `log_every_n_steps` optimizer steps, and at the end, hands
-    their means to all loggers. Its sums and the cost travel in checkpoints, so a resumed run logs what an
+    """Accumulates losses and scalars on the device; every `log_every_n_steps` optimizer steps, and at the last,
+    hands their means to all loggers. Its sums and the cost travel in checkpoints, so a resumed run logs what an
     uninterrupted one would have. Nothing here waits for the device inside a step.
 
     Other callbacks may put pairs (sum, count) of tensors into `outputs["averages"]`.
@@ -27,6 +27,7 @@ class Recorder(L.Callback):
         self._started: float | None = None
         self._lr = 0.0
         self._logged_step = 0
+        self._last_step: float = -1
 
     @property
     def train_seconds(self) -> float:
@@ -39,6 +40,7 @@ class Recorder(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = time.monotonic()
+        self._last_step = trainer.estimated_stepping_batches
         mine = float(trainer.is_global_zero)  # a checkpoint holds the sums of all ranks together
         self._sums = {name: mine * pair.to(pl_module.device) for name, pair in self._sums.items()}
         for logger in trainer.loggers:
@@ -48,9 +50,8 @@ class Recorder(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._lr = trainer.optimizers[0].param_groups[0][
-            "lr"
-        ]  # of this step; afterwards it is the next one's
+        # Of this step; afterwards it is the next one's.
+        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -69,7 +70,7 @@ class Recorder(L.Callback):
         bad = ~torch.isfinite(loss) & (self._first_bad_step == 0)
         self._first_bad_step = torch.where(bad, step, self._first_bad_step)
         self._images_seen += len(batch.index) * trainer.world_size
-        if step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if step == self._last_step or step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._flush(trainer)
 
     def collect(self, trainer: L.Trainer) -> None:
@@ -79,7 +80,7 @@ class Recorder(L.Callback):
             self._sums = {name: mine * pair for name, pair in self._reduced(trainer).items()}
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._sums:
+        if self._sums:  # something ended training before its last step
             self._flush(trainer)
         self._train_seconds, self._started = self.train_seconds, None
 

@@ -1,9 +1,9 @@
 """Whole batches from a resident store: one index-select, no worker processes, no per-sample Python."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
@@ -14,8 +14,8 @@ from ssl_lightning.data.datasets import Split
 
 def seed_of(purpose: Literal["order", "views", "step"], *numbers: int) -> int:
     """One well-mixed 63-bit seed from what it is for and several numbers, such as (seed, step, rank)."""
-    entropy = (int.from_bytes(purpose.encode(), "big"), *numbers)
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) >> 1
+    text = " ".join((purpose, *map(str, numbers)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def normalise(

@@ -1,0 +1,30 @@
+"""Components that a config may name in order to go wrong."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from torchvision.models.resnet import BasicBlock
+
+from ssl_lightning.models.backbones import ResNet, Stem
+
+
+def resnet_without_shortcut(
+    stem: Stem = "cifar", channels: int = 3, width: int = 16, zero_init_residual: bool = True
+) -> ResNet:
+    """Its last block halves the resolution, so it cannot add its input unchanged."""
+    return ResNet(BasicBlock, (1, 1, 1), width, stem, channels, zero_init_residual)
+
+
+class Poison(L.Callback):
+    """Puts a NaN into the first convolution before the optimizer step of this number, counted from 1."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step + 1 == self.step:
+            with torch.no_grad():
+                pl_module.get_parameter("backbone.conv1.weight").view(-1)[0] = torch.nan

@@ -1,0 +1,383 @@
+"""A report compares what is comparable, computes what it says, and drops nothing."""
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from PIL import Image
+
+from ssl_lightning.configuration import component_name, resolve
+from ssl_lightning.reports.cells import cells_of
+from ssl_lightning.runs import Run, find_runs, run_of, subset_name
+from tests.composing import composed
+from tests.conftest import Outcome
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    yield
+    HydraConfig.instance().cfg = None
+
+
+@cache
+def _resolved(*overrides: str) -> dict[str, Any]:
+    return resolve(composed(*overrides))
+
+
+def config_of(*overrides: str, seed: int = 0, fraction: float = 1.0) -> dict[str, Any]:
+    config = deepcopy(_resolved(*overrides))
+    config["seed"] = config["subset"]["seed"] = seed
+    config["subset"]["fraction"] = fraction
+    return config
+
+
+def results_of(config: Mapping[str, Any], top1: float, seconds: float = 10.0) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "run": "",
+        "identity": {
+            "method": component_name(config["method"]),
+            "dataset": config["dataset"]["name"],
+            "subset": subset_name(config["subset"]),
+            "fraction": config["subset"]["fraction"],
+            "seed": config["seed"],
+            "budget": config["budget"],
+        },
+        "mask": {"size": round(1000 * config["subset"]["fraction"]), "hash": "0" * 16, "rule": "random"},
+        "metrics": {
+            "linear/top1": top1,
+            "knn/top1": top1 / 2,
+            "linear_5shot/top1": top1 / 4,
+            "representation/rankme": 100 * top1,
+            "embedding/rankme": 50 * top1,
+        },
+        "spectra": {"representation": [3.0, 2.0, 1.0], "embedding": [2.0, 1.0, 0.0]},
+        "cost": {"train_seconds": seconds},
+        "evaluation": config["evaluation"],
+    }
+
+
+class Folder:
+    """Writes runs of one sweep, as if they had been trained."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def begin(self, *overrides: str, **options: Any) -> Run:
+        """A run that was started and interrupted."""
+        config = config_of(*overrides, **options)
+        run = run_of(config | {"paths": {"runs": str(self.folder.parent)}, "sweep": self.folder.name}, {})
+        with run.claimed(config):
+            return run
+
+    def finish(self, top1: float, *overrides: str, untrained: float | None = None, **options: Any) -> Run:
+        seconds = options.pop("seconds", 10.0)
+        run = self.begin(*overrides, **options)
+        results = results_of(run.config(), top1, seconds)
+        if untrained is not None:
+            results["untrained"] = {"linear/top1": untrained, "knn/top1": untrained / 2}
+        run.finish(results)
+        return run
+
+    def fail(self, error: Exception, *overrides: str, **options: Any) -> Run:
+        config = config_of(*overrides, **options)
+        run = self.begin(*overrides, **options)
+        with pytest.raises(type(error)), run.claimed(config):
+            raise error
+        return run
+
+    def cells(self) -> list[Any]:
+        return cells_of(find_runs([self.folder]))
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "runs" / "grid")
+
+
+def report(command: Command, *arguments: str) -> str:
+    outcome = command("ssl-report", *(arguments or ("runs/grid",)))
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == ""
+    return outcome.out
+
+
+def markdown(sweep: Folder) -> str:
+    return (sweep.folder / "report" / "report.md").read_text(encoding="utf-8")
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    """The Markdown table's rows, by column."""
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+    ]
+    head, _, *body = lines
+    return [dict(zip(head, row, strict=True)) for row in body]
+
+
+# Cells
+
+
+def test_runs_that_differ_in_seeds_alone_are_one_cell(sweep):
+    for seed, top1 in ((1, 0.5), (2, 0.6), (3, 0.9)):
+        sweep.finish(top1, seed=seed)
+    (cell,) = sweep.cells()
+    assert cell.values("linear/top1") == [0.5, 0.6, 0.9]
+    mean, deviation = cell.statistics("linear/top1")
+    assert mean == pytest.approx((0.5 + 0.6 + 0.9) / 3)
+    # s² = ((−1/6)² + (−1/15)² + (7/30)²) / 2
+    assert deviation == pytest.approx(((1 / 6**2 + 1 / 15**2 + 49 / 30**2) / 2) ** 0.5)
+    assert (cell.variant, cell.shown) == ("", ())
+
+
+def test_one_seed_has_no_deviation(sweep):
+    sweep.finish(0.5)
+    (cell,) = sweep.cells()
+    mean, deviation = cell.statistics("linear/top1")
+    assert mean == 0.5
+    assert deviation != deviation
+    assert cell.statistics("absent")[0] != cell.statistics("absent")[0]
+
+
+def test_what_does_not_change_the_encoder_does_not_split_a_cell(sweep):
+    sweep.finish(0.5, seed=1)
+    sweep.finish(0.6, "trainer.log_every_n_steps=3", "callbacks=none", "checkpoint.every_steps=1", seed=2)
+    (cell,) = sweep.cells()
+    assert len(cell.results) == 2
+
+
+def test_cells_that_differ_otherwise_are_told_apart_by_what_varies(sweep):
+    sweep.finish(0.5, "method.temperature=0.1")
+    sweep.finish(0.6, "method.temperature=0.1", seed=1)
+    sweep.finish(0.7, "method.temperature=0.5")
+    sweep.finish(0.8, "method.temperature=0.5", "backbone.width=8")
+    labels = {cell.variant: cell.values("linear/top1") for cell in sweep.cells()}
+    assert labels == {
+        "backbone.width=16, method.temperature=0.1": [0.5, 0.6],
+        "backbone.width=16, method.temperature=0.5": [0.7],
+        "backbone.width=8, method.temperature=0.5": [0.8],
+    }
+
+
+def test_a_variant_names_an_optimizer_once(sweep):
+    sweep.finish(0.5, "optimizer.lr=0.1")
+    sweep.finish(0.6, "optimizer.lr=0.2")
+    sweep.finish(0.7, "method=gessl", "optimizer.lr=0.1")
+    sweep.finish(0.8, "method=gessl", "optimizer.lr=0.2")
+    assert [(cell.identity["method"], cell.variant) for cell in sweep.cells()] == [
+        ("gessl-simclr", "optimizer.lr=0.1"),
+        ("gessl-simclr", "optimizer.lr=0.2"),
+        ("simclr", "optimizer.lr=0.1"),
+        ("simclr", "optimizer.lr=0.2"),
+    ]
+
+
+def test_methods_fractions_and_datasets_need_no_variant(sweep):
+    sweep.finish(0.5, fraction=0.5)
+    sweep.finish(0.6, fraction=1.0)
+    sweep.finish(0.7, "method=directclr", fraction=1.0)
+    cells = sweep.cells()
+    assert [cell.variant for cell in cells] == [""] * 3
+    assert [cell.line for cell in cells] == ["directclr", "simclr", "simclr"]
+    assert [cell.fraction for cell in cells] == [1.0, 0.5, 1.0]
+    assert {cell.shown for cell in cells} == {("method", "fraction")}
+    sweep.finish(0.8, "dataset=cifar10", "augment=digits")
+    assert {cell.shown for cell in sweep.cells()} == {("method", "dataset", "fraction")}
+
+
+def test_equal_epochs_and_equal_steps_are_not_one_cell(sweep):
+    sweep.finish(0.5)
+    sweep.finish(0.6, "budget=steps")
+    assert [cell.line for cell in sweep.cells()] == ["simclr equal epochs", "simclr equal steps"]
+
+
+# Tables
+
+
+def test_means_and_deviations_in_the_table(command, sweep):
+    values = [0.512, 0.634, 0.687]
+    for seed, top1 in enumerate(values):
+        sweep.finish(top1, seed=seed, fraction=0.2, seconds=10.0 + seed)
+    sweep.finish(0.75, fraction=1.0)
+    out = report(command)
+    several, single = rows(markdown(sweep))
+    mean, deviation = statistics.fmean(values), statistics.stdev(values)
+    assert several == {
+        "method": "simclr",
+        "fraction": "0.2",
+        "images": "200",
+        "seeds": "3",
+        "linear %": f"{100 * mean:.1f} ± {100 * deviation:.1f}",
+        "k-NN %": f"{50 * mean:.1f} ± {50 * deviation:.1f}",
+        "5-shot %": f"{25 * mean:.1f} ± {25 * deviation:.1f}",
+        "RankMe r": f"{100 * mean:.1f} ± {100 * deviation:.1f}",
+        "seconds": "11.0 ± 1.0",
+    }
+    assert single["linear %"] == "75.0"
+    assert single["seeds"] == "1"
+    assert several["linear %"] in out
+    assert "dataset digits, subset random, equal epochs, 1–3 seeds" in out
+
+
+def test_a_metric_that_was_not_measured_is_a_dash(command, sweep):
+    run = sweep.finish(0.5)
+    results = run.results()
+    del results["metrics"]["linear_5shot/top1"]
+    run.finish(results)
+    report(command)
+    (row,) = rows(markdown(sweep))
+    assert row["5-shot %"] == "–"
+    assert row["linear %"] == "50.0"
+
+
+def test_the_untrained_encoder_is_one_row_with_one_value_a_seed(command, sweep):
+    for method in ("simclr", "directclr"):
+        for fraction in (0.5, 1.0):
+            for seed, untrained in ((1, 0.3), (2, 0.5)):
+                sweep.finish(0.8, f"method={method}", seed=seed, fraction=fraction, untrained=untrained)
+    report(command)
+    table = rows(markdown(sweep))
+    (untrained,) = (row for row in table if row["method"] == "untrained")
+    assert untrained["seeds"] == "2"
+    assert untrained["linear %"] == f"40.0 ± {100 * statistics.stdev([0.3, 0.5]):.1f}"
+    assert untrained["RankMe r"] == untrained["seconds"] == "–"
+    assert len(table) == 5
+
+
+def test_each_dataset_has_its_table_and_figures(command, sweep):
+    sweep.finish(0.5)
+    sweep.finish(0.6, "dataset=cifar10")
+    report(command)
+    text = markdown(sweep)
+    heads = [line for line in text.splitlines() if line.startswith("| method")]
+    assert len(heads) == 2
+    for dataset in ("digits", "cifar10"):
+        assert (sweep.folder / f"report/accuracy_against_fraction_{dataset}.png").exists()
+
+
+def test_the_terminal_s_table_fits_80_columns(command, sweep, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for method in ("simclr", "directclr", "gessl"):
+        for fraction in (0.05, 1.0):
+            for temperature in (0.1, 0.2):
+                for seed in (1, 2):
+                    sweep.finish(
+                        0.61 + 0.1 * seed,
+                        f"method={method}",
+                        f"method.temperature={temperature}",
+                        seed=seed,
+                        fraction=fraction,
+                        seconds=1234.5 + 10 * seed,
+                        untrained=0.4 + 0.1 * seed,
+                    )
+    out = report(command)
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
+    assert out.count("76.0 ± 7.1") == 12  # of 0.71 and 0.81
+    (start,) = (line.index("fraction") for line in out.splitlines() if "linear %" in line)
+    labels = "".join(line[:start].strip() for line in out.splitlines())
+    for method in ("simclr", "directclr", "gessl-simclr"):
+        for temperature in (0.1, 0.2):
+            assert labels.count(f"{method}method.temperature={temperature}") == 1 + (method == "simclr")
+
+
+def test_figures_are_pictures(command, sweep):
+    sweep.finish(0.5, fraction=0.5)
+    sweep.finish(0.6, "method=directclr", untrained=0.3)
+    report(command)
+    names = ("accuracy_against_fraction", "accuracy_against_cost", "log_spectra")
+    assert {file.stem for file in (sweep.folder / "report").glob("*.png")} == set(names)
+    for name in names:
+        assert f"![{name}]({name}.png)" in markdown(sweep)
+        with Image.open(sweep.folder / f"report/{name}.png") as image:
+            assert image.format == "PNG"
+            image.load()
+            assert min(image.size) > 100
+            assert len(image.convert("L").getcolors()) > 10  # not blank
+
+
+# What is not in the table
+
+
+def test_nothing_is_dropped(command, sweep):
+    sweep.finish(0.5)
+    begun = sweep.begin(seed=1)
+    failed = sweep.fail(ValueError("no luck"), seed=2)
+    running = sweep.begin(seed=3)
+    with running.claimed(config_of(seed=3)):
+        out = report(command)
+    text = markdown(sweep)
+    assert "3 of 4 runs are not in the table:" in text
+    assert f"- unfinished: {begun.id}" in text.splitlines()
+    assert f"- failed: {failed.id}: no luck" in text.splitlines()
+    assert f"- running: {running.id}" in text.splitlines()
+    assert "3 of 4 runs are not in the table:" in out
+    for status, run in (("unfinished", begun), ("failed", failed), ("running", running)):
+        assert f"{status}: {run.id}" in out
+
+
+def test_a_failed_run_that_is_started_again_is_no_failure(sweep):
+    failed = sweep.fail(ValueError("no luck"))
+    assert failed.status == "failed"
+    with failed.claimed(config_of()):
+        assert failed.status == "running"
+    assert failed.status == "unfinished"
+    failed.finish(results_of(config_of(), 0.5))
+    assert failed.status == "finished"
+
+
+def test_a_folder_with_no_finished_run(command, sweep):
+    begun = sweep.begin()
+    out = report(command)
+    assert "1 of 1 runs are not in the table" in out
+    assert "No finished runs" in markdown(sweep)
+    assert begun.id in markdown(sweep)
+
+
+# Folders
+
+
+def test_several_folders_and_an_output(command, sweep, tmp_path):
+    sweep.finish(0.5)
+    other = Folder(tmp_path / "runs" / "other")
+    other.finish(0.7, seed=1)
+    report(command, "runs/grid", "runs/other", "--output", "compared")
+    (row,) = rows((tmp_path / "compared/report.md").read_text())
+    assert row["linear %"].startswith("60.0 ± ")
+    assert row["seeds"] == "2"
+    assert not (sweep.folder / "report").exists()
+
+
+def test_a_run_named_twice_counts_once(command, sweep):
+    sweep.finish(0.5)
+    report(command, "runs", "runs/grid")
+    (row,) = rows((sweep.folder.parent / "report/report.md").read_text())
+    assert row["seeds"] == "1"
+
+
+def test_a_report_made_again_is_the_same(command, sweep):
+    sweep.finish(0.5)
+    report(command)
+    first = markdown(sweep)
+    report(command)
+    assert markdown(sweep) == first
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"), [("empty", "There are no runs in empty"), ("absent", "absent is no folder")]
+)
+def test_a_folder_without_runs(command, tmp_path, folder, reason):
+    (tmp_path / "empty").mkdir()
+    outcome = command("ssl-report", folder)
+    assert outcome.code != 0
+    assert outcome.err.startswith(f"Error: {reason}")
+    assert outcome.err.count("\n") == 1
+    assert outcome.out == ""
+    assert not list(tmp_path.rglob("report.md"))
