@@ -34,9 +34,7 @@ def sweep(name: str, overrides: list[str]) -> None:
     from ssl_lightning.report import report
 
     file = _file(name)
-    plain = [
-        o.input_line for o in OverridesParser.create().parse_overrides(overrides) if not o.is_sweep_override()
-    ]
+    plain = [o.input_line for o in OverridesParser.create().parse_overrides(overrides) if not o.is_sweep_override()]
     with initialize_config_dir(str(file.parent), version_base="1.3"):
         config = compose(file.stem, [f"hydra.searchpath=[{CONF}]", *(o for o in plain if o)])
     folder = Path(config.paths.runs) / config.sweep

@@ -121,6 +121,8 @@ def _trainer(config: Mapping[str, Any]) -> L.Trainer:
             "trainer.accumulate_grad_batches must be 1: accumulation changes the negatives of contrastive losses. "
             "Use a larger batch_size, or more processes."
         )
+    if options.get("log_every_n_steps", 1) < 1:
+        raise UserError("trainer.log_every_n_steps must be at least 1: the steps that a row of metrics.csv spans.")
     trainer: L.Trainer = instantiate(
         options,
         logger=False,

@@ -2,9 +2,7 @@
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = (
-    "1"  # before torch is imported; small tensors are faster so, and results repeatable
-)
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; small tensors are faster so, and results repeatable
 os.environ.setdefault("WANDB_SILENT", "true")
 
 from collections.abc import Callable, Iterator
@@ -67,9 +65,7 @@ class Pair:
         self._pipes, self._processes = [], []
         for rank in range(2):
             ours, theirs = context.Pipe()
-            process = context.Process(
-                target=_serve, args=(rank, f"{self._folder.name}/group", theirs), daemon=True
-            )
+            process = context.Process(target=_serve, args=(rank, f"{self._folder.name}/group", theirs), daemon=True)
             process.start()
             self._pipes.append(ours)
             self._processes.append(process)

@@ -74,7 +74,7 @@ class LastCheckpoint(L.Callback):
 
     def _save(self, trainer: L.Trainer) -> None:
         if trainer.global_step != self._saved_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self.recorder.check(trainer)
+            self.recorder.check(trainer, weights=True)
             self.recorder.collect(trainer)
             trainer.save_checkpoint(self.path)
             self._saved_at, self._saved_step = time.monotonic(), trainer.global_step

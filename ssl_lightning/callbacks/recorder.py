@@ -21,7 +21,7 @@ class Recorder(L.Callback):
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}  # name -> [sum, count]
-        self._first_bad_step: Tensor | None = None
+        self._first_bad_step = torch.zeros((), dtype=torch.int64)  # 0 for none
         self._train_seconds = 0.0
         self._images_seen = 0
         self._started: float | None = None
@@ -40,6 +40,7 @@ class Recorder(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = time.monotonic()
+        self._first_bad_step = self._first_bad_step.to(pl_module.device)
         self._last_step = trainer.estimated_stepping_batches
         mine = float(trainer.is_global_zero)  # a checkpoint holds the sums of all ranks together
         self._sums = {name: mine * pair.to(pl_module.device) for name, pair in self._sums.items()}
@@ -65,8 +66,6 @@ class Recorder(L.Callback):
         for name, pair in pairs.items():
             values = torch.stack([v.detach().float() for v in pair])
             self._sums[name] = self._sums[name] + values if name in self._sums else values
-        if self._first_bad_step is None:
-            self._first_bad_step = torch.zeros((), dtype=torch.int64, device=loss.device)
         bad = ~torch.isfinite(loss) & (self._first_bad_step == 0)
         self._first_bad_step = torch.where(bad, step, self._first_bad_step)
         self._images_seen += len(batch.index) * trainer.world_size
@@ -84,17 +83,20 @@ class Recorder(L.Callback):
             self._flush(trainer)
         self._train_seconds, self._started = self.train_seconds, None
 
-    def check(self, trainer: L.Trainer) -> None:
-        """Raises UserError if a loss was not finite."""
-        step = int(self._first_bad_step) if self._first_bad_step is not None else 0
-        if step == 0:
+    def check(self, trainer: L.Trainer, weights: bool = False) -> None:
+        """Raises UserError if a loss was not finite on any rank, or, where asked, a parameter is not."""
+        step = int(trainer.strategy.reduce(self._first_bad_step, reduce_op="max"))
+        if step == 0 and not weights:
             return
-        module = trainer.lightning_module
-        broken = [n for n, p in module.named_parameters() if not torch.isfinite(p).all()]
+        parameters = trainer.lightning_module.named_parameters()
+        broken = [name for name, p in parameters if not torch.isfinite(p).all()]
+        if step == 0 and not broken:
+            return
+        what = f"The loss was not finite at optimizer step {step}" if step else f"At step {trainer.global_step}"
         shown = ", ".join(broken[:3]) + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
         raise UserError(
-            f"The loss was not finite at optimizer step {step}; parameters no longer finite: {shown or 'none'}. "
-            "The last good checkpoint was kept. Lower optimizer.lr, raise the temperature or lengthen the warm-up."
+            f"{what}; parameters no longer finite: {shown or 'none'}. The last good checkpoint was kept. "
+            "Lower optimizer.lr, raise the temperature or lengthen the warm-up."
         )
 
     def _flush(self, trainer: L.Trainer) -> None:

@@ -26,9 +26,7 @@ class SubsetDataModule(L.LightningDataModule):
         seed: of order and augmentation.
     """
 
-    def __init__(
-        self, dataset: ImageDataset, subset: SubsetRule, views: Views, batch_size: int, seed: int = 0
-    ) -> None:
+    def __init__(self, dataset: ImageDataset, subset: SubsetRule, views: Views, batch_size: int, seed: int = 0) -> None:
         super().__init__()
         self.dataset = dataset
         self.subset = subset
@@ -90,9 +88,7 @@ class SubsetDataModule(L.LightningDataModule):
     ) -> Iterator[tuple[Float[Tensor, "n c h w"], Int[Tensor, " n"]]]:
         """Un-augmented, normalised images with labels, in order."""
         mean, std = self.mean.to(device), self.std.to(device)
-        for images, labels in zip(
-            split.images.split(batch_size), split.labels.split(batch_size), strict=True
-        ):
+        for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True):
             yield normalise(images.to(device), mean, std), labels.to(device)
 
     def validation_part(self) -> Bool[Tensor, " n"]:

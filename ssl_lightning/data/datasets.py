@@ -166,9 +166,7 @@ class ImageDataset(ABC):
             self._splits[split] = Split(torch.from_numpy(images), torch.from_numpy(labels))
         return self._splits[split]
 
-    def _check(
-        self, split: str, images: UInt8[np.ndarray, "n c h w"], labels: Integer[np.ndarray, " n"]
-    ) -> None:
+    def _check(self, split: str, images: UInt8[np.ndarray, "n c h w"], labels: Integer[np.ndarray, " n"]) -> None:
         num_classes = self._count_classes()
         if self.num_classes is None:
             self.num_classes = num_classes
@@ -200,9 +198,7 @@ class Digits(ImageDataset):
         from sklearn.model_selection import train_test_split
 
         values, labels = load_digits(return_X_y=True)
-        parts = train_test_split(
-            np.arange(len(labels)), test_size=0.3, random_state=DIGITS_SPLIT_SEED, stratify=labels
-        )
+        parts = train_test_split(np.arange(len(labels)), test_size=0.3, random_state=DIGITS_SPLIT_SEED, stratify=labels)
         positions = np.sort(parts[0 if split == "train" else 1])
         images = np.rint(values[positions] * (255 / 16)).astype(np.uint8)  # values are 0 to 16
         return images.reshape(-1, 1, 8, 8), labels[positions]
@@ -241,17 +237,8 @@ class FashionMNIST(ImageDataset):
     def _files(self) -> dict[str, Path] | None:
         """The four files, all of one folder, or None."""
         for folder in (self._raw, DEBIAN_FASHION_MNIST):
-            names = [
-                f"{part}-{kind}-ubyte"
-                for part in self.parts.values()
-                for kind in ("images-idx3", "labels-idx1")
-            ]
-            found = {
-                name: path
-                for name in names
-                for path in (folder / f"{name}.gz", folder / name)
-                if path.exists()
-            }
+            names = [f"{part}-{kind}-ubyte" for part in self.parts.values() for kind in ("images-idx3", "labels-idx1")]
+            found = {name: path for name in names for path in (folder / f"{name}.gz", folder / name) if path.exists()}
             if len(found) == len(names):
                 return found
         return None
@@ -309,9 +296,7 @@ class _CIFAR(ImageDataset):
 
     def _read(self, split: SplitName) -> Arrays:
         batches = [read_cifar_batch(self._folder / name, self.label_key) for name in self._names(split)]
-        return np.concatenate([batch[0] for batch in batches]), np.concatenate(
-            [batch[1] for batch in batches]
-        )
+        return np.concatenate([batch[0] for batch in batches]), np.concatenate([batch[1] for batch in batches])
 
 
 @dataclass(kw_only=True)

@@ -37,9 +37,7 @@ class ImageFolder(ImageDataset):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.channels not in (1, 3):
-            raise UserError(
-                f"dataset.channels is {self.channels}: an image folder has 1 (grey) or 3 (colour)."
-            )
+            raise UserError(f"dataset.channels is {self.channels}: an image folder has 1 (grey) or 3 (colour).")
 
     def prepare(self) -> None:
         for split in ("train", "test"):
@@ -117,9 +115,7 @@ class ImageFolder(ImageDataset):
 
     def _read(self, split: SplitName) -> Arrays:
         try:
-            load = partial(
-                np.load, mmap_mode="c", allow_pickle=False
-            )  # copy on write: torch wants writable arrays
+            load = partial(np.load, mmap_mode="c", allow_pickle=False)  # copy on write: torch wants writable arrays
             return load(self._store / f"{split}_images.npy"), load(self._store / f"{split}_labels.npy")
         except (OSError, ValueError, EOFError) as error:
             raise UserError(

@@ -85,9 +85,7 @@ def extract(archive: Path, folder: Path, names: Sequence[str]) -> None:
                         file.write(data)
                     wanted.remove(member.name)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise UserError(
-            f"{archive} is damaged or truncated ({error}). Delete it and fetch it again."
-        ) from error
+        raise UserError(f"{archive} is damaged or truncated ({error}). Delete it and fetch it again.") from error
     if wanted:
         raise UserError(f"{archive} holds no {sorted(wanted)[0]}. Delete it and fetch it again.")
 
@@ -105,9 +103,7 @@ def read_idx(path: Path, magic: int) -> UInt8[np.ndarray, "..."]:
         raise UserError(f"{path} is damaged or truncated ({error}). Delete it and fetch it again.") from error
     found = int.from_bytes(content[:4], "big")
     if len(content) < 4 or found != magic:
-        raise UserError(
-            f"{path} is no idx file of the kind {magic:#010x} (it begins with {found:#010x}). Replace it."
-        )
+        raise UserError(f"{path} is no idx file of the kind {magic:#010x} (it begins with {found:#010x}). Replace it.")
     header = 4 + 4 * (magic & 0xFF)
     shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, header, 4)]
     if len(content) != header + math.prod(shape):

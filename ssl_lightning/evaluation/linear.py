@@ -229,9 +229,7 @@ def linear_probe(
     return metrics
 
 
-def _draw(
-    labels: Int64[Tensor, " n"], quotas: Int64[Tensor, " c"], generator: torch.Generator
-) -> Int64[Tensor, " m"]:
+def _draw(labels: Int64[Tensor, " n"], quotas: Int64[Tensor, " c"], generator: torch.Generator) -> Int64[Tensor, " m"]:
     """Positions of a random subset, `quotas[y]` samples of every class y. Larger quotas only add samples."""
     shuffled = torch.randperm(len(labels), generator=generator)
     by_class = shuffled[labels[shuffled].argsort(stable=True)]

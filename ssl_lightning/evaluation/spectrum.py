@@ -33,9 +33,7 @@ class Moments:
     def __init__(self, dimension: int, device: torch.device | str = "cpu") -> None:
         self.count: Float64[Tensor, ""] = torch.zeros((), dtype=torch.float64, device=device)
         self.total: Float64[Tensor, " d"] = torch.zeros(dimension, dtype=torch.float64, device=device)
-        self.gram: Float64[Tensor, "d d"] = torch.zeros(
-            dimension, dimension, dtype=torch.float64, device=device
-        )
+        self.gram: Float64[Tensor, "d d"] = torch.zeros(dimension, dimension, dtype=torch.float64, device=device)
 
     def states(self) -> tuple[Float64[Tensor, ""], Float64[Tensor, " d"], Float64[Tensor, "d d"]]:
         """The accumulated tensors themselves, so that an in-place sum over ranks updates this object."""

@@ -56,9 +56,7 @@ class EvaluationSuite:
         if any(percent > 100 for percent in self.few_percents):
             raise UserError(f"evaluation.few_percents={list(self.few_percents)}: give at most 100 percent.")
 
-    def __call__(
-        self, train: Features, test: Features, validation: Bool[Tensor, " n"], num_classes: int
-    ) -> Evaluation:
+    def __call__(self, train: Features, test: Features, validation: Bool[Tensor, " n"], num_classes: int) -> Evaluation:
         """`validation` marks the training samples that may choose hyperparameters; accuracies are in [0, 1].
 
         Classifiers read representations; spectra are those of the training representations and embeddings.

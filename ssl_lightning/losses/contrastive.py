@@ -15,9 +15,7 @@ def unit(z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
     return F.normalize(z.float() if z.dtype in (torch.float16, torch.bfloat16) else z, dim=-1)
 
 
-def nt_xent(
-    embeddings: Float[Tensor, "v n d"], temperature: float, gather: Gather = LOCAL
-) -> Float[Tensor, ""]:
+def nt_xent(embeddings: Float[Tensor, "v n d"], temperature: float, gather: Gather = LOCAL) -> Float[Tensor, ""]:
     """Normalised temperature-scaled cross-entropy (SimCLR, arXiv 2002.05709, eq. 1).
 
     Anchors are all V·N views; the positives of an anchor are the other views of its image; its candidates are
@@ -42,9 +40,7 @@ def nt_xent(
         return logits.logsumexp(1).mean() - positives / (num_views * num_images)
 
 
-def info_nce(
-    embeddings: Float[Tensor, "v n d"], temperature: float, gather: Gather = LOCAL
-) -> Float[Tensor, ""]:
+def info_nce(embeddings: Float[Tensor, "v n d"], temperature: float, gather: Gather = LOCAL) -> Float[Tensor, ""]:
     """Cross-view InfoNCE, the loss of DirectCLR (arXiv 2110.09348).
 
     For each ordered pair of different views (v, w): cross-entropy of ẑᵛẑʷᵀ/τ with the positives on the diagonal

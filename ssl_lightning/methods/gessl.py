@@ -113,9 +113,7 @@ class GeSSL(SSLMethod):
         self.temperature = temperature
         if weight_meta > 0:
             steps = inner_steps + future_steps
-            self.gradient_evaluations = (
-                3 * inner_steps + future_steps + 4 / 3 if self.second_order else steps + 1
-            )
+            self.gradient_evaluations = 3 * inner_steps + future_steps + 4 / 3 if self.second_order else steps + 1
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         return self.base(images)
@@ -199,9 +197,7 @@ class GeSSL(SSLMethod):
 
         objective, clones = evaluate(theta, adapt_views)
         if self.weight_meta == 0:
-            return _Task(
-                objective, gradient(objective.loss, theta), objective.loss.new_zeros(()), None, clones
-            )
+            return _Task(objective, gradient(objective.loss, theta), objective.loss.new_zeros(()), None, clones)
 
         # Inner steps. The first one's gradient is the base gradient at θ: the base term costs nothing more.
         base, base_gradient, point = objective, None, list(theta)

@@ -47,9 +47,7 @@ class SSLMethod(L.LightningModule):
         """Embeddings, what the loss sees. The identity unless a method has a projector."""
         return representations
 
-    def encode(
-        self, views: Float[Tensor, "v n c h w"]
-    ) -> tuple[Float[Tensor, "v n d"], Float[Tensor, "v n e"]]:
+    def encode(self, views: Float[Tensor, "v n c h w"]) -> tuple[Float[Tensor, "v n d"], Float[Tensor, "v n e"]]:
         """Representations and embeddings of all views, in one pass over their concatenation."""
         representations = self(views.flatten(0, 1))
         embeddings = self.project(representations)
@@ -77,17 +75,20 @@ class SSLMethod(L.LightningModule):
         gather = Gather(self.global_rank, self.trainer.world_size)
         objective = self.ssl_loss(batch.image, batch, gather)
         self.log("loss", objective.loss.detach(), prog_bar=True, logger=False)
+        self._objective = objective
         return {"loss": objective.loss, "objective": objective}
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        self.after_step(outputs["objective"])
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)  # calls training_step
+        self.after_step(self._objective)  # before any callback's on_train_batch_end, which may save a checkpoint
+        del self._objective
 
     def configure_optimizers(self) -> Any:
         if self.recipe is None:
             raise UserError(
-                f"{type(self).__name__} was made without an optimizer. "
-                "Pass optimizer=OptimizerRecipe(...) to train it."
+                f"{type(self).__name__} was made without an optimizer. Pass optimizer=OptimizerRecipe(...) to train it."
             )
-        total_steps = int(self.trainer.estimated_stepping_batches)  # sets up the data, so it comes first
+        self.trainer.fit_loop.setup_data()  # else the number of batches may not be known yet
+        total_steps = int(self.trainer.estimated_stepping_batches)
         optimizer, scheduler = self.recipe.build(self, int(self.trainer.num_training_batches), total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

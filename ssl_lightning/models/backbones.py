@@ -86,9 +86,7 @@ def num_features_of(backbone: nn.Module) -> int:
     return typing.cast(int, backbone.num_features)
 
 
-def resnet_tiny(
-    stem: Stem = "cifar", channels: int = 3, width: int = 16, zero_init_residual: bool = True
-) -> ResNet:
+def resnet_tiny(stem: Stem = "cifar", channels: int = 3, width: int = 16, zero_init_residual: bool = True) -> ResNet:
     """Three stages of 1, 1 and 2 blocks, D = 64 at width 16: trains on two CPU cores, and its last block has an
     identity shortcut, as DirectCLR needs."""
     return ResNet(BasicBlock, (1, 1, 2), width, stem, channels, zero_init_residual)

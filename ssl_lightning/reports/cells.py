@@ -32,17 +32,13 @@ class Cell:
     @property
     def line(self) -> str:
         """Label of the cells that differ from this one in the fraction alone."""
-        parts = [
-            str(self.identity[k]) for k in ("method", "dataset", "subset") if k in self.shown or k == "method"
-        ]
+        parts = [str(self.identity[k]) for k in ("method", "dataset", "subset") if k in self.shown or k == "method"]
         parts += [f"equal {self.identity['budget']}"] if "budget" in self.shown else []
         return " ".join([*parts, self.variant]).strip()
 
     def values(self, name: str, cost: bool = False) -> list[float]:
         return [
-            r["cost" if cost else "metrics"][name]
-            for r in self.results
-            if name in r["cost" if cost else "metrics"]
+            r["cost" if cost else "metrics"][name] for r in self.results if name in r["cost" if cost else "metrics"]
         ]
 
     def statistics(self, name: str, cost: bool = False) -> tuple[float, float]:
@@ -57,9 +53,7 @@ def cells_of(runs: Iterable[Run]) -> list[Cell]:
     members: dict[str, list[tuple[Mapping[str, Any], Mapping[str, Any]]]] = {}
     for run in runs:
         members.setdefault(run.cell(), []).append((run.config(), run.results()))
-    identities = {
-        cell: tuple(pairs[0][1]["identity"][key] for key in _WHAT) for cell, pairs in members.items()
-    }
+    identities = {cell: tuple(pairs[0][1]["identity"][key] for key in _WHAT) for cell, pairs in members.items()}
     shown = tuple(key for i, key in enumerate(_WHAT) if len({what[i] for what in identities.values()}) > 1)
     cells = []
     for cell, pairs in members.items():
@@ -82,11 +76,7 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
     """Dotted keys that can tell cells apart; copies of other nodes (a method's backbone and optimizer) left out."""
     for key, value in node.items():
         path = prefix + key
-        if (
-            path in IRRELEVANT
-            or path in SEEDS
-            or (prefix.startswith("method.") and key in ("backbone", "optimizer"))
-        ):
+        if path in IRRELEVANT or path in SEEDS or (prefix.startswith("method.") and key in ("backbone", "optimizer")):
             continue
         if prefix == "method." and key in ("backbone", "optimizer"):
             continue

@@ -61,9 +61,7 @@ def accuracy_against_fraction(
                 markersize=5,
             )
         if untrained.get(metric):
-            axis.axhline(
-                float(np.mean(untrained[metric])), color="grey", linestyle="--", label="untrained encoder"
-            )
+            axis.axhline(float(np.mean(untrained[metric])), color="grey", linestyle="--", label="untrained encoder")
         axis.set(xlabel="fraction of the training images", ylabel=f"{metric} (test)")
         axis.set_xlim(left=0)
     axes[0].legend(fontsize="small")
@@ -75,8 +73,7 @@ def accuracy_against_cost(cells: Sequence["Cell"], metric: str, path: Path, titl
     figure, (axis,) = _panels(1)
     for i, (line, members) in enumerate(_lines(cells).items()):
         points = sorted(
-            (*cell.statistics("train_seconds", cost=True), *cell.statistics(metric), cell.fraction)
-            for cell in members
+            (*cell.statistics("train_seconds", cost=True), *cell.statistics(metric), cell.fraction) for cell in members
         )
         x, x_error, y, y_error, fractions = (np.array(values) for values in zip(*points, strict=True))
         marker = MARKERS[i % len(MARKERS)]

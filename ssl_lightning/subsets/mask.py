@@ -230,9 +230,7 @@ class SubsetRule(ABC):
 
     def parameters(self) -> dict[str, Any]:
         """What the ranking depends on: all of the rule's arguments but those of the cut and the cache."""
-        return {
-            key: value for key, value in asdict(self).items() if key not in ("fraction", "budget", "cache")
-        }
+        return {key: value for key, value in asdict(self).items() if key not in ("fraction", "budget", "cache")}
 
     def provenance(self, dataset: ImageDataset) -> dict[str, Any]:
         return {

@@ -25,9 +25,7 @@ class Random(SubsetRule):
 
     def rank(self, dataset: ImageDataset) -> Ranking:
         order = self.order(dataset)
-        return Ranking(
-            order, self.latent_class(dataset), np.full(len(order), np.nan), self.provenance(dataset)
-        )
+        return Ranking(order, self.latent_class(dataset), np.full(len(order), np.nan), self.provenance(dataset))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -193,8 +193,7 @@ def _interval_of_two_ranks(rank, interrupted):
     import torch.distributed as dist
 
     def reduce(x, reduce_op):
-        assert reduce_op == "sum"
-        dist.all_reduce(x)
+        dist.all_reduce(x, {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}[reduce_op])
         return x
 
     def training():

@@ -36,9 +36,7 @@ def synthetic_images(
     return images.astype(np.uint8), labels
 
 
-def _both_splits(
-    num_train: int, num_test: int, num_classes: int, channels: int, size: int, seed: int
-) -> Written:
+def _both_splits(num_train: int, num_test: int, num_classes: int, channels: int, size: int, seed: int) -> Written:
     train = synthetic_images(num_train, num_classes, channels, size, seed, 0)
     return Written(*train, *synthetic_images(num_test, num_classes, channels, size, seed, 1))
 
@@ -82,9 +80,7 @@ def write_cifar100(
     return written
 
 
-def cifar_pickle(
-    images: np.ndarray, labels: dict[str, np.ndarray], protocol: Literal["python2", 2, 3, 4, 5]
-) -> bytes:
+def cifar_pickle(images: np.ndarray, labels: dict[str, np.ndarray], protocol: Literal["python2", 2, 3, 4, 5]) -> bytes:
     """One file of a CIFAR archive: a dict of `data`, uint8 [n, 3072], and lists of labels."""
     data, lists = images.reshape(len(images), -1), {key: values.tolist() for key, values in labels.items()}
     if protocol != "python2":

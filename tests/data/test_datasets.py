@@ -280,9 +280,7 @@ def test_a_pickle_with_a_payload_is_refused_and_not_run(tmp_path, protocol):
     assert not (tmp_path / "owned").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["builtins eval", "numpy fromfile", "numpy.core.multiarray fromfile", "numpy load"]
-)
+@pytest.mark.parametrize("name", ["builtins eval", "numpy fromfile", "numpy.core.multiarray fromfile", "numpy load"])
 def test_other_globals_are_refused_by_name(tmp_path, name):
     path = tmp_path / "batch"
     path.write_bytes(b"c" + name.replace(" ", "\n").encode() + b"\n.")
@@ -506,9 +504,7 @@ def test_validation_is_fixed_whatever_was_called_before():
 @pytest.mark.parametrize(("suffix", "channels"), [("png", 3), ("bmp", 3), ("png", 1)])
 @pytest.mark.parametrize("test_folder", ["test", "val"])
 def test_an_image_folder_is_read_as_written(tmp_path, suffix, channels, test_folder):
-    written = write_image_folder(
-        tmp_path / "data", suffix=suffix, channels=channels, test_folder=test_folder, size=24
-    )
+    written = write_image_folder(tmp_path / "data", suffix=suffix, channels=channels, test_folder=test_folder, size=24)
     changes = {"image_size": 24, **(GREY if channels == 1 else COLOUR)}
     assert_equal(image_folder(tmp_path / "data", tmp_path / "cache", **changes), written)
 
@@ -608,9 +604,7 @@ def test_a_corrupt_image_is_named_and_nothing_is_stored(tmp_path):
     path.write_bytes(next(path.parent.iterdir()).read_bytes()[:60])
     with pytest.raises(UserError, match=r"cannot decode the image .*class_003/broken.png"):
         image_folder(tmp_path / "data", tmp_path / "cache").train()
-    left = {
-        path.name for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"
-    }
+    left = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"}
     assert left == {"train_labels.npy"}
     path.unlink()
     assert len(image_folder(tmp_path / "data", tmp_path / "cache").train().labels) == 40

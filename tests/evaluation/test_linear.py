@@ -35,9 +35,7 @@ def _top1(logits, labels):
 
 
 # Taller than wide, wider than tall, and so weakly penalised that the classes are separated.
-PROBLEMS = pytest.mark.parametrize(
-    ("n", "d", "l2"), [(300, 8, 1.0), (300, 8, 1e-3), (25, 60, 1e-2), (60, 40, 1e-5)]
-)
+PROBLEMS = pytest.mark.parametrize(("n", "d", "l2"), [(300, 8, 1.0), (300, 8, 1e-3), (25, 60, 1e-2), (60, 40, 1e-5)])
 
 
 @PROBLEMS
@@ -54,9 +52,7 @@ def test_fit_agrees_with_scikit_learn(n, d, l2):
     torch.testing.assert_close(
         actual.weight - actual.weight.mean(0), coefficients - coefficients.mean(0), rtol=1e-3, atol=1e-3
     )
-    torch.testing.assert_close(
-        actual.bias - actual.bias.mean(), intercept - intercept.mean(), rtol=1e-3, atol=5e-3
-    )
+    torch.testing.assert_close(actual.bias - actual.bias.mean(), intercept - intercept.mean(), rtol=1e-3, atol=5e-3)
     assert torch.equal(actual.logits(features).argmax(1), torch.from_numpy(reference.predict(features)))
 
 
@@ -118,9 +114,7 @@ def test_standardised_features_have_mean_zero_and_deviation_one():
     features, _ = _data(300, 8, 4)
     features = features.float() * torch.logspace(-6, 6, 8) + 1.0
     standardised = Standardiser.fit(features)(features).double()
-    torch.testing.assert_close(
-        standardised.std(0, correction=0)[2:], torch.ones(6).double(), rtol=1e-3, atol=0
-    )
+    torch.testing.assert_close(standardised.std(0, correction=0)[2:], torch.ones(6).double(), rtol=1e-3, atol=0)
     assert standardised.mean(0)[2:].abs().max() < 1e-2
 
 
@@ -168,9 +162,7 @@ def test_linear_probe_equals_its_definition():
     # What a probe that is not fitted again would report, differs.
     fit = Standardiser.fit(train[~validation])
     part = fit_logistic(fit(train[~validation]), labels[~validation], 4, best)
-    assert _top1(part.logits(fit(test)), targets) != _top1(
-        everything.logits(Standardiser.fit(train)(test)), targets
-    )
+    assert _top1(part.logits(fit(test)), targets) != _top1(everything.logits(Standardiser.fit(train)(test)), targets)
 
 
 def test_test_labels_do_not_choose_the_penalty():

@@ -50,9 +50,7 @@ def test_the_standard_metrics_and_their_ranges():
         "knn/top1",
     }
     deviations = {"linear_5shot/top1_std", "linear_1pct/top1_std", "linear_10pct/top1_std"}
-    ranks = {
-        f"{of}/{rank}" for of in ("representation", "embedding") for rank in ("rankme", "effective_rank")
-    }
+    ranks = {f"{of}/{rank}" for of in ("representation", "embedding") for rank in ("rankme", "effective_rank")}
     assert set(metrics) == accuracies | deviations | ranks | {"linear/l2"}
     assert all(type(value) is float for value in metrics.values())
     assert all(0.25 < metrics[name] <= 1 for name in accuracies)

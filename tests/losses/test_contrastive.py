@@ -27,9 +27,8 @@ def naive_nt_xent(z: torch.Tensor, temperature: float) -> float:
     losses = []
     for anchor in samples:
         denominator = sum(math.exp(similarity(anchor, other)) for other in samples if other != anchor)
-        for view in range(num_views):
-            if view != anchor[0]:
-                losses.append(math.log(denominator) - similarity(anchor, (view, anchor[1])))
+        positives = [(view, anchor[1]) for view in range(num_views) if view != anchor[0]]
+        losses += [math.log(denominator) - similarity(anchor, positive) for positive in positives]
     return sum(losses) / len(losses)
 
 
@@ -40,10 +39,7 @@ def naive_info_nce(z: torch.Tensor, temperature: float) -> float:
         for w in range(num_views):
             for n in range(num_images):
                 if v != w:
-                    row = [
-                        F.cosine_similarity(z[v, n], z[w, m], dim=0).item() / temperature
-                        for m in range(num_images)
-                    ]
+                    row = [F.cosine_similarity(z[v, n], z[w, m], dim=0).item() / temperature for m in range(num_images)]
                     losses.append(math.log(sum(map(math.exp, row))) - row[n])
     return sum(losses) / len(losses)
 

@@ -16,10 +16,7 @@ def embeddings(seed: int, num_views: int = 2) -> torch.Tensor:
 
 def naive(z: torch.Tensor, target: torch.Tensor, temperature: float) -> float:
     def assignment(x: torch.Tensor, v: int, w: int, i: int) -> list[float]:
-        row = [
-            math.exp(F.cosine_similarity(x[v, i], x[w, m], dim=0).item() / temperature)
-            for m in range(len(x[w]))
-        ]
+        row = [math.exp(F.cosine_similarity(x[v, i], x[w, m], dim=0).item() / temperature) for m in range(len(x[w]))]
         return [value / sum(row) for value in row]
 
     num_views, num_images, _ = z.shape
@@ -55,6 +52,4 @@ def test_no_gradient_into_the_target():
 
 
 def test_assignments_are_distributions():
-    assert torch.allclose(
-        log_assignments(embeddings(0), 0.1).exp().sum(-1), torch.ones(2, 2, 5, dtype=torch.float64)
-    )
+    assert torch.allclose(log_assignments(embeddings(0), 0.1).exp().sum(-1), torch.ones(2, 2, 5, dtype=torch.float64))

@@ -97,9 +97,7 @@ def test_first_order_gradient_is_that_at_the_adapted_parameters(match, inner, fu
 @pytest.mark.parametrize("match", ["kl", "parameters"])
 def test_second_order_gradient_is_that_of_finite_differences(match, inner, future):
     views = smooth_views(5)
-    _, meta = gradient_of(
-        meta_only(match=match, inner_steps=inner, future_steps=future, order="second"), views
-    )
+    _, meta = gradient_of(meta_only(match=match, inner_steps=inner, future_steps=future, order="second"), views)
     target = adapted(adapted(start(), views, inner), views, future)
 
     def meta_loss(theta):
@@ -184,13 +182,9 @@ def test_inner_steps_leave_buffers_and_parameters_alone(settings):
 def test_reported_loss_is_the_true_one_and_gradients_add_up():
     views = smooth_views(8)
     settings = {"inner_lr": ALPHA, "temperature": 0.5}
-    objective, total = gradient_of(
-        GeSSL(smooth_simclr(), weight_base=0.7, weight_meta=3.0, **settings), views
-    )
+    objective, total = gradient_of(GeSSL(smooth_simclr(), weight_base=0.7, weight_meta=3.0, **settings), views)
     scalars = objective.scalars
-    assert objective.loss.item() == pytest.approx(
-        0.7 * scalars["base_loss"].item() + 3.0 * scalars["meta_loss"].item()
-    )
+    assert objective.loss.item() == pytest.approx(0.7 * scalars["base_loss"].item() + 3.0 * scalars["meta_loss"].item())
     _, base = gradient_of(GeSSL(smooth_simclr(), weight_meta=0.0, **settings), views)
     _, meta = gradient_of(GeSSL(smooth_simclr(), weight_base=0.0, **settings), views)
     assert torch.allclose(flat(total), 0.7 * flat(base) + 3.0 * flat(meta), rtol=1e-10)

@@ -1,13 +1,17 @@
 """The contract of methods."""
 
+import lightning as L
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.losses.gather import LOCAL
 from ssl_lightning.methods.directclr import DirectCLR
 from ssl_lightning.methods.gessl import GeSSL
+from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning.models.backbones import resnet_tiny
+from ssl_lightning.optim.recipe import OptimizerRecipe
 from tests.methods.networks import batch_of, tiny_simclr, tiny_views
 
 
@@ -80,3 +84,33 @@ def test_one_view_is_refused():
 def test_training_without_an_optimizer_says_what_to_pass():
     with pytest.raises(UserError, match="optimizer=OptimizerRecipe"):
         tiny_simclr().configure_optimizers()
+
+
+def test_after_step_comes_once_a_step_before_any_callback(tmp_path):
+    """A checkpoint saved by a callback after a step holds that step's EMA targets, queues and centres."""
+    events = []
+
+    class Watched(SimCLR):
+        def after_step(self, objective):
+            events.append(("after_step", self.global_step + 1, objective.loss.item()))
+
+    class Watcher(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            events.append(("callback", trainer.global_step, outputs["loss"].item()))
+
+    recipe = OptimizerRecipe(algorithm=torch.optim.SGD, lr=0.1, batch_size=4)
+    method = Watched(resnet_tiny(channels=1, width=8), torch.nn.Identity, optimizer=recipe)
+    loader = DataLoader([batch_of(4)._replace(image=tiny_views(4, seed=i)) for i in range(3)], batch_size=None)
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    L.Trainer(
+        accelerator="cpu", max_epochs=-1, max_steps=3, default_root_dir=tmp_path, callbacks=[Watcher()], **quiet
+    ).fit(method, loader)
+    assert [(name, step) for name, step, _ in events] == [
+        (name, step) for step in (1, 2, 3) for name in ("after_step", "callback")
+    ]
+    assert all(a[2] == b[2] for a, b in zip(events[::2], events[1::2], strict=True))

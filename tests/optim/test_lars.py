@@ -11,8 +11,7 @@ from ssl_lightning.optim.lars import LARS
 def parameters(seed: int = 0) -> list[torch.nn.Parameter]:
     generator = torch.Generator().manual_seed(seed)
     return [
-        torch.nn.Parameter(torch.randn(s, generator=generator, dtype=torch.float64))
-        for s in [(3, 4), (5,), (2, 2, 2)]
+        torch.nn.Parameter(torch.randn(s, generator=generator, dtype=torch.float64)) for s in [(3, 4), (5,), (2, 2, 2)]
     ]
 
 

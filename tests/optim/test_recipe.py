@@ -1,6 +1,7 @@
 """What is decayed, and how the learning rate runs."""
 
 import functools
+import itertools
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_warm_up_then_cosine_by_step():
     assert rates[10] == pytest.approx(1.0)
     assert rates[60] == pytest.approx(0.55)  # half-way: the mean of 1 and 0.1
     assert scheduler.get_last_lr()[0] == pytest.approx(0.1)
-    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
 
 
 def test_constant_schedule_and_warm_up_from_a_share():

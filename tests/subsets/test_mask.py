@@ -91,10 +91,7 @@ def test_masks_are_nested_sorted_and_without_repetition(latent_class):
     for budget in ("exact", "floor"):
         smaller: set[int] = set()
         for fraction in FRACTIONS:
-            if (
-                budget == "floor"
-                and fraction * np.bincount(np.unique(latent_class, return_inverse=True)[1]).max() < 1
-            ):
+            if budget == "floor" and fraction * np.bincount(np.unique(latent_class, return_inverse=True)[1]).max() < 1:
                 continue
             positions = ranking.mask(fraction, budget).positions
             assert np.all(np.diff(positions) > 0)
@@ -179,9 +176,7 @@ def test_one_group_keeps_the_given_order():
 def test_floor_takes_the_floor_of_each_class(fraction):
     sizes = [1, 2, 3, 100, 200]
     latent_class = np.repeat(np.arange(5), sizes)
-    counts = np.bincount(
-        latent_class[make_ranking(latent_class).mask(fraction, "floor").positions], minlength=5
-    )
+    counts = np.bincount(latent_class[make_ranking(latent_class).mask(fraction, "floor").positions], minlength=5)
     expected = {0.01: [0, 0, 0, 1, 2], 0.29: [0, 0, 0, 29, 58], 1 / 3: [0, 0, 1, 33, 66]}
     expected |= {0.5: [0, 1, 1, 50, 100], 0.9: [0, 1, 2, 90, 180], 1.0: sizes}
     assert counts.tolist() == expected[fraction]
@@ -247,9 +242,7 @@ def ranking():
     values = make_ranking(np.repeat([2, 5, 9], [1, 57, 200]), seed=4, fingerprint=FINGERPRINT.as_dict())
     score = values.score.copy()
     score[3] = np.nan
-    return Ranking(
-        values.order, values.latent_class, score, {**values.provenance, "parameters": {"k": [1, 2.5]}}
-    )
+    return Ranking(values.order, values.latent_class, score, {**values.provenance, "parameters": {"k": [1, 2.5]}})
 
 
 def test_a_ranking_survives_the_disk(tmp_path, ranking):
@@ -411,8 +404,7 @@ def test_processes_that_ask_at_the_same_time_build_once(tmp_path):
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(2), context.Queue()
     processes = [
-        context.Process(target=ask, args=(barrier, answers, str(tmp_path), fraction))
-        for fraction in (0.5, 1.0)
+        context.Process(target=ask, args=(barrier, answers, str(tmp_path), fraction)) for fraction in (0.5, 1.0)
     ]
     for process in processes:
         process.start()

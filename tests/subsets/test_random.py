@@ -43,9 +43,7 @@ def test_the_seed_decides(dataset, rule):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_fractions_of_one_seed_are_nested(dataset, rule):
-    masks = [
-        positions(rule(fraction=fraction, seed=2), dataset) for fraction in (0.005, 0.1, 0.25, 0.5, 0.9, 1.0)
-    ]
+    masks = [positions(rule(fraction=fraction, seed=2), dataset) for fraction in (0.005, 0.1, 0.25, 0.5, 0.9, 1.0)]
     assert [len(mask) for mask in masks] == [1, 20, 50, 100, 180, 200]
     for smaller, larger in pairwise(masks):
         assert smaller < larger
@@ -60,9 +58,7 @@ def test_balanced_keeps_the_proportions_of_the_labels(dataset):
 
 def test_random_ignores_the_labels(dataset):
     labels = dataset.train().labels.numpy()
-    counts = [
-        np.bincount(labels[Random(fraction=0.3, seed=seed).mask(dataset).positions]) for seed in range(300)
-    ]
+    counts = [np.bincount(labels[Random(fraction=0.3, seed=seed).mask(dataset).positions]) for seed in range(300)]
     assert np.std(counts, axis=0).min() > 0.5  # hypergeometric: at least 1.4
     np.testing.assert_allclose(np.mean(counts, axis=0), [3, 6, 9, 42], atol=0.7)
 
