@@ -64,6 +64,8 @@ def settings(runs: str) -> dict[str, Any]:
 def bare(config: dict[str, Any]) -> float:
     method: SSLMethod = instantiate(config["method"])
     assert method.recipe is not None
+    if config["channels_last"]:
+        method.to(memory_format=torch.channels_last)
     optimizer, _ = method.recipe.build(method, STEPS, STEPS)
     views = torch.randn(2, BATCH, 3, 32, 32)
     batch = Batch(views, torch.zeros(BATCH, dtype=torch.int64), torch.arange(BATCH))

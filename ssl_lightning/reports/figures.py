@@ -92,6 +92,7 @@ def accuracy_against_cost(cells: Sequence["Cell"], metric: str, path: Path, titl
                 f"{fraction:g}", (at_x, at_y), textcoords="offset points", xytext=(5, -11), fontsize="x-small"
             )
     axis.set(xlabel="training time of one run, seconds", ylabel=f"{metric} (test)", xscale="log")
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.legend(fontsize="small")
     return _save(figure, path, title)
 
@@ -114,7 +115,7 @@ def _spectrum(axis: Axes, spectra: Sequence[Sequence[float]], label: str | None,
         share = np.array(values) / max(values[0], 1e-300)
         index = np.arange(1, len(values) + 1)
         axis.plot(index, np.maximum(share, 1e-8), label=label if i == 0 else None, color=colour, linewidth=1)
-    axis.set(xlabel="k", ylabel="singular value σ_k / σ_1", yscale="log")
+    axis.set(xlabel="k", ylabel=r"singular value $\sigma_k / \sigma_1$", yscale="log")
 
 
 def _lines(cells: Sequence["Cell"]) -> dict[str, list["Cell"]]:
