@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import json
 import logging
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
@@ -30,7 +31,7 @@ CONF, SWEEPS = _TOP / "conf", _TOP / "sweeps"
 NAMED_COMPONENTS = {"base": "method", "projector": "projector"}
 """Keys inside a component that also accept the name of an option of a group: `method.base=directclr`."""
 
-_HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+_HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,9 @@ def _option(group: str, name: str) -> DictConfig:
     return typing.cast(DictConfig, option)
 
 
-def _check_component(value: Any, kind: type | None, path: str) -> None:
+def _check_component(value: Any, hint: Any, path: str) -> None:
+    """Whether a component makes what is wanted: an instance of a class or, where the hint is a Callable, with
+    `_partial_: true`, something that returns one. Nothing else is ever imported and called."""
     from hydra.utils import get_object
 
     if not isinstance(value, dict) or "_target_" not in value:
@@ -238,14 +241,31 @@ def _check_component(value: Any, kind: type | None, path: str) -> None:
             f"{path}._target_ is {value['_target_']!r}{_origin(path + '._target_')}, which cannot be imported: "
             + " ".join(str(error).split())
         ) from error
-    made = target if isinstance(target, type) else typing.get_type_hints(target).get("return")
+    partial = typing.get_origin(hint) is Callable
+    wanted = _classes(typing.get_args(hint)[1] if partial else hint)
+    made = target if isinstance(target, type) else _hints(target).get("return")
     made = typing.get_origin(made) or made
-    if kind is not None and not value.get("_partial_") and not (isinstance(made, type) and issubclass(made, kind)):
+    if not (isinstance(made, type) and issubclass(made, wanted)):
+        names = " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in wanted) or "component"
         raise UserError(
-            f"{path}._target_ is {value['_target_']!r}{_origin(path + '._target_')}, which does not make a "
-            f"{kind.__module__}.{kind.__qualname__} (a function must be annotated with what it returns)."
+            f"{path}._target_ is {value['_target_']!r}{_origin(path + '._target_')}, which does not make a {names} "
+            "(a function must be annotated with what it returns)."
+        )
+    if bool(value.get("_partial_")) != partial:
+        raise UserError(
+            f"{path} must{'' if partial else ' not'} have _partial_: true{_origin(path)}: what it makes is wanted "
+            f"{'later, by a call' if partial else 'at once'}."
         )
     _check_call(value, target, path)
+
+
+def _classes(hint: Any) -> tuple[type, ...]:
+    """The classes in a hint such as `A`, `A | None` or `Sequence[A] | str`."""
+    if isinstance(hint, type) and typing.get_origin(hint) is None:
+        return () if hint is type(None) else (hint,)
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return tuple(kind for part in typing.get_args(hint) for kind in _classes(part))
+    return ()
 
 
 def _check_call(value: Mapping[str, Any], target: Callable[..., Any], path: str) -> None:
@@ -277,7 +297,7 @@ def _check_value(value: Any, hint: Any, path: str) -> None:
         for key, item in value.items():
             _check_value(item, typing.get_args(hint)[1], f"{path}.{key}")
     elif isinstance(value, dict) and "_target_" in value:
-        _check_component(value, hint if isinstance(hint, type) else None, path)
+        _check_component(value, hint, path)
     elif isinstance(value, dict) and is_dataclass(hint):
         _check_call(value, typing.cast(Any, hint), path)
     elif isinstance(value, list) and any(isinstance(item, dict) and "_target_" in item for item in value):
@@ -286,10 +306,7 @@ def _check_value(value: Any, hint: Any, path: str) -> None:
     else:
         try:
             checker = pydantic.TypeAdapter(hint, config={"arbitrary_types_allowed": True, "strict": True})
-        except (
-            pydantic.errors.PydanticUserError,
-            TypeError,
-        ):  # the config of a dataclass, or an odd annotation
+        except (pydantic.errors.PydanticUserError, TypeError):  # the config of a dataclass, or an odd annotation
             checker = pydantic.TypeAdapter(hint)
         try:
             if isinstance(value, list) and "tuple" in str(hint).lower():

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from ssl_lightning.configuration import CONF, resolve
-from ssl_lightning.runs import Run, load_encoder
+from ssl_lightning.runs import Run
 from ssl_lightning.train import train
 from tests.composing import TINY, composed
 from tests.data.synthetic import write_cifar10, write_cifar100, write_fashion_mnist, write_image_folder
@@ -161,17 +161,6 @@ def test_results_follow_the_schema(place):
     spectra = results["spectra"]
     assert {name: len(values) for name, values in spectra.items()} == {"representation": 16, "embedding": 128}
     assert all(values == sorted(values, reverse=True) for values in spectra.values())
-
-
-def test_the_encoder_of_a_run_can_be_loaded(place):
-    run = start(*SHORT, "subset.fraction=0.1")
-    encoder = load_encoder(run.folder)
-    images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
-    assert encoder(images).shape == (3, 16)
-    torch.testing.assert_close(encoder(images), encoder(images.float() / 255))
-    state = torch.load(run.checkpoint, weights_only=True)["state_dict"]
-    for name, parameter in encoder.network.named_parameters():
-        assert torch.equal(parameter, state[name])
 
 
 def test_a_finished_run_started_again_prints_its_results_and_does_nothing(place, steps, capsys):
