@@ -22,6 +22,7 @@ from ssl_lightning.callbacks.budget import EqualSteps
 from ssl_lightning.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
 from ssl_lightning.callbacks.metrics_file import MetricsFile
 from ssl_lightning.callbacks.online_probe import StepSeeds
+from ssl_lightning.callbacks.progress import Progress
 from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.configuration import component_name
 from ssl_lightning.data.datamodule import SubsetDataModule
@@ -126,6 +127,7 @@ def _trainer(config: Mapping[str, Any]) -> L.Trainer:
     trainer: L.Trainer = instantiate(
         options,
         logger=False,
+        callbacks=[Progress()] if options.get("enable_progress_bar", True) else [],
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,
         enable_model_summary=False,
