@@ -137,5 +137,5 @@ def _panels(number: int) -> tuple[Figure, list[Axes]]:
 def _save(figure: Figure, path: Path, title: str) -> Path:
     figure.suptitle(title, fontsize="medium")
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+        figure.savefig(temporary, format="png", dpi=120)
     return path
