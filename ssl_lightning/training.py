@@ -4,6 +4,7 @@ import contextlib
 import logging
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import warnings
@@ -259,7 +260,9 @@ def _summary(results: Mapping[str, Any]) -> str:
 
 
 def _git() -> str | None:
-    """Commit of the working directory, where it is a repository."""
+    """Commit of the working directory, where it is a repository and git is installed."""
+    if shutil.which("git") is None:
+        return None
     found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or None
 

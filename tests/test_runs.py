@@ -99,3 +99,10 @@ def test_checkpoint_that_would_execute_something_is_refused(foreign, tmp_path):
     with pytest.raises(pickle.UnpicklingError):
         load_encoder(foreign.folder)
     assert not (tmp_path / "evil").exists()
+
+
+def test_a_machine_without_git_finishes_its_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    run = train(composed(*TINY, f"paths.runs={tmp_path}", "+trainer.limit_train_batches=1"))
+    assert run.done
+    assert run.results()["environment"]["git"] is None

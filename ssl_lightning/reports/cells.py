@@ -37,9 +37,8 @@ class Cell:
         return " ".join([*parts, self.variant]).strip()
 
     def values(self, name: str, cost: bool = False) -> list[float]:
-        return [
-            r["cost" if cost else "metrics"][name] for r in self.results if name in r["cost" if cost else "metrics"]
-        ]
+        part = "cost" if cost else "metrics"
+        return [r[part][name] for r in self.results if name in r[part]]
 
     def statistics(self, name: str, cost: bool = False) -> tuple[float, float]:
         """Mean and standard deviation (n − 1) over seeds; the latter is NaN for one seed."""
@@ -77,8 +76,6 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
     for key, value in node.items():
         path = prefix + key
         if path in IRRELEVANT or path in SEEDS or (prefix.startswith("method.") and key in ("backbone", "optimizer")):
-            continue
-        if prefix == "method." and key in ("backbone", "optimizer"):
             continue
         if isinstance(value, Mapping):
             yield from _flat(value, f"{path}.")
