@@ -28,7 +28,7 @@ PACKAGE = Path(__file__).parent
 _TOP = PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent
 CONF, SWEEPS = _TOP / "conf", _TOP / "sweeps"
 
-NAMED_COMPONENTS = {"base": "method", "projector": "projector"}
+NAMED_COMPONENTS = {"base": "method", "projector": "projector", "latent": "latent", "proxy": "proxy"}
 """Keys inside a component that also accept the name of an option of a group: `method.base=directclr`."""
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
@@ -90,6 +90,13 @@ IRRELEVANT = (
     "dataset.cache",
     "dataset.download",
     "subset.cache",
+    "subset.accelerator",
+    "subset.memory_gib",
+    *(
+        f"subset.proxy.{key}"
+        for key in ("dataset.root", "dataset.cache", "dataset.download", "paths", "evaluation", "checkpoint")
+    ),
+    *(f"subset.proxy.{key}" for key in ("accelerator", "enable_progress_bar", "fast_dev_run")),
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
     "trainer.log_every_n_steps",

@@ -20,10 +20,15 @@ METRICS = {
     "linear_5shot/top1": "5-shot %",
     "representation/rankme": "RankMe r",
 }
+CLASSIFIER = {"classifier/top1": "classifier %"}  # shown where a method has it
 EXPLANATION = (
     "Final-epoch weights, full test split, mean ± s.d. over seeds (n − 1). linear: logistic regression on frozen "
     "representations; k-NN: cosine, weighted; 5-shot: logistic regression on 5 labels a class; RankMe r: effective "
     "number of dimensions of the representations; seconds: training of one run."
+)
+EXPLANATION_OF_CLASSIFIER = (
+    " classifier: the method's own, which knows only the labels of its subset; linear knows those of all training "
+    "images."
 )
 
 
@@ -64,8 +69,9 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
         here = [cell for cell in cells if cell.identity["dataset"] == dataset]
         console.print(_table(here, heading, markdown=False), "")
         markdown += [_render(_table(here, "", markdown=True)), ""]
-    console.print(EXPLANATION, style="dim")
-    markdown += [EXPLANATION, ""]
+    explanation = EXPLANATION + (EXPLANATION_OF_CLASSIFIER if _classifies(cells) else "")
+    console.print(explanation, style="dim")
+    markdown += [explanation, ""]
     if others:
         console.print(f"\n{len(others)} of {len(runs)} runs are not in the table:", style="bold")
         console.print("\n".join(others), markup=False, highlight=False)
@@ -91,6 +97,10 @@ def _heading(cells: Sequence["Cell"]) -> str:
     return ", ".join(same)
 
 
+def _classifies(cells: Sequence["Cell"]) -> bool:
+    return any(cell.values(name) for cell in cells for name in CLASSIFIER)
+
+
 def _untrained(cells: Sequence["Cell"]) -> dict[str, list[float]]:
     """Metrics of the untrained encoders, one value a seed: methods of one seed start from the same encoder."""
     by_seed = {r["identity"]["seed"]: r["untrained"] for cell in cells for r in cell.results if "untrained" in r}
@@ -112,6 +122,9 @@ def _table(cells: Sequence["Cell"], title: str, markdown: bool) -> "Table":
         deviates = deviation == deviation and (markdown or scale == 100)
         return f"{scale * mean:.1f}" + (f" ± {scale * deviation:.1f}" if deviates else "")
 
+    metrics = METRICS | (CLASSIFIER if _classifies(cells) else {})
+    if _classifies(cells) and not markdown:
+        del metrics["representation/rankme"]
     variants = markdown and any(cell.variant for cell in cells)
     shown = [key for key in ("dataset", "subset", "budget") if markdown and key in cells[0].shown]
     if markdown:
@@ -122,13 +135,13 @@ def _table(cells: Sequence["Cell"], title: str, markdown: bool) -> "Table":
     table.add_column("method", min_width=width, overflow="fold")
     for column in (*shown, *(["variant"] if variants else [])):
         table.add_column(column)
-    for column in ("fraction", *(["images", "seeds"] if markdown else []), *METRICS.values(), "seconds"):
+    for column in ("fraction", *(["images", "seeds"] if markdown else []), *metrics.values(), "seconds"):
         table.add_column(column, justify="right", no_wrap=True)
     untrained = _untrained(cells)
     if any(untrained.values()):
         values = [
             cell_text(statistics.fmean(v), statistics.stdev(v) if len(v) > 1 else float("nan"), n) if v else "–"
-            for n, v in untrained.items()
+            for n, v in ((name, untrained.get(name, [])) for name in metrics)
         ]
         blank = [""] * (len(shown) + variants)
         counts = ["–", str(max(map(len, untrained.values())))] if markdown else []
@@ -141,7 +154,7 @@ def _table(cells: Sequence["Cell"], title: str, markdown: bool) -> "Table":
             *([cell.variant or "–"] if variants else []),
             f"{cell.fraction:g}",
             *([str(cell.results[0]["mask"]["size"]), str(len(cell.results))] if markdown else []),
-            *(cell_text(*cell.statistics(name), name) for name in METRICS),
+            *(cell_text(*cell.statistics(name), name) for name in metrics),
             cell_text(*cell.statistics("train_seconds", cost=True), "seconds"),
             end_section=not markdown and i + 1 < len(cells) and cells[i + 1].line != cell.line,
         )
@@ -171,7 +184,7 @@ def _figures(cells: Sequence["Cell"], output: Path) -> list[Path]:
             accuracy_against_fraction(
                 here,
                 _untrained(here),
-                ("linear/top1", "knn/top1"),
+                ("linear/top1", "knn/top1", *(CLASSIFIER if _classifies(here) else ())),
                 output / f"accuracy_against_fraction{suffix}.png",
                 f"{dataset}: accuracy against fraction",
             )

@@ -6,11 +6,15 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ssl_lightning.configuration import SEEDS, component_name, identity
 from ssl_lightning.errors import UserError, mendable
 from ssl_lightning.files import remove_unfinished, write_json, write_text
+
+if TYPE_CHECKING:
+    from ssl_lightning.methods.method import SSLMethod
+    from ssl_lightning.models.encoder import Encoder
 
 Status = Literal["finished", "running", "failed", "unfinished"]
 
@@ -145,27 +149,53 @@ def find_runs(folders: list[Path]) -> list[Run]:
     return [Run(folder) for folder in sorted(found)]
 
 
-def load_encoder(run_folder: str | Path) -> Any:
-    """The frozen encoder of a run: an `Encoder`, in eval mode, on the CPU.
+class LoadedRun(NamedTuple):
+    """A run's method, frozen, in eval mode, on the CPU; its resolved config; what its checkpoint holds."""
 
-    Its config may only name components of the kinds that a run consists of, and its checkpoint only hold tensors
-    and plain values, so loading a foreign run executes none of its content.
-    """
-    import torch
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
+    method: "SSLMethod"
+    config: dict[str, Any]
+    checkpoint: dict[str, Any]
 
-    from ssl_lightning.configuration import resolve
-    from ssl_lightning.models.encoder import Encoder
 
+def checkpoint_of(run_folder: str | Path) -> Path:
+    """The last checkpoint of a run that has one."""
     run = Run(Path(run_folder))
     if not run.checkpoint.exists() or not run.config_file.exists():
         raise UserError(
             f"{run.folder} is no run that has trained: it has no config.yaml or no checkpoints/last.ckpt. "
             "Give the folder of one run, such as runs/<sweep>/<run>."
         )
-    config = resolve(OmegaConf.create(run.config()))
+    return run.checkpoint
+
+
+def load_run(run_folder: str | Path) -> LoadedRun:
+    """What a run has trained.
+
+    Its config may only name components of the kinds that a run consists of, and its checkpoint only hold tensors
+    and plain values, so loading a foreign run executes none of its content.
+    """
+    import torch
+    from omegaconf import OmegaConf
+
+    from ssl_lightning.configuration import resolve
+
+    checkpoint = torch.load(checkpoint_of(run_folder), map_location="cpu", weights_only=True)
+    loaded = untrained(resolve(OmegaConf.create(Run(Path(run_folder)).config())))
+    loaded.method.load_state_dict(checkpoint["state_dict"])
+    return loaded._replace(checkpoint=checkpoint)
+
+
+def untrained(config: dict[str, Any]) -> LoadedRun:
+    """The method of a resolved config as it is before training, and no checkpoint."""
+    from hydra.utils import instantiate
+
     method = instantiate(config["method"])
-    state = torch.load(run.checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    method.load_state_dict(state)
+    return LoadedRun(method.requires_grad_(False).eval(), config, {})
+
+
+def load_encoder(run_folder: str | Path) -> "Encoder":
+    """The frozen encoder of a run: an `Encoder`, in eval mode, on the CPU. As safe as `load_run`."""
+    from ssl_lightning.models.encoder import Encoder
+
+    method, config, _ = load_run(run_folder)
     return Encoder(method, config["dataset"]["mean"], config["dataset"]["std"])

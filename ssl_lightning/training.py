@@ -17,6 +17,7 @@ import torch
 from hydra.utils import instantiate
 from jaxtyping import Float
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor
 
 from ssl_lightning.callbacks.budget import EqualSteps
@@ -38,13 +39,17 @@ from ssl_lightning.runs import Run, run_of, subset_name
 from ssl_lightning.subsets.mask import SubsetRule
 
 
-def complete(config: dict[str, Any]) -> Run:
-    """Brings the run of a resolved config to its end, from wherever it is. Returns its folder."""
-    _quiet()
+def complete(config: dict[str, Any], alone: bool = False) -> Run:
+    """Brings the run of a resolved config to its end, from wherever it is. Returns its folder.
+
+    Args:
+        alone: this process works for itself, even where it belongs to a group that others have started.
+    """
+    quiet()
     dataset: ImageDataset = instantiate(config["dataset"])
-    subset: SubsetRule = instantiate(config["subset"])
+    subset: SubsetRule = instantiate(config["subset"], _convert_="object")
     suite: EvaluationSuite = instantiate(config["evaluation"])
-    trainer = _trainer(config)
+    trainer = _trainer(config, alone)
     run = run_of(
         config,
         {
@@ -55,11 +60,12 @@ def complete(config: dict[str, Any]) -> Run:
         },
     )
     if run.done and run.results()["evaluation"] == config["evaluation"]:
-        print(f"{run.id} is finished: {_summary(run.results())}", flush=True)
+        if not alone:  # else it is looked up again and again
+            print(f"{run.id} is finished: {_summary(run.results())}", flush=True)
         return run
     rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
     if rehearsal or not trainer.is_global_zero:
-        _fit(config, run, dataset, subset, trainer)
+        _fit(config, run, dataset, subset.rehearsal() if rehearsal else subset, trainer)
         if trainer.is_global_zero:
             print("fast_dev_run: one step was made and nothing was kept.", flush=True)
         return run
@@ -91,6 +97,7 @@ def _fit(
     method: SSLMethod = instantiate(config["method"])
     views: Views = instantiate(config["augment"], _convert_="object")  # else each View would be a DictConfig
     data = SubsetDataModule(dataset, subset, views, config["batch_size"], config["seed"])
+    data.prepare_data()  # before the trainer starts further processes, which would wait for a ranking only so long
     if config["channels_last"]:
         method.to(memory_format=torch.channels_last)
     recorder = Recorder()
@@ -116,7 +123,7 @@ def _fit(
     return method, data, recorder
 
 
-def _trainer(config: Mapping[str, Any]) -> L.Trainer:
+def _trainer(config: Mapping[str, Any], alone: bool) -> L.Trainer:
     options = config["trainer"]
     if options.get("accumulate_grad_batches", 1) != 1:
         raise UserError(
@@ -129,20 +136,25 @@ def _trainer(config: Mapping[str, Any]) -> L.Trainer:
         options,
         logger=False,
         callbacks=[Progress()] if options.get("enable_progress_bar", True) else [],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if alone else [])],
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    refuse_in_multirun(trainer.world_size)
+    return trainer
+
+
+def refuse_in_multirun(processes: int) -> None:
+    """A multirun calls its jobs in one process, which cannot start others for each of them."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    if trainer.world_size > 1 and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if processes > 1 and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise UserError(
-            f"trainer.devices asks for {trainer.world_size} processes a job, which a multirun in one process cannot "
+            f"trainer.devices asks for {processes} processes a job, which a multirun in one process cannot "
             "start. Run each job as a command of its own, without -m (a shell loop will do), or use trainer=auto."
         )
-    return trainer
 
 
 def _loggers(config: Mapping[str, Any], run: Run) -> list[Any]:
@@ -170,7 +182,8 @@ def _loggers(config: Mapping[str, Any], run: Run) -> list[Any]:
 
 
 def _evaluate(method: SSLMethod, data: SubsetDataModule, suite: EvaluationSuite, device: torch.device) -> Evaluation:
-    """The frozen encoder on the full labelled splits."""
+    """The frozen encoder on the full labelled splits; of a classifier, also its own accuracy, with the labels that
+    training saw."""
     method.to(device).eval()
 
     def encode(images: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
@@ -180,7 +193,11 @@ def _evaluate(method: SSLMethod, data: SubsetDataModule, suite: EvaluationSuite,
     train, test = (
         extract(encode, data.labelled_batches(split, device)) for split in (data.dataset.train(), data.dataset.test())
     )
-    return suite(train, test, data.validation_part().to(device), int(data.dataset.num_classes or 0))
+    evaluation = suite(train, test, data.validation_part().to(device), int(data.dataset.num_classes or 0))
+    if method.classifies:
+        correct = (test.embeddings.argmax(1) == test.labels).sum()
+        evaluation.metrics["classifier/top1"] = int(correct) / len(test.labels)
+    return evaluation
 
 
 def _results(
@@ -267,7 +284,7 @@ def _git() -> str | None:
     return found.stdout.strip() or None
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Only warnings that a user can act on."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)

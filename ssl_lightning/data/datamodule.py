@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import lightning as L
 import torch
 from jaxtyping import Bool, Float, Int
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from ssl_lightning.data.batch import Batch
@@ -12,7 +13,7 @@ from ssl_lightning.data.datasets import ImageDataset, Split
 from ssl_lightning.data.loading import ResidentLoader, normalise, seed_of
 from ssl_lightning.data.views import Views
 from ssl_lightning.errors import UserError
-from ssl_lightning.subsets.mask import Mask, SubsetRule
+from ssl_lightning.subsets.mask import Mask, Ranking, SubsetRule
 
 
 class SubsetDataModule(L.LightningDataModule):
@@ -33,18 +34,22 @@ class SubsetDataModule(L.LightningDataModule):
         self.views = views
         self.batch_size = batch_size
         self.seed = seed
+        self.ranking: Ranking | None = None
         self.mask: Mask | None = None
 
     def prepare_data(self) -> None:
         """Once, in one process: fetch or build what all processes will read."""
         self.dataset.prepare()
-        if self.subset.expensive:
-            self.subset.mask(self.dataset)
+        if self.subset.expensive and self.ranking is None:
+            self.ranking = self.subset.ranking(self.dataset)
+            if remark := self.subset.remark(self.ranking):
+                rank_zero_only(print)(remark, flush=True)
 
     def setup(self, stage: str | None = None) -> None:
         if self.mask is not None:
             return
-        self.mask = self.subset.mask(self.dataset)
+        self.ranking = self.ranking or self.subset.ranking(self.dataset)
+        self.mask = self.ranking.mask(self.subset.fraction, self.subset.budget)
         world_size = self.trainer.world_size if self.trainer else 1
         if self.batch_size % world_size:
             raise UserError(

@@ -1,10 +1,12 @@
 """File formats: idx, the CIFAR archives' pickles, image folders."""
 
+import glob
 import gzip
 import math
 import os
 import pickle
 import re
+import sys
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,15 +17,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from jaxtyping import UInt8
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from torchvision.datasets.utils import download_url
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import replacing
+from ssl_lightning.progress import track
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 IDX_IMAGES, IDX_LABELS = 0x0803, 0x0801  # unsigned bytes in three dimensions, in one
@@ -43,16 +44,22 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock that belongs to `path`: one process at a time builds it."""
+    """Hold the lock that belongs to `path`: one process at a time builds it, and tidies up after killed ones."""
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            print(f"Waiting for another process, which is making {path.name}.", file=sys.stderr, flush=True)
+            lock.acquire()
     except OSError as error:
         raise UserError(
             f"cannot write into {path.parent}: {error.strerror or error}. Choose another folder."
         ) from error
     try:
+        for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+            unfinished.unlink(missing_ok=True)
         yield
     finally:
         lock.release()
@@ -269,5 +276,4 @@ def decode_images(
         decode = partial(decode_image, size=size, channels=channels)
         chunks = (pool.map(decode, paths[i : i + ahead]) for i in range(0, len(paths), ahead))
         images = (image for chunk in chunks for image in chunk)
-        console = Console(stderr=True)
-        yield from track(images, description, total=len(paths), console=console, transient=True)
+        yield from track(images, description, len(paths))

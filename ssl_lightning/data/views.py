@@ -7,7 +7,8 @@ device, and a generator state gives the same views on every device.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -258,6 +259,10 @@ class Views:
         if not views:
             raise ValueError("views is empty; pass at least one View.")
         self._views = [view for view in views for _ in range(view.copies)]
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The fields of each view, for provenance."""
+        return [asdict(view) for view in self._views]
 
     @property
     def num_views(self) -> int:

@@ -229,6 +229,13 @@ def linear_probe(
     return metrics
 
 
+def draw_labels(labels: Int64[Tensor, " n"], percent: float, generator: torch.Generator) -> Int64[Tensor, " m"]:
+    """Positions of a random part of each class: `round(n_c * percent / 100)` samples, at least one."""
+    counts = labels.bincount()
+    quotas = (counts * percent / 100).round().long().clamp(min=1)
+    return _draw(labels, torch.minimum(quotas, counts), generator)
+
+
 def _draw(labels: Int64[Tensor, " n"], quotas: Int64[Tensor, " c"], generator: torch.Generator) -> Int64[Tensor, " m"]:
     """Positions of a random subset, `quotas[y]` samples of every class y. Larger quotas only add samples."""
     shuffled = torch.randperm(len(labels), generator=generator)

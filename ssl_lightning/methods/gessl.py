@@ -101,6 +101,7 @@ class GeSSL(SSLMethod):
     ) -> None:
         super().__init__(optimizer)
         self.base = base
+        self.classifies = base.classifies
         self.tasks = tasks
         self.inner_steps = inner_steps
         self.inner_lr = inner_lr

@@ -1,7 +1,7 @@
 """The contract of a method: from views to a loss."""
 
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import lightning as L
 from jaxtyping import Float
@@ -23,7 +23,7 @@ class Objective(NamedTuple):
 
 
 class SSLMethod(L.LightningModule):
-    """A self-supervised method. Subclasses set `backbone` and give `ssl_loss` and, with a projector, `project`.
+    """A method that trains an encoder. Subclasses set `backbone` and give `ssl_loss` and, with a projector, `project`.
 
     Args:
         optimizer: how to train; only needed by `Trainer.fit`.
@@ -34,6 +34,12 @@ class SSLMethod(L.LightningModule):
 
     gradient_evaluations: float = 1.0
     """Cost of an optimizer step in forward and backward passes of the whole batch through the encoder."""
+
+    min_views: ClassVar[int] = 2
+    """How many views of an image the loss needs."""
+
+    classifies: bool = False
+    """Whether embeddings are logits of the dataset's classes."""
 
     def __init__(self, optimizer: OptimizerRecipe | None = None) -> None:
         super().__init__()
@@ -67,10 +73,11 @@ class SSLMethod(L.LightningModule):
         """Update of what is no parameter (EMA targets, queues, centres), once per optimizer step."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        if len(batch.image) < 2:
+        if (views := len(batch.image)) < self.min_views:
             raise UserError(
-                "augment.views gives one view of an image, but a method compares at least two. "
-                "Set copies: 2 in the file of the augment group, or add a second view."
+                f"augment.views gives {'one view' if views == 1 else f'{views} views'} of an image, but "
+                f"{type(self).__name__} needs at least {self.min_views}. "
+                f"Set copies: {self.min_views} in the file of the augment group, or add a view."
             )
         gather = Gather(self.global_rank, self.trainer.world_size)
         objective = self.ssl_loss(batch.image, batch, gather)

@@ -24,17 +24,17 @@ def run_figures(run: "Run", results: Mapping[str, Any]) -> dict[str, Path]:
     rows = read_metrics(run.metrics_file)
     if rows:
         names = [n for n in ("loss", "online/val_top1") if any(row.get(n) for row in rows)]
-        figure, axes = _panels(len(names))
+        figure, axes = panels(len(names))
         for name, axis in zip(names, axes, strict=True):
             points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
             axis.plot(*zip(*points, strict=True))
             axis.set(xlabel="optimizer step", ylabel=name)
-        figures["curves"] = _save(figure, run.folder / "figures" / "curves.png", run.id)
-    figure, axes = _panels(len(results["spectra"]))
+        figures["curves"] = save(figure, run.folder / "figures" / "curves.png", run.id)
+    figure, axes = panels(len(results["spectra"]))
     for (name, values), axis in zip(results["spectra"].items(), axes, strict=True):
         _spectrum(axis, [values], label=None, colour="C0")
         axis.set_title(f"{name}: RankMe {results['metrics'][f'{name}/rankme']:.1f} of {len(values)}")
-    figures["spectrum"] = _save(figure, run.folder / "figures" / "spectrum.png", run.id)
+    figures["spectrum"] = save(figure, run.folder / "figures" / "spectrum.png", run.id)
     return figures
 
 
@@ -46,7 +46,7 @@ def accuracy_against_fraction(
     title: str,
 ) -> Path:
     """One line a method (and subset and variant), error bars of one standard deviation over seeds."""
-    figure, axes = _panels(len(metrics))
+    figure, axes = panels(len(metrics))
     for metric, axis in zip(metrics, axes, strict=True):
         for i, (line, members) in enumerate(_lines(cells).items()):
             points = sorted((cell.fraction, *cell.statistics(metric)) for cell in members)
@@ -65,12 +65,12 @@ def accuracy_against_fraction(
         axis.set(xlabel="fraction of the training images", ylabel=f"{metric} (test)")
         axis.set_xlim(left=0)
     axes[0].legend(fontsize="small")
-    return _save(figure, path, title)
+    return save(figure, path, title)
 
 
 def accuracy_against_cost(cells: Sequence["Cell"], metric: str, path: Path, title: str) -> Path:
     """A point a cell, annotated with its fraction; a line joins the fractions of a method."""
-    figure, (axis,) = _panels(1)
+    figure, (axis,) = panels(1)
     for i, (line, members) in enumerate(_lines(cells).items()):
         points = sorted(
             (*cell.statistics("train_seconds", cost=True), *cell.statistics(metric), cell.fraction) for cell in members
@@ -94,12 +94,12 @@ def accuracy_against_cost(cells: Sequence["Cell"], metric: str, path: Path, titl
     axis.set(xlabel="training time of one run, seconds", ylabel=f"{metric} (test)", xscale="log")
     axis.xaxis.set_major_formatter("{x:g}")
     axis.legend(fontsize="small")
-    return _save(figure, path, title)
+    return save(figure, path, title)
 
 
 def log_spectra(cells: Sequence["Cell"], path: Path, title: str) -> Path:
     """Spectra of representations and embeddings at each line's largest fraction, a thin line a seed."""
-    figure, axes = _panels(2)
+    figure, axes = panels(2)
     for name, axis in zip(("representation", "embedding"), axes, strict=True):
         for i, (line, members) in enumerate(_lines(cells).items()):
             cell = max(members, key=lambda member: member.fraction)
@@ -107,7 +107,7 @@ def log_spectra(cells: Sequence["Cell"], path: Path, title: str) -> Path:
             _spectrum(axis, spectra, f"{line}, fraction {cell.fraction:g}", f"C{i}")
         axis.set_title(name)
     axes[0].legend(fontsize="small")
-    return _save(figure, path, title)
+    return save(figure, path, title)
 
 
 def _spectrum(axis: Axes, spectra: Sequence[Sequence[float]], label: str | None, colour: str) -> None:
@@ -125,7 +125,7 @@ def _lines(cells: Sequence["Cell"]) -> dict[str, list["Cell"]]:
     return lines
 
 
-def _panels(number: int) -> tuple[Figure, list[Axes]]:
+def panels(number: int) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(5 * number, 3.8), layout="constrained")
     axes = figure.subplots(1, number, squeeze=False)[0]
     for axis in axes:
@@ -134,7 +134,7 @@ def _panels(number: int) -> tuple[Figure, list[Axes]]:
     return figure, list(axes)
 
 
-def _save(figure: Figure, path: Path, title: str) -> Path:
+def save(figure: Figure, path: Path, title: str) -> Path:
     figure.suptitle(title, fontsize="medium")
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

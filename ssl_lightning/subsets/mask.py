@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
@@ -17,8 +17,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ssl_lightning.data.datasets import Fingerprint, ImageDataset
-from ssl_lightning.data.readers import locked, writing
+from ssl_lightning.data.readers import writing
 from ssl_lightning.errors import UserError
+from ssl_lightning.subsets.team import ALONE, Team
 
 RANKING_FORMAT = 1
 
@@ -106,6 +107,11 @@ class Ranking:
                 ⌊fraction · n_k⌋ of each latent class.
         """
         _check_fraction(fraction)
+        if fraction > (last := self.provenance.get("max_fraction", 1.0)):
+            raise UserError(
+                f"subset.fraction is {fraction}, but this ranking was made up to {last:g}. "
+                f"Choose a smaller fraction, or set subset.max_fraction={fraction:g}."
+            )
         # The number that was written: 0.29 means 29/100, though the nearest float lies below it.
         share = Fraction(fraction).limit_denominator(10**9)
         rank, size = self._ranks()
@@ -221,8 +227,15 @@ class SubsetRule(ABC):
             raise UserError(f"subset.seed is {self.seed}: give 0 or more.")
 
     @abstractmethod
-    def rank(self, dataset: ImageDataset) -> Ranking:
-        """Rank the positions of train, without looking at any cache."""
+    def rank(self, dataset: ImageDataset, team: Team = ALONE) -> Ranking:
+        """Rank the positions of train, without looking at any cache. All of a team return the ranking."""
+
+    def prepare(self) -> None:  # noqa: B027  most rules have nothing to prepare
+        """What one process does before a team ranks: train a proxy, for instance."""
+
+    def rehearsal(self) -> "SubsetRule":
+        """A rule that does the same quickly and keeps nothing."""
+        return replace(self, cache=None)
 
     def content_key(self) -> str:
         """Hash of what the rule reads besides the dataset, such as a file or a proxy's weights."""
@@ -230,7 +243,7 @@ class SubsetRule(ABC):
 
     def parameters(self) -> dict[str, Any]:
         """What the ranking depends on: all of the rule's arguments but those of the cut and the cache."""
-        return {key: value for key, value in asdict(self).items() if key not in ("fraction", "budget", "cache")}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("fraction", "budget", "cache")}
 
     def provenance(self, dataset: ImageDataset) -> dict[str, Any]:
         return {
@@ -242,19 +255,34 @@ class SubsetRule(ABC):
             "versions": {package: version(package) for package in ("ssl-lightning", "numpy", "torch")},
         }
 
-    def ranking(self, dataset: ImageDataset) -> Ranking:
-        """`rank`, from the cache where the rule is expensive and has one."""
+    def remark(self, ranking: Ranking) -> str | None:
+        """What a user should know of cutting this ranking at this rule's fraction."""
+        return None
+
+    def path(self, dataset: ImageDataset) -> Path | None:
+        """Where the ranking of an expensive rule is kept; its name changes with all that the ranking depends on."""
         if not self.expensive or self.cache is None:
-            return self.rank(dataset)
+            return None
         provenance = self.provenance(dataset)
         identity = {key: value for key, value in provenance.items() if key != "versions"}
         text = json.dumps({"format": RANKING_FORMAT, **identity}, sort_keys=True)
         key = f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        path = Path(self.cache).absolute() / "rankings" / f"{key}.npz"
+        return Path(self.cache).absolute() / "rankings" / f"{key}.npz"
+
+    def ranking(self, dataset: ImageDataset, team: Team = ALONE) -> Ranking:
+        """`rank`, from the cache where the rule is expensive and has one. Called by all of a team."""
+        path = self.path(dataset)
+        if path is None:
+            self.prepare()
+            return self.rank(dataset, team)
         if not path.exists():
-            with locked(path):
-                if not path.exists():  # another process was faster
-                    self.rank(dataset).save(path)
+            with team.building(path) as missing:
+                if missing and team.rank == 0:
+                    self.prepare()
+                if missing:
+                    ranking = self.rank(dataset, team)
+                    if team.rank == 0:
+                        ranking.save(path)
         return Ranking.load(path, dataset.fingerprint())
 
     def mask(self, dataset: ImageDataset) -> Mask:

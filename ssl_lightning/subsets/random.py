@@ -9,6 +9,7 @@ from jaxtyping import Int64
 from ssl_lightning.data.datasets import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.subsets.mask import Ranking, SubsetRule, generator
+from ssl_lightning.subsets.team import ALONE, Team
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Random(SubsetRule):
     def latent_class(self, dataset: ImageDataset) -> Int64[np.ndarray, " n"]:
         return np.zeros(dataset.fingerprint().length, np.int64)
 
-    def rank(self, dataset: ImageDataset) -> Ranking:
+    def rank(self, dataset: ImageDataset, team: Team = ALONE) -> Ranking:
         order = self.order(dataset)
         return Ranking(order, self.latent_class(dataset), np.full(len(order), np.nan), self.provenance(dataset))
 

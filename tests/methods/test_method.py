@@ -10,6 +10,7 @@ from ssl_lightning.losses.gather import LOCAL
 from ssl_lightning.methods.directclr import DirectCLR
 from ssl_lightning.methods.gessl import GeSSL
 from ssl_lightning.methods.simclr import SimCLR
+from ssl_lightning.methods.supervised import Supervised
 from ssl_lightning.models.backbones import resnet_tiny
 from ssl_lightning.optim.recipe import OptimizerRecipe
 from tests.methods.networks import batch_of, tiny_simclr, tiny_views
@@ -20,7 +21,17 @@ def directclr() -> DirectCLR:
     return DirectCLR(resnet_tiny(channels=1, width=8))
 
 
-METHODS = {"simclr": tiny_simclr, "directclr": directclr, "gessl": lambda: GeSSL(tiny_simclr())}
+def supervised() -> Supervised:
+    torch.manual_seed(0)
+    return Supervised(resnet_tiny(channels=1, width=8), 3)
+
+
+METHODS = {
+    "simclr": tiny_simclr,
+    "directclr": directclr,
+    "gessl": lambda: GeSSL(tiny_simclr()),
+    "supervised": supervised,
+}
 
 
 @pytest.mark.parametrize("name", METHODS)

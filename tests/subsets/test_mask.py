@@ -382,7 +382,7 @@ class Slow(SubsetRule):
         content = Path(self.log) / "content"
         return content.read_text() if content.exists() else ""
 
-    def rank(self, dataset):
+    def rank(self, dataset, team=None):
         (Path(self.log) / f"{uuid.uuid4().hex}.rank").touch()
         time.sleep(0.5)
         length = dataset.fingerprint().length

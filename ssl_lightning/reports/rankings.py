@@ -1,0 +1,117 @@
+"""What a ranking prefers: a description for the terminal, and two pictures."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+from matplotlib.figure import Figure
+
+from ssl_lightning.data.datasets import Split
+from ssl_lightning.reports.figures import panels, save
+from ssl_lightning.subsets.latent import purity
+from ssl_lightning.subsets.mask import Ranking
+from ssl_lightning.subsets.sas import turning_points
+
+ROWS = 10  # latent classes in a table
+SHEET_CLASSES, SHEET_IMAGES = 8, 10
+PARTS = 10  # of a curve
+
+
+def describe(ranking: Ranking, labels: Int64[np.ndarray, " n"]) -> None:
+    """Prints key, rule, latent classes with purity, and the scores along the ranking."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    provenance = ranking.provenance
+    console.print(f"{provenance['rule']} ranking of {ranking.fingerprint}", style="bold", markup=False)
+    classes, group, sizes = np.unique(ranking.latent_class, return_inverse=True, return_counts=True)
+    console.print(
+        f"{len(sizes)} latent classes of {sizes.min():,} to {sizes.max():,} images (median {np.median(sizes):,.0f}), "
+        f"purity {purity(ranking.latent_class, labels):.3f}"
+    )
+    turning = turning_points(ranking)
+    cut = _is_graph_cut(ranking)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("latent class", "images", "purity", "best score", "worst score"):
+        table.add_column(column, justify="right")
+    if cut:
+        table.add_column("first negative at", justify="right")
+    shown = np.sort(np.argsort(-sizes, kind="stable")[:ROWS])
+    for k in shown:
+        members = group == k
+        scores = ranking.score[members]
+        table.add_row(
+            str(classes[k]),
+            f"{sizes[k]:,}",
+            f"{purity(ranking.latent_class[members], labels[members]):.3f}",
+            f"{scores.max():.4g}",
+            f"{scores.min():.4g}",
+            *([_share(turning[k])] if cut else []),
+        )
+    console.print(table)
+    if len(sizes) > ROWS:
+        console.print(f"and {len(sizes) - ROWS} more latent classes")
+    curve = Table(box=None, padding=(0, 1, 0, 0), title="mean score of each tenth of the ranking", title_justify="left")
+    parts = np.array_split(ranking.score[ranking.order], min(PARTS, len(ranking)))
+    for end in np.cumsum([len(part) for part in parts]):
+        curve.add_column(f"{end / len(ranking):.0%}", justify="right")
+    curve.add_row(*(f"{part.mean():.3g}" for part in parts))
+    console.print(curve)
+    if cut:
+        console.print(
+            f"first negative gain at {_share(turning.min())}, in the median class {_share(np.median(turning))}"
+        )
+
+
+def gain_curve(ranking: Ranking, path: Path) -> Path:
+    """Scores along each latent class that a contact sheet shows, and where the first of a class is negative."""
+    figure, (axis,) = panels(1)
+    for k, members in _largest(ranking).items():
+        axis.plot((np.arange(len(members)) + 0.5) / len(members), ranking.score[members], linewidth=1, label=str(k))
+    if _is_graph_cut(ranking):
+        axis.axhline(0, color="grey", linewidth=0.8)
+        turning = float(np.median(turning_points(ranking)))
+        axis.axvline(turning, color="grey", linestyle="--", linewidth=0.8, label=f"median turn {turning:.2f}")
+    axis.set(xlabel="fraction of the latent class", ylabel="score")
+    axis.legend(fontsize="x-small", title="latent class", title_fontsize="x-small")
+    return save(figure, path, f"{ranking.provenance['rule']}: scores from best to worst")
+
+
+def contact_sheet(ranking: Ranking, split: Split, path: Path) -> Path:
+    """The best and the worst images of the largest latent classes, a row a class."""
+    chosen = _largest(ranking)
+    figure = Figure(figsize=(10, 0.5 + 0.5 * len(chosen)), layout="constrained")
+    for axis, title, end in zip(
+        figure.subplots(1, 2, squeeze=False)[0], ("best, from the first", "worst, to the last"), (0, -1), strict=True
+    ):
+        size = split.images.shape[-1] + 1
+        sheet = np.full((size * len(chosen), size * SHEET_IMAGES, 3), 255, np.uint8)
+        for row, members in enumerate(chosen.values()):
+            ends = members[:SHEET_IMAGES] if end == 0 else members[-SHEET_IMAGES:]
+            for column, image in enumerate(split.images[ends].permute(0, 2, 3, 1).numpy()):
+                sheet[row * size : (row + 1) * size - 1, column * size : (column + 1) * size - 1] = image
+        axis.imshow(sheet, interpolation="nearest")
+        axis.set_title(title, fontsize="small")
+        axis.set_xticks([])
+        axis.set_yticks((np.arange(len(chosen)) + 0.5) * size, [str(k) for k in chosen], fontsize="x-small")
+        axis.spines[:].set_visible(False)
+        axis.tick_params(length=0)
+    return save(figure, path, f"{ranking.provenance['rule']}: images of the {len(chosen)} largest latent classes")
+
+
+def _largest(ranking: Ranking) -> dict[int, Int64[np.ndarray, " m"]]:
+    """The members of the largest latent classes, best first."""
+    classes, sizes = np.unique(ranking.latent_class, return_counts=True)
+    chosen = np.sort(classes[np.argsort(-sizes, kind="stable")[:SHEET_CLASSES]])
+    in_order = ranking.latent_class[ranking.order]
+    return {int(k): ranking.order[in_order == k] for k in chosen}
+
+
+def _is_graph_cut(ranking: Ranking) -> bool:
+    """Whether the sign of a score says whether an image still raises the objective."""
+    return ranking.provenance["parameters"].get("rule") == "graph_cut"
+
+
+def _share(value: float) -> str:
+    return "–" if value >= 1 else f"{value:.2f}"

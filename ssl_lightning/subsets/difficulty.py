@@ -1,0 +1,193 @@
+"""How hard an image is for a classifier, and rankings by it."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from annotated_types import Gt
+from jaxtyping import Float, Float64, Int
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from ssl_lightning.callbacks.forgetting import ForgettingEvents, forgetting_score
+from ssl_lightning.data.datasets import ImageDataset
+from ssl_lightning.data.loading import normalise
+from ssl_lightning.errors import UserError
+from ssl_lightning.methods.method import SSLMethod
+from ssl_lightning.progress import track
+from ssl_lightning.runs import LoadedRun
+from ssl_lightning.subsets.embedding import device_of
+from ssl_lightning.subsets.mask import Ranking, SubsetRule, generator
+from ssl_lightning.subsets.proxy import Proxy
+from ssl_lightning.subsets.team import ALONE, Team
+
+
+def el2n(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"]) -> Float64[Tensor, " n"]:
+    """EL2N, ‖softmax − onehot‖₂, in [0, √2] (arXiv 2107.07075)."""
+    error = logits.double().softmax(1) - F.one_hot(labels, logits.shape[1])
+    return error.norm(dim=1)
+
+
+class _Logits(nn.Module):
+    """Makes a classifier callable by `functional_call`, which calls `forward`."""
+
+    def __init__(self, method: SSLMethod) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.method.project(self.method(images))
+
+
+def grand(
+    method: SSLMethod, images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"], chunk: int
+) -> Float64[Tensor, " n"]:
+    """GraNd, the norm of a sample's gradient of the cross-entropy in all trainable parameters (arXiv 2107.07075).
+
+    Args:
+        method: a classifier. It is put into evaluation mode, and changed in nothing else.
+        images: normalised.
+        chunk: samples whose gradients are held at once.
+    """
+    method.eval()
+    call = _Logits(method)
+    trainable = {name: p.detach() for name, p in call.named_parameters() if p.requires_grad}
+
+    def loss(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        return F.cross_entropy(functional_call(call, parameters, (image[None],)), label[None])
+
+    def norm(image: Tensor, label: Tensor) -> Tensor:
+        gradient = grad(loss)(trainable, image, label)
+        return torch.stack([g.double().square().sum() for g in gradient.values()]).sum().sqrt()
+
+    return vmap(norm, chunk_size=chunk)(images, labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DifficultyRule(SubsetRule):
+    """Ranks by how hard images are for classifiers trained on all of them. The score is the mean over runs, negative
+    where the easiest are kept; ties are broken by a random order.
+
+    Args:
+        proxy: the classifier; run r has the seed of the proxy plus r.
+        runs: R, how many are trained.
+        keep: which end of the ranking is best.
+        balanced: rank within each label, so that every fraction keeps the proportions of the labels.
+        accelerator: as of a trainer; of no influence but on speed and rounding.
+    """
+
+    proxy: Proxy
+    runs: Annotated[int, Gt(0)] = 1
+    keep: Literal["easiest", "hardest"] = "easiest"
+    balanced: bool = True
+    accelerator: str = "auto"
+
+    expensive: ClassVar[bool] = True
+
+    @abstractmethod
+    def difficulty(self, proxy: LoadedRun, dataset: ImageDataset) -> Float64[Tensor, " n"]:
+        """How hard each image of train is for one classifier."""
+
+    def prepare(self) -> None:
+        for proxy in self._proxies():
+            if not (loaded := proxy.load()).method.classifies:
+                raise UserError(
+                    f"subset={self.name} asks a classifier, but subset.proxy is {type(loaded.method).__name__}. "
+                    "Choose proxy@subset.proxy=supervised, or a run of method=supervised."
+                )
+
+    def content_key(self) -> str:
+        return "-".join(proxy.key for proxy in self._proxies())
+
+    def parameters(self) -> dict[str, Any]:
+        return {key: value for key, value in super().parameters().items() if key not in ("proxy", "accelerator")}
+
+    def rank(self, dataset: ImageDataset, team: Team = ALONE) -> Ranking:
+        labels = dataset.train().labels
+        scores = [self.difficulty(proxy.load(), dataset).cpu() for proxy in self._proxies()]
+        score = torch.stack(scores).mean(0).numpy()
+        score = score if self.keep == "hardest" else 0 - score
+        order = np.lexsort((generator(self.seed, "ties").permutation(len(score)), -score))
+        latent = labels.numpy() if self.balanced else np.zeros(len(score), np.int64)
+        return Ranking(order, latent, score, self.provenance(dataset))
+
+    def _proxies(self) -> list[Proxy]:
+        return [self.proxy.seeded(number) for number in range(self.runs)]
+
+    def _batches(
+        self, proxy: LoadedRun, dataset: ImageDataset, batch_size: int
+    ) -> Iterator[tuple[Float[Tensor, "n c h w"], Int[Tensor, " n"]]]:
+        """Un-augmented images of train, normalised for the proxy, which is moved to the device too."""
+        device = device_of(self.accelerator)
+        proxy.method.to(device)
+        mean, std = (torch.tensor(proxy.config["dataset"][key], device=device) for key in ("mean", "std"))
+        images, labels = dataset.train()
+        for start in track(range(0, len(labels), batch_size), f"{self.name} of each image"):
+            part = slice(start, start + batch_size)
+            yield normalise(images[part].to(device), mean, std), labels[part].to(device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EL2N(DifficultyRule):
+    """By EL2N of un-augmented images after a few epochs of training (arXiv 2107.07075)."""
+
+    name: ClassVar[str] = "el2n"
+
+    def difficulty(self, proxy: LoadedRun, dataset: ImageDataset) -> Float64[Tensor, " n"]:
+        method = proxy.method
+        with torch.inference_mode():
+            batches = self._batches(proxy, dataset, 512)
+            return torch.cat([el2n(method.project(method(images)), labels) for images, labels in batches])
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraNd(DifficultyRule):
+    """By GraNd of un-augmented images after a few epochs of training (arXiv 2107.07075).
+
+    Args:
+        chunk: images whose gradients are held at once; each takes as much memory as the parameters.
+    """
+
+    chunk: Annotated[int, Gt(0)] = 32
+
+    name: ClassVar[str] = "grand"
+
+    def parameters(self) -> dict[str, Any]:
+        return {key: value for key, value in super().parameters().items() if key != "chunk"}
+
+    def difficulty(self, proxy: LoadedRun, dataset: ImageDataset) -> Float64[Tensor, " n"]:
+        method = proxy.method.requires_grad_(True)
+        batches = self._batches(proxy, dataset, self.chunk)
+        return torch.cat([grand(method, images, labels, self.chunk) for images, labels in batches])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgetting(DifficultyRule):
+    """By forgetting events during training; what was never learned is hardest (arXiv 1812.05159)."""
+
+    name: ClassVar[str] = "forgetting"
+
+    def difficulty(self, proxy: LoadedRun, dataset: ImageDataset) -> Float64[Tensor, " n"]:
+        epochs = proxy.config["trainer"]["max_epochs"]
+        n = len(dataset.train().labels)
+        if proxy.config["trainer"]["fast_dev_run"]:
+            return torch.zeros(n, dtype=torch.float64)
+        counted = ForgettingEvents()
+        try:
+            counted.load_state_dict(proxy.checkpoint["callbacks"][counted.state_key])
+        except KeyError:
+            raise UserError(
+                "the run of subset.proxy.run did not count forgetting events. Train it with "
+                "+callbacks.forgetting._target_=ssl_lightning.callbacks.forgetting.ForgettingEvents, or set "
+                "subset.proxy.run=null."
+            ) from None
+        if len(counted.events) != n:
+            raise UserError(
+                f"the run of subset.proxy.run counted forgetting events of {len(counted.events)} images, but "
+                f"{dataset.name} has {n} for training. Choose a run on the same dataset."
+            )
+        return forgetting_score(counted.events, counted.learned, epochs)

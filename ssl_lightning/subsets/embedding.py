@@ -1,0 +1,161 @@
+"""How an encoder sees each image under augmentation: the mean of unit vectors of independent views."""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from annotated_types import Gt
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ssl_lightning.data.datasets import ImageDataset
+from ssl_lightning.data.loading import seed_of
+from ssl_lightning.data.views import Views
+from ssl_lightning.progress import track
+from ssl_lightning.runs import LoadedRun
+from ssl_lightning.subsets.mask import SubsetRule
+from ssl_lightning.subsets.proxy import Proxy
+from ssl_lightning.subsets.team import ALONE, Team
+
+# Images whose views are drawn from one generator, so that neither batches nor processes change them.
+GROUP = 64
+
+Layer = Literal["representation", "embedding"]
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The device that a trainer of this accelerator would use in its first process, or the CPU."""
+    wanted = accelerator in ("auto", "gpu", "cuda")
+    return torch.device("cuda") if wanted and torch.cuda.is_available() else torch.device("cpu")
+
+
+class MeanEmbedding:
+    """z̄ = mean over A views of ẑ = z/‖z‖, not normalised again. For i ≠ j, ⟨z̄_i, z̄_j⟩ is an unbiased estimate of
+    E⟨ẑ_i, ẑ_j⟩ over independent views (arXiv 2302.09195, eq. 2, with one forward pass a view).
+
+    Args:
+        proxy: whose method, in eval mode, gives representations and embeddings.
+        augment: makes views.
+        num_views: A.
+        layer: what z is.
+        seed: of the views.
+        device: where images pass through.
+    """
+
+    def __init__(
+        self, proxy: LoadedRun, augment: Views, num_views: int, layer: Layer, seed: int, device: torch.device
+    ) -> None:
+        self.method = proxy.method.to(device, memory_format=torch.channels_last)
+        self.augment = augment
+        self.num_views = num_views
+        self.layer = layer
+        self.seed = seed
+        self.device = device
+        dataset = proxy.config["dataset"]
+        self.mean, self.std = (
+            torch.tensor(dataset[key], dtype=torch.float32, device=device) for key in ("mean", "std")
+        )
+
+    @torch.inference_mode()
+    def __call__(self, images: UInt8[Tensor, "n c h w"], first: int) -> Float32[Tensor, "n d"]:
+        """Of images whose positions are `first`, `first` + 1, …, with `first` a multiple of `GROUP`."""
+        images = images.to(self.device)
+        views_a_draw = self.augment.num_views
+        total: Tensor | None = None
+        for draw in range(-(-self.num_views // views_a_draw)):
+            groups = []
+            for i, group in enumerate(images.split(GROUP)):
+                generator = torch.Generator().manual_seed(seed_of("views", self.seed, draw, first // GROUP + i))
+                groups.append(self.augment(group, self.mean, self.std, generator))
+            views = torch.cat(groups, 1)[: self.num_views - draw * views_a_draw]
+            z = self.method(views.flatten(0, 1))
+            z = normalize(z if self.layer == "representation" else self.method.project(z))
+            added = z.unflatten(0, views.shape[:2]).sum(0)
+            total = added if total is None else total + added
+        assert total is not None
+        return total / self.num_views
+
+
+def embed(
+    embedding: MeanEmbedding,
+    images: UInt8[Tensor, "n c h w"],
+    path: Path | None = None,
+    team: Team = ALONE,
+    batch_size: int = 512,
+) -> Float32[np.ndarray, "n d"]:
+    """The mean embeddings of all images, made together by a team, streamed into a file where there is a `path`.
+
+    Args:
+        batch_size: images at a time, a multiple of `GROUP`; changes nothing but memory and speed.
+    """
+    dimensions = embedding(images[:2], 0).shape[1]
+    out = team.array(path, (len(images), dimensions), "float32")
+    share = team.share(len(images), GROUP)
+    starts: Any = range(share.start, share.stop, batch_size)
+    if team.rank == 0:
+        starts = track(starts, f"embedding {embedding.num_views} views of each image")
+    for start in starts:
+        stop = min(start + batch_size, share.stop)
+        out[start:stop] = embedding(images[start:stop], start).cpu().numpy()
+    team.barrier()
+    return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingRule(SubsetRule):
+    """A rule that reads the mean embeddings of the images. They are kept in `cache`/features, for all such rules.
+
+    Args:
+        proxy: gives the encoder.
+        augment: makes the views.
+        views: A, the number of views of each image.
+        layer: `representation`, or `embedding` (after the projector, what the loss saw).
+        accelerator: as of a trainer; of no influence but on speed and rounding.
+    """
+
+    proxy: Proxy
+    augment: Views
+    views: Annotated[int, Gt(0)] = 8
+    layer: Layer = "representation"
+    accelerator: str = "auto"
+
+    expensive: ClassVar[bool] = True
+
+    def prepare(self) -> None:
+        self.proxy.load()
+
+    def rehearsal(self) -> "EmbeddingRule":
+        return replace(self, cache=None, views=1)
+
+    def content_key(self) -> str:
+        return self.proxy.key
+
+    def parameters(self) -> dict[str, Any]:
+        values = super().parameters()
+        del values["proxy"], values["accelerator"]
+        return values | {"augment": self.augment.describe()}
+
+    def features(self, dataset: ImageDataset, team: Team = ALONE) -> Float32[np.ndarray, "n d"]:
+        """Mean embeddings of all images of train, in order."""
+        if self.cache is None:
+            return self._embed(dataset, None, team)
+        what = [dataset.fingerprint().as_dict(), self.proxy.key, self.augment.describe()]
+        text = json.dumps([*what, self.views, self.layer, self.seed], sort_keys=True)
+        path = Path(self.cache).absolute() / "features" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.npy"
+        with team.building(path) as missing:
+            if missing:
+                unfinished = path.with_name(f".{path.name}.{team.size}.part")
+                self._embed(dataset, unfinished, team)
+                if team.rank == 0:
+                    unfinished.replace(path)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+    def _embed(self, dataset: ImageDataset, path: Path | None, team: Team) -> Float32[np.ndarray, "n d"]:
+        device = device_of(self.accelerator)
+        embedding = MeanEmbedding(self.proxy.load(), self.augment, self.views, self.layer, self.seed, device)
+        return embed(embedding, dataset.train().images, path, team)

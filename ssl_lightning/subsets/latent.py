@@ -1,0 +1,134 @@
+"""Latent classes: the groups within which a ranking is made."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from annotated_types import Gt, Le
+from jaxtyping import Float, Int64
+
+from ssl_lightning.data.datasets import ImageDataset
+from ssl_lightning.errors import UserError
+from ssl_lightning.evaluation.linear import Standardiser, draw_labels, fit_logistic
+
+
+class LatentClasses(ABC):
+    """How images are grouped. A dataclass, so that a ranking can say how its classes were made."""
+
+    @abstractmethod
+    def assign(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Int64[np.ndarray, " n"]:
+        """The group of each image of train, given its mean embedding."""
+
+    def content_key(self) -> str:
+        """Hash of what is read besides dataset and features."""
+        return ""
+
+    def parameters(self) -> dict[str, Any]:
+        return {"name": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels(LatentClasses):
+    """The dataset's own labels."""
+
+    def assign(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Int64[np.ndarray, " n"]:
+        return dataset.train().labels.numpy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfFeatures(LatentClasses):
+    """Grouping by vectors: the features, or a file of others, such as CLIP's.
+
+    Args:
+        file: .npy [n, d] of floats, a row for each image of train in order; None takes the features.
+    """
+
+    file: str | None = None
+
+    def content_key(self) -> str:
+        if self.file is None:
+            return ""
+        if not Path(self.file).is_file():
+            raise UserError(f"subset.latent.file: there is no {self.file}. Give a .npy file with a row for each image.")
+        with open(self.file, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+    def parameters(self) -> dict[str, Any]:
+        return {key: value for key, value in super().parameters().items() if key != "file"}
+
+    def vectors(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n e"]:
+        if self.file is None:
+            return features
+        try:
+            vectors = np.load(self.file, mmap_mode="r", allow_pickle=False)
+            if vectors.ndim != 2 or len(vectors) != len(features) or vectors.dtype.kind != "f":
+                raise ValueError(f"it holds {vectors.dtype}{list(vectors.shape)}")
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(
+                f"subset.latent.file={self.file} is no .npy file of floats [{len(features)}, d], "
+                f"a row for each image of train in order ({error})."
+            ) from error
+        return vectors
+
+
+@dataclass(frozen=True, kw_only=True)
+class KMeans(_OfFeatures):
+    """Clusters of unit vectors.
+
+    Args:
+        clusters: how many; None takes the number of the dataset's classes.
+    """
+
+    clusters: Annotated[int, Gt(0)] | None = None
+
+    def assign(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Int64[np.ndarray, " n"]:
+        clusters = self.clusters or int(dataset.num_classes or 0)
+        return cluster(self.vectors(features), clusters, seed)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewLabels(_OfFeatures):
+    """A linear classifier that has seen the labels of a small part of the images. These keep their labels.
+
+    Args:
+        percent: of each class's labels, at least one, in (0, 100].
+    """
+
+    percent: Annotated[float, Gt(0), Le(100)] = 1.0
+
+    def assign(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Int64[np.ndarray, " n"]:
+        labels = dataset.train().labels
+        vectors = torch.from_numpy(np.array(self.vectors(features), np.float32))
+        known = draw_labels(labels, self.percent, torch.Generator().manual_seed(seed))
+        standardise = Standardiser.fit(vectors[known])
+        weights = fit_logistic(standardise(vectors[known]), labels[known], int(labels.max()) + 1, l2=1 / len(known))
+        assigned = weights.logits(standardise(vectors)).argmax(1)
+        assigned[known] = labels[known]
+        return assigned.numpy()
+
+
+def cluster(
+    vectors: Float[np.ndarray, "n d"], clusters: int, seed: int
+) -> tuple[Int64[np.ndarray, " n"], Float[np.ndarray, "n"]]:
+    """k-means of the vectors scaled to unit length: the cluster of each, and its distance to the centroid."""
+    from sklearn.cluster import KMeans as ScikitKMeans
+
+    unit = np.array(vectors, np.float32)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    if clusters > len(unit):
+        raise UserError(f"subset.latent.clusters is {clusters}, but there are only {len(unit)} images. Choose fewer.")
+    found = ScikitKMeans(clusters, n_init=1, random_state=seed).fit(unit)
+    assigned = found.labels_.astype(np.int64)
+    return assigned, np.linalg.norm(unit - found.cluster_centers_[assigned], axis=1)
+
+
+def purity(latent_class: Int64[np.ndarray, " n"], labels: Int64[np.ndarray, " n"]) -> float:
+    """The share of images whose label is the most frequent one of their group, in (0, 1]."""
+    _, group = np.unique(latent_class, return_inverse=True)
+    counts = np.zeros((group.max() + 1, labels.max() + 1), np.int64)
+    np.add.at(counts, (group, labels), 1)
+    return float(counts.max(1).sum() / len(labels))

@@ -1,0 +1,147 @@
+"""SAS (arXiv 2302.09195): the images most similar, under augmentation, to the rest of their latent class."""
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Le, Lt
+from jaxtyping import Float64, Int64
+
+from ssl_lightning.data.datasets import ImageDataset
+from ssl_lightning.progress import track
+from ssl_lightning.subsets.embedding import EmbeddingRule, device_of
+from ssl_lightning.subsets.greedy import Order, fits, graph_cut, row_sum, similarity_sums
+from ssl_lightning.subsets.latent import LatentClasses
+from ssl_lightning.subsets.mask import Ranking, generator
+from ssl_lightning.subsets.team import ALONE, Team
+
+# Of one pick, for each member of its class: to find the largest gain, and to update it. Measured on a CPU.
+SECONDS_A_GAIN = 2e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class SAS(EmbeddingRule):
+    """Ranks each latent class by similarities s_ij = ⟨z̄_i, z̄_j⟩ of mean embeddings, clipped after the mean.
+
+    Args:
+        rule: `graph_cut`, greedy maximisation of the paper's objective; or `row_sum`, by Σ_{j≠i} s_ij, which is
+            what the released code computes.
+        threshold: similarities up to this count as 0, in [0, 1).
+        tie_break: which of equals comes first: the `smallest` or `largest` position, or in `random` order.
+        latent: how latent classes are made.
+        max_fraction: share of each class that `graph_cut` ranks exactly; a larger fraction cannot be cut then.
+        memory_gib: for similarities; a larger class is ranked without holding all of them, in the same order.
+    """
+
+    rule: Literal["graph_cut", "row_sum"] = "graph_cut"
+    threshold: Annotated[float, Ge(0), Lt(1)] = 0.0
+    tie_break: Literal["smallest", "largest", "random"] = "smallest"
+    latent: LatentClasses
+    max_fraction: Annotated[float, Gt(0), Le(1)] = 1.0
+    memory_gib: Annotated[float, Gt(0)] = 2.0
+
+    name: ClassVar[str] = "sas"
+
+    def content_key(self) -> str:
+        return "-".join(filter(None, (super().content_key(), self.latent.content_key())))
+
+    def parameters(self) -> dict[str, Any]:
+        values = super().parameters()
+        del values["memory_gib"]
+        return values | {"latent": self.latent.parameters()}
+
+    def rank(self, dataset: ImageDataset, team: Team = ALONE) -> Ranking:
+        features = self.features(dataset, team)
+        n = len(features)
+        latent, order, score = (
+            team.array(self._scratch(dataset, team, name), (n,), dtype)
+            for name, dtype in (("latent", "int64"), ("order", "int64"), ("score", "float64"))
+        )
+        if team.rank == 0:
+            latent[:] = self.latent.assign(dataset, features, self.seed)
+        team.barrier()
+        _, group, sizes = np.unique(latent, return_inverse=True, return_counts=True)
+        if team.rank == 0:
+            self._announce(sizes, features)
+        by_group, ends = np.argsort(group, kind="stable"), np.cumsum(sizes)
+        mine = np.argsort(-sizes, kind="stable")[team.rank :: team.size]  # similar work for each process
+        for k in track(mine, f"sas: {self.rule} in {len(sizes)} latent classes") if team.rank == 0 else mine:
+            places = slice(ends[k] - sizes[k], ends[k])
+            members = self._by_precedence(by_group[places], n)
+            found = self._order(features[members])
+            order[places] = members[found.members]
+            score[order[places]] = found.scores
+        team.barrier()
+        provenance = self.provenance(dataset)
+        if self.rule == "graph_cut":
+            provenance["max_fraction"] = self.max_fraction
+        ranking = Ranking(np.array(order), np.array(latent), np.array(score), provenance)
+        team.barrier()
+        for name in ("latent", "order", "score") if team.rank == 0 else ():
+            if (file := self._scratch(dataset, team, name)) is not None:
+                file.unlink()
+        return ranking
+
+    def remark(self, ranking: Ranking) -> str | None:
+        if self.rule != "graph_cut" or self.fraction <= (last := float(np.median(turning_points(ranking)))):
+            return None
+        return (
+            f"subset.fraction={self.fraction:g} reaches beyond {last:.2f}, where graph_cut's gains turn negative (in "
+            "the median latent class): what is added from there on lowers its objective."
+        )
+
+    def _order(self, features: np.ndarray) -> Order:
+        vectors = torch.from_numpy(features).to(device_of(self.accelerator))
+        memory = self.memory_gib * 2**30
+        if self.rule == "row_sum":
+            return row_sum(vectors, self.threshold, memory)
+        return graph_cut(vectors, self.threshold, self._budget(len(vectors)), memory)
+
+    def _budget(self, size: int) -> int:
+        """Picks in a class of this size: a cut at a common threshold takes less than one more than its share."""
+        return min(size, math.ceil(self.max_fraction * size) + 1)
+
+    def _by_precedence(self, members: Int64[np.ndarray, " m"], n: int) -> Int64[np.ndarray, " m"]:
+        """In the order in which equals are to be taken."""
+        if self.tie_break == "random":
+            return members[np.argsort(generator(self.seed, "precedence").permutation(n)[members])]
+        return members[::-1] if self.tie_break == "largest" else members
+
+    def _scratch(self, dataset: ImageDataset, team: Team, name: str) -> Path | None:
+        """A file for what a team writes together, removed by whoever builds the ranking next if it is left over."""
+        path = self.path(dataset) if team.size > 1 else None
+        return path and path.with_name(f".{path.name}.{name}.part")
+
+    def _announce(self, sizes: Int64[np.ndarray, " k"], features: np.ndarray) -> None:
+        """What classes that are ranked without their matrix will cost."""
+        large = [int(size) for size in sizes if not fits(int(size), features.itemsize, self.memory_gib * 2**30)]
+        if not large:
+            return
+        sample = torch.from_numpy(np.array(features[:4096])).to(device_of(self.accelerator))
+        started = time.perf_counter()
+        similarity_sums(sample, self.threshold)
+        seconds = (time.perf_counter() - started) / len(sample) ** 2
+        total = sum(size**2 for size in large) * seconds
+        picks = 0
+        if self.rule == "graph_cut":
+            picks = sum(map(self._budget, large))
+            total += sum(self._budget(size) * size for size in large) * (1.2 * seconds + SECONDS_A_GAIN)
+        print(
+            f"sas: {len(large)} of {len(sizes)} latent classes, the largest of {max(large):,} images, are ranked "
+            f"without holding all similarities (subset.memory_gib={self.memory_gib:g}): {sum(s**2 for s in large):.1e} "
+            f"similarities{f' and {picks:,} picks' if picks else ''}, about {total:.0f} s. "
+            "More latent classes, subset.max_fraction and subset.rule=row_sum make it cheaper.",
+            flush=True,
+        )
+
+
+def turning_points(ranking: Ranking) -> Float64[np.ndarray, " k"]:
+    """For each latent class, the share of its members that come before the first with a negative score; 1 if none."""
+    places = ranking.order[np.argsort(ranking.latent_class[ranking.order], kind="stable")]
+    _, first, sizes = np.unique(ranking.latent_class[places], return_index=True, return_counts=True)
+    positive = (ranking.score[places] >= 0).astype(np.int64)  # scores never increase within a class
+    return np.add.reduceat(positive, first) / sizes

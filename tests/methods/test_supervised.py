@@ -1,0 +1,130 @@
+"""Supervised training: its loss and gradient, through Lightning, over processes, inside GeSSL, and what it reports."""
+
+import functools
+
+import pytest
+import torch
+from hydra.core.hydra_config import HydraConfig
+
+from ssl_lightning.configuration import resolve
+from ssl_lightning.data.batch import Batch
+from ssl_lightning.data.datamodule import SubsetDataModule
+from ssl_lightning.data.loading import normalise
+from ssl_lightning.data.views import View, Views
+from ssl_lightning.errors import UserError
+from ssl_lightning.evaluation.suite import EvaluationSuite
+from ssl_lightning.losses.gather import LOCAL
+from ssl_lightning.methods.gessl import GeSSL
+from ssl_lightning.methods.supervised import Supervised
+from ssl_lightning.models.backbones import resnet_tiny
+from ssl_lightning.optim.recipe import OptimizerRecipe
+from ssl_lightning.subsets.random import Random
+from ssl_lightning.training import _evaluate
+from tests.callbacks import fitting
+from tests.composing import composed
+from tests.methods.networks import SmoothBackbone, batch_of, gradients, smooth_views
+from tests.test_ddp import SmoothBackbone as ResidualBackbone
+from tests.test_ddp import weights_after_three_steps
+
+
+def smooth_supervised() -> Supervised:
+    torch.manual_seed(0)
+    return Supervised(SmoothBackbone(), 3).double()
+
+
+@pytest.mark.parametrize("num_views", [1, 2, 3])
+def test_loss_and_gradient_of_the_head(num_views):
+    """ℓ = −mean log p_label, ∂ℓ/∂W = mean (p − onehot) rᵀ, ∂ℓ/∂b = mean (p − onehot)."""
+    method, views, batch = smooth_supervised(), smooth_views(7, num_views), batch_of(7)
+    objective = method.ssl_loss(views, batch, LOCAL)
+    objective.loss.backward()
+    losses, weight, bias = [], torch.zeros(3, 5, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    for view in views:
+        for image, label in zip(view, batch.label, strict=True):
+            r = method.backbone(image[None]).detach()[0]
+            p = torch.exp(method.head.weight @ r + method.head.bias).detach()
+            p /= p.sum()
+            losses.append(-p[label].log())
+            p[label] -= 1
+            weight += torch.outer(p, r) / (7 * num_views)
+            bias += p / (7 * num_views)
+    torch.testing.assert_close(objective.loss.detach(), sum(losses) / len(losses))
+    torch.testing.assert_close(method.head.weight.grad, weight)
+    torch.testing.assert_close(method.head.bias.grad, bias)
+    torch.testing.assert_close(objective.embeddings, method.project(method(views.flatten(0, 1))).view(num_views, 7, 3))
+
+
+def supervised(world_size):
+    return Supervised(ResidualBackbone(), 16)
+
+
+def test_two_processes_step_as_one_with_the_whole_batch(pair):
+    arguments = supervised, functools.partial(torch.optim.SGD, lr=0.5, momentum=0.9)
+    expected, _ = weights_after_three_steps(0, 1, *arguments)
+    (first, moved), (second, _) = pair(weights_after_three_steps, 2, *arguments)
+    assert moved > 0.1
+    for name in expected:
+        assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(first[name], expected[name], rtol=1e-9, atol=1e-10)
+
+
+def test_inside_gessl_each_task_has_its_own_labels():
+    views, batch = smooth_views(8), Batch(torch.zeros(8, 1), torch.tensor([0, 1, 2, 2, 1, 1, 0, 2]), torch.arange(8))
+    alone, wrapped = smooth_supervised(), GeSSL(smooth_supervised(), tasks=2, weight_meta=0.0)
+    assert wrapped.classifies
+    results = [method.ssl_loss(views, batch, LOCAL) for method in (alone, wrapped)]
+    for result in results:
+        result.loss.backward()
+    torch.testing.assert_close(results[0].loss, results[1].loss)
+    torch.testing.assert_close(results[0].embeddings, results[1].embeddings)
+    for a, b in zip(gradients(alone), gradients(wrapped), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_gessl_takes_its_temperature_from_the_base_that_has_one():
+    configs = {base: resolve(composed("method=gessl", f"method.base={base}")) for base in ("supervised", "directclr")}
+    HydraConfig.instance().cfg = None
+    assert {base: config["method"]["temperature"] for base, config in configs.items()} == {
+        "supervised": 0.2,
+        "directclr": 0.1,
+    }
+
+
+def test_classes_that_nobody_counted():
+    with pytest.raises(UserError, match=r"Set dataset\.num_classes"):
+        Supervised(SmoothBackbone(), None)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Fitted to one view of each image, and its data."""
+    torch.manual_seed(0)
+    recipe = OptimizerRecipe(algorithm=torch.optim.AdamW, lr=1e-2, batch_size=16)
+    method = Supervised(resnet_tiny(width=4, channels=1), 3, recipe)
+    data = SubsetDataModule(fitting.dataset(), Random(), Views([View(crop_scale=(0.5, 1.0))]), 16)
+    fitting.trainer(max_epochs=12).fit(method, data)
+    return method, data
+
+
+SUITE = EvaluationSuite(few_shots=(), few_percents=(), l2_grid=(0.1,))
+CPU = torch.device("cpu")
+
+
+def test_accuracy_of_the_classifier_is_a_count(trained):
+    method, data = trained
+    images, labels = data.dataset.test()
+    correct = 0
+    method.eval()
+    for image, label in zip(images, labels, strict=True):
+        with torch.no_grad():
+            logits = method.project(method(normalise(image[None], data.mean, data.std)))[0].tolist()
+        correct += logits.index(max(logits)) == label
+    assert _evaluate(method, data, SUITE, CPU).metrics["classifier/top1"] == correct / 48
+    assert correct / 48 > 0.9  # the classes can be told apart; chance is 1/3
+
+
+def test_a_method_without_a_classifier_has_no_such_accuracy(trained):
+    _, data = trained
+    metrics = _evaluate(fitting.method(), data, SUITE, CPU).metrics
+    assert "linear/top1" in metrics
+    assert "classifier/top1" not in metrics
