@@ -94,11 +94,7 @@ class DifficultyRule(SubsetRule):
 
     def prepare(self) -> None:
         for proxy in self._proxies():
-            if not (loaded := proxy.load()).method.classifies:
-                raise UserError(
-                    f"subset={self.name} asks a classifier, but subset.proxy is {type(loaded.method).__name__}. "
-                    "Choose proxy@subset.proxy=supervised, or a run of method=supervised."
-                )
+            proxy.load()
 
     def content_key(self) -> str:
         return "-".join(proxy.key for proxy in self._proxies())
@@ -108,7 +104,14 @@ class DifficultyRule(SubsetRule):
 
     def rank(self, dataset: ImageDataset, team: Team = ALONE) -> Ranking:
         labels = dataset.train().labels
-        scores = [self.difficulty(proxy.load(), dataset).cpu() for proxy in self._proxies()]
+        scores = []
+        for proxy in self._proxies():
+            if not (loaded := proxy.load()).method.classifies:
+                raise UserError(
+                    f"subset={self.name} asks a classifier, but subset.proxy is {type(loaded.method).__name__}. "
+                    "Choose proxy@subset.proxy=supervised, or a run of method=supervised."
+                )
+            scores.append(self.difficulty(loaded, dataset).cpu())
         score = torch.stack(scores).mean(0).numpy()
         score = score if self.keep == "hardest" else 0 - score
         order = np.lexsort((generator(self.seed, "ties").permutation(len(score)), -score))

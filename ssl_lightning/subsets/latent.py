@@ -120,7 +120,10 @@ def cluster(
     unit = np.array(vectors, np.float32)
     unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
     if clusters > len(unit):
-        raise UserError(f"subset.latent.clusters is {clusters}, but there are only {len(unit)} images. Choose fewer.")
+        raise UserError(
+            f"{clusters} clusters are asked for, but there are only {len(unit)} images. Set subset.latent.clusters "
+            "(subset=prototypes: subset.clusters) to fewer."
+        )
     found = ScikitKMeans(clusters, n_init=1, random_state=seed).fit(unit)
     assigned = found.labels_.astype(np.int64)
     return assigned, np.linalg.norm(unit - found.cluster_centers_[assigned], axis=1)

@@ -231,7 +231,7 @@ class SubsetRule(ABC):
         """Rank the positions of train, without looking at any cache. All of a team return the ranking."""
 
     def prepare(self) -> None:  # noqa: B027  most rules have nothing to prepare
-        """What one process does before a team ranks: train a proxy, for instance."""
+        """What `rank` would else do first: train proxies. To be called before a team of processes comes together."""
 
     def rehearsal(self) -> "SubsetRule":
         """A rule that does the same quickly and keeps nothing."""
@@ -273,12 +273,9 @@ class SubsetRule(ABC):
         """`rank`, from the cache where the rule is expensive and has one. Called by all of a team."""
         path = self.path(dataset)
         if path is None:
-            self.prepare()
             return self.rank(dataset, team)
         if not path.exists():
             with team.building(path) as missing:
-                if missing and team.rank == 0:
-                    self.prepare()
                 if missing:
                     ranking = self.rank(dataset, team)
                     if team.rank == 0:
