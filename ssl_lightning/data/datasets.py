@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
-import torchvision
 from jaxtyping import Bool, Int, Integer, UInt8
 from torch import Tensor
 
@@ -213,7 +212,6 @@ class FashionMNIST(ImageDataset):
 
     root: str
 
-    source: ClassVar = torchvision.datasets.FashionMNIST
     parts: ClassVar = {"train": "train", "test": "t10k"}
 
     @property
@@ -230,9 +228,11 @@ class FashionMNIST(ImageDataset):
                 "or put the four *-ubyte.gz files into the first folder."
             )
         with locked(self._raw):
-            for name, md5 in self.source.resources:
+            from torchvision.datasets import FashionMNIST as Source  # late: its import takes seconds
+
+            for name, md5 in Source.resources:
                 if not (self._raw / name).exists():
-                    fetch(self.source.mirrors[0] + name, self._raw / name, md5)
+                    fetch(Source.mirrors[0] + name, self._raw / name, md5)
 
     def _files(self) -> dict[str, Path] | None:
         """The four files, all of one folder, or None."""
@@ -264,22 +264,22 @@ class _CIFAR(ImageDataset):
 
     root: str
 
-    source: ClassVar[Any]
+    source: ClassVar[str]
+    folder: ClassVar[str]
+    archive: ClassVar[str]
+    files: ClassVar[dict[str, list[str]]]
     label_key: ClassVar[str]
 
     @property
     def _folder(self) -> Path:
-        return Path(self.root).absolute() / self.source.base_folder
-
-    def _names(self, split: SplitName) -> list[str]:
-        return [name for name, _ in (self.source.train_list if split == "train" else self.source.test_list)]
+        return Path(self.root).absolute() / self.folder
 
     def _missing(self) -> list[str]:
-        names = self._names("train") + self._names("test")
+        names = self.files["train"] + self.files["test"]
         return [name for name in names if not (self._folder / name).exists()]
 
     def prepare(self) -> None:
-        archive = self._folder.parent / self.source.filename
+        archive = self._folder.parent / self.archive
         if not (missing := self._missing()):
             return
         if not archive.exists() and not self.download:
@@ -291,11 +291,14 @@ class _CIFAR(ImageDataset):
             if not self._missing():  # another process was faster
                 return
             if not archive.exists():
-                fetch(self.source.url, archive, self.source.tgz_md5)
+                import torchvision.datasets  # late: it takes seconds
+
+                source = getattr(torchvision.datasets, self.source)
+                fetch(source.url, archive, source.tgz_md5)
             extract(archive, self._folder, missing)
 
     def _read(self, split: SplitName) -> Arrays:
-        batches = [read_cifar_batch(self._folder / name, self.label_key) for name in self._names(split)]
+        batches = [read_cifar_batch(self._folder / name, self.label_key) for name in self.files[split]]
         return np.concatenate([batch[0] for batch in batches]), np.concatenate([batch[1] for batch in batches])
 
 
@@ -303,7 +306,10 @@ class _CIFAR(ImageDataset):
 class CIFAR10(_CIFAR):
     """CIFAR-10, 3×32×32: `root/cifar-10-batches-py/`."""
 
-    source: ClassVar = torchvision.datasets.CIFAR10
+    source: ClassVar[str] = "CIFAR10"
+    folder: ClassVar[str] = "cifar-10-batches-py"
+    archive: ClassVar[str] = "cifar-10-python.tar.gz"
+    files: ClassVar = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
     label_key: ClassVar[str] = "labels"
 
     def _count_classes(self) -> int:
@@ -314,7 +320,10 @@ class CIFAR10(_CIFAR):
 class CIFAR100(_CIFAR):
     """CIFAR-100 with its fine labels, 3×32×32: `root/cifar-100-python/`."""
 
-    source: ClassVar = torchvision.datasets.CIFAR100
+    source: ClassVar[str] = "CIFAR100"
+    folder: ClassVar[str] = "cifar-100-python"
+    archive: ClassVar[str] = "cifar-100-python.tar.gz"
+    files: ClassVar = {"train": ["train"], "test": ["test"]}
     label_key: ClassVar[str] = "fine_labels"
 
     def _count_classes(self) -> int:

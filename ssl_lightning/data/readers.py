@@ -20,7 +20,6 @@ import numpy as np
 from filelock import FileLock, Timeout
 from jaxtyping import UInt8
 from PIL import Image
-from torchvision.datasets.utils import download_url
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import replacing
@@ -49,7 +48,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=2)
         except Timeout:
             print(f"Waiting for another process, which is making {path.name}.", file=sys.stderr, flush=True)
             lock.acquire()
@@ -67,6 +66,8 @@ def locked(path: Path) -> Iterator[None]:
 
 def fetch(url: str, path: Path, md5: str) -> None:
     """Download `url` to `path`, which appears only when its checksum is right."""
+    from torchvision.datasets.utils import download_url  # late: it takes seconds
+
     part = path.with_name(f"{path.name}.part")
     try:
         download_url(url, str(path.parent), part.name, md5)

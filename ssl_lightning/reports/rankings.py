@@ -4,10 +4,8 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
-from matplotlib.figure import Figure
 
 from ssl_lightning.data.datasets import Split
-from ssl_lightning.reports.figures import panels, save
 from ssl_lightning.subsets.latent import purity
 from ssl_lightning.subsets.mask import Ranking
 from ssl_lightning.subsets.sas import turning_points
@@ -66,6 +64,8 @@ def describe(ranking: Ranking, labels: Int64[np.ndarray, " n"]) -> None:
 
 def gain_curve(ranking: Ranking, path: Path) -> Path:
     """Scores along each latent class that a contact sheet shows, and where the first of a class is negative."""
+    from ssl_lightning.reports.figures import panels, save  # late: matplotlib takes a second to import
+
     figure, (axis,) = panels(1)
     for k, members in _largest(ranking).items():
         axis.plot((np.arange(len(members)) + 0.5) / len(members), ranking.score[members], linewidth=1, label=str(k))
@@ -80,6 +80,10 @@ def gain_curve(ranking: Ranking, path: Path) -> Path:
 
 def contact_sheet(ranking: Ranking, split: Split, path: Path) -> Path:
     """The best and the worst images of the largest latent classes, a row a class."""
+    from matplotlib.figure import Figure
+
+    from ssl_lightning.reports.figures import save
+
     chosen = _largest(ranking)
     figure = Figure(figsize=(10, 0.5 + 0.5 * len(chosen)), layout="constrained")
     for axis, title, end in zip(

@@ -87,11 +87,11 @@ class SAS(EmbeddingRule):
         return ranking
 
     def remark(self, ranking: Ranking) -> str | None:
-        if self.rule != "graph_cut" or self.fraction <= (last := float(np.median(turning_points(ranking)))):
+        if self.rule != "graph_cut" or self.fraction < (last := float(np.median(turning_points(ranking)))) + 0.05:
             return None
         return (
-            f"subset.fraction={self.fraction:g} reaches beyond {last:.2f}, where graph_cut's gains turn negative (in "
-            "the median latent class): what is added from there on lowers its objective."
+            f"subset.fraction={self.fraction:g} reaches beyond {last:.2f}, where graph_cut's gains turn negative: from "
+            "there on it adds what is least similar to its subset. subset=sas_row_sum has no such turn."
         )
 
     def _order(self, features: np.ndarray) -> Order:
