@@ -36,9 +36,13 @@ _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
 @dataclass(frozen=True)
 class Component:
-    """Marks a field of the schema as a mapping with a `_target_` that makes an instance of the class `kind`."""
+    """Marks a field of the schema as a mapping with a `_target_` that makes an instance of the class `kind`.
+
+    A `late` one is not imported and checked before `check_late` is called, when it is known to be needed.
+    """
 
     kind: str
+    late: bool = False
 
 
 @dataclass
@@ -78,6 +82,19 @@ class TrainConfig:
     paths: Paths
 
 
+@dataclass
+class SelectConfig(TrainConfig):
+    """`conf/select.yaml`: the same, but what only a training needs is not looked at."""
+
+    backbone: Annotated[Any, Component("torch.nn.Module", late=True)]
+    optimizer: Annotated[Any, Component("ssl_lightning.optim.recipe.OptimizerRecipe", late=True)]
+    method: Annotated[Any, Component("ssl_lightning.methods.method.SSLMethod", late=True)]
+    trainer: Annotated[Any, Component("lightning.pytorch.Trainer", late=True)]
+    evaluation: Annotated[Any, Component("ssl_lightning.evaluation.suite.EvaluationSuite", late=True)]
+    callbacks: dict[str, Annotated[Any, Component("lightning.pytorch.Callback", late=True)]]
+    logger: dict[str, Annotated[Any, Component("lightning.pytorch.loggers.Logger", late=True)]]
+
+
 IRRELEVANT = (
     "sweep",
     "debug",
@@ -110,7 +127,7 @@ SEEDS = ("seed", "subset.seed")
 """Keys in which the runs of one cell of a report differ."""
 
 
-def resolve(config: DictConfig) -> dict[str, Any]:
+def resolve(config: DictConfig, schema: type = TrainConfig) -> dict[str, Any]:
     """The config as plain values: named components filled in, interpolations resolved, everything validated.
 
     Raises UserError that names the key, where it was written, and the nearest valid key.
@@ -124,8 +141,15 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     named = typing.cast(dict[str, Any], plain)
-    _check_call(named, TrainConfig, "")
+    _check_call(named, schema, "")
     return named
+
+
+def check_late(value: Mapping[str, Any], target: type, path: str) -> None:
+    """Checks arguments of `target`, late components too."""
+    hints = _hints(target)
+    for key in value:
+        _check_value(value[key], hints[key], f"{path}.{key}", late=True)
 
 
 def identity(config: Mapping[str, Any], contents: Mapping[str, Any], ignore: Iterable[str] = ()) -> str:
@@ -293,16 +317,17 @@ def _check_call(value: Mapping[str, Any], target: Callable[..., Any], path: str)
             raise UserError(f"{prefix}{key} has no value{_origin(path)}: give it one.")
 
 
-def _check_value(value: Any, hint: Any, path: str) -> None:
+def _check_value(value: Any, hint: Any, path: str, late: bool = False) -> None:
     import pydantic
 
     if typing.get_origin(hint) is Annotated and isinstance(hint.__metadata__[0], Component):
         from hydra.utils import get_class
 
-        _check_component(value, get_class(hint.__metadata__[0].kind), path)
+        if late or not hint.__metadata__[0].late:
+            _check_component(value, get_class(hint.__metadata__[0].kind), path)
     elif typing.get_origin(hint) is dict and isinstance(value, dict):
         for key, item in value.items():
-            _check_value(item, typing.get_args(hint)[1], f"{path}.{key}")
+            _check_value(item, typing.get_args(hint)[1], f"{path}.{key}", late)
     elif isinstance(value, dict) and "_target_" in value:
         _check_component(value, hint, path)
     elif isinstance(value, dict) and is_dataclass(hint):

@@ -29,9 +29,9 @@ def _app(config: DictConfig) -> None:
 
 def select(config: DictConfig) -> Path | None:
     """Makes the ranking of this config unless it is there, and describes it. Returns its file."""
-    from ssl_lightning.configuration import resolve
+    from ssl_lightning.configuration import SelectConfig, resolve
 
-    plain = resolve(config)  # before the heavy imports: wrong input is answered at once
+    plain = resolve(config, SelectConfig)  # before the heavy imports: wrong input is answered at once
     from ssl_lightning.selection import select
 
     return select(plain)

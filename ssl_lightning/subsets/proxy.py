@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt
 
-from ssl_lightning.configuration import Component, identity
+from ssl_lightning.configuration import Component, check_late, identity
 from ssl_lightning.data.readers import locked
 from ssl_lightning.errors import UserError
 from ssl_lightning.runs import LoadedRun, checkpoint_of, load_run, untrained
@@ -25,18 +25,20 @@ class Proxy:
     """
 
     run: str | None = None
-    method: Annotated[Any, Component("ssl_lightning.methods.method.SSLMethod")]
+    method: Annotated[Any, Component("ssl_lightning.methods.method.SSLMethod", late=True)]
     dataset: Annotated[Any, Component("ssl_lightning.data.datasets.ImageDataset")]
-    backbone: Annotated[Any, Component("torch.nn.Module")]
+    backbone: Annotated[Any, Component("torch.nn.Module", late=True)]
     augment: Annotated[Any, Component("ssl_lightning.data.views.Views")]
-    optimizer: Annotated[Any, Component("ssl_lightning.optim.recipe.OptimizerRecipe")]
-    evaluation: Annotated[Any, Component("ssl_lightning.evaluation.suite.EvaluationSuite")]
+    optimizer: Annotated[Any, Component("ssl_lightning.optim.recipe.OptimizerRecipe", late=True)]
+    evaluation: Annotated[Any, Component("ssl_lightning.evaluation.suite.EvaluationSuite", late=True)]
     max_epochs: Annotated[int, Gt(0)]
     batch_size: Annotated[int, Gt(0)]
     seed: Annotated[int, Ge(0)]
     checkpoint: dict[str, Any]
     paths: dict[str, str]
-    callbacks: dict[str, Annotated[Any, Component("lightning.pytorch.Callback")]] = field(default_factory=dict)
+    callbacks: dict[str, Annotated[Any, Component("lightning.pytorch.Callback", late=True)]] = field(
+        default_factory=dict
+    )
     channels_last: bool = True
     precision: str | int = "32-true"
     accelerator: str = "auto"
@@ -93,6 +95,7 @@ class Proxy:
             return load_run(self.run)
         from ssl_lightning.training import complete
 
+        check_late(asdict(self), type(self), "subset.proxy")
         config = self.config()
         if self.fast_dev_run:
             complete(config, alone=True)
