@@ -38,7 +38,8 @@ _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
 class Component:
     """Marks a field of the schema as a mapping with a `_target_` that makes an instance of the class `kind`.
 
-    A `late` one is not imported and checked before `check_late` is called, when it is known to be needed.
+    A `late` one is not imported and checked before `check_late` is called, when it is known to be needed: provided
+    that nothing makes it before, so the component whose argument it is has `_recursive_: false`.
     """
 
     kind: str
@@ -123,7 +124,7 @@ IRRELEVANT = (
 )
 """Keys that cannot change the encoder that a run trains: no part of its identity."""
 
-SEEDS = ("seed", "subset.seed")
+SEEDS = ("seed", "subset.seed", "subset.proxy.seed")
 """Keys in which the runs of one cell of a report differ."""
 
 
@@ -310,9 +311,10 @@ def _check_call(value: Mapping[str, Any], target: Callable[..., Any], path: str)
         if key not in named and key not in _HYDRA_KEYS and not catch_all:
             known = [prefix + name for name in named]
             raise UserError(f"unknown key '{prefix}{key}'{_origin(prefix + key)}; {nearest(prefix + key, known)}")
+    at_once = "_target_" in value and value.get("_recursive_", True)
     for key in named:
         if key in value:
-            _check_value(value[key], hints.get(key, Any), prefix + key)
+            _check_value(value[key], hints.get(key, Any), prefix + key, late=at_once)
         elif parameters[key].default is inspect.Parameter.empty and not value.get("_partial_"):
             raise UserError(f"{prefix}{key} has no value{_origin(path)}: give it one.")
 

@@ -21,6 +21,7 @@ METRICS = {
     "representation/rankme": "RankMe r",
 }
 CLASSIFIER = {"classifier/top1": "classifier %"}  # shown where a method has it
+MAX_WORD = 17  # of the first column: what 80 columns leave
 EXPLANATION = (
     "Final-epoch weights, full test split, mean ± s.d. over seeds (n − 1). linear: logistic regression on frozen "
     "representations; k-NN: cosine, weighted; 5-shot: logistic regression on 5 labels a class; RankMe r: effective "
@@ -57,7 +58,8 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     by_status: dict[str, list[Run]] = {}
     for run in runs:
         by_status.setdefault(run.status, []).append(run)
-    cells = cells_of(by_status.pop("finished", []))
+    finished = {run.id: run for run in by_status.pop("finished", [])}  # one that two sweeps have made counts once
+    cells = cells_of(finished.values())
     output = output or folders[0] / "report"
     heading = _heading(cells)
     figures = _figures(cells, output) if cells else []
@@ -130,9 +132,9 @@ def _table(cells: Sequence["Cell"], title: str, markdown: bool) -> "Table":
     if markdown:
         table = Table(box=box.MARKDOWN)
     else:
-        table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    width = min(14, max(len("untrained"), *(len(cell.line) for cell in cells)))
-    table.add_column("method", min_width=width, overflow="fold")
+        table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    words = [word for cell in cells for word in ("untrained", *cell.line.split())]
+    table.add_column("method", min_width=min(MAX_WORD, max(map(len, words))), overflow="fold")
     for column in (*shown, *(["variant"] if variants else [])):
         table.add_column(column)
     for column in ("fraction", *(["images", "seeds"] if markdown else []), *metrics.values(), "seconds"):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 
@@ -11,6 +11,9 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.reports.rankings import contact_sheet, describe, gain_curve
 from ssl_lightning.subsets.mask import SubsetRule
 from ssl_lightning.subsets.team import ALONE, Team
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 
 def select(config: Mapping[str, Any]) -> Path | None:
@@ -29,10 +32,13 @@ def select(config: Mapping[str, Any]) -> Path | None:
     path = rule.path(dataset)
     if path is None:
         raise UserError("subset.cache is null, but a ranking must be kept somewhere. Leave it at ${paths.cache}.")
-    team = ALONE
+    fabric = _fabric(config["trainer"])
     if not path.exists():
         rule.prepare()  # before other processes start, which would wait for a proxy only so long
-        team = _team(config["trainer"])
+    team = ALONE
+    if fabric is not None:
+        fabric.launch()  # even where the ranking is there: it may have been missing when the first process looked
+        team = Team(fabric.global_rank, fabric.world_size, fabric.barrier)
     ranking = rule.ranking(dataset, team)
     if team.rank == 0:
         figures = [path.with_suffix(".images.png"), path.with_suffix(".scores.png")]
@@ -45,10 +51,10 @@ def select(config: Mapping[str, Any]) -> Path | None:
     return path
 
 
-def _team(trainer: Mapping[str, Any]) -> Team:
-    """The processes that the trainer's settings ask for; starts them where nobody else did."""
+def _fabric(trainer: Mapping[str, Any]) -> "Fabric | None":
+    """What starts the processes that the trainer's settings ask for; None where this one is all."""
     if trainer["strategy"] == "auto" and trainer["devices"] == 1 and trainer["num_nodes"] == 1:
-        return ALONE
+        return None
     from lightning.fabric import Fabric
 
     from ssl_lightning.training import quiet, refuse_in_multirun
@@ -56,5 +62,4 @@ def _team(trainer: Mapping[str, Any]) -> Team:
     quiet()
     fabric = Fabric(**{key: trainer[key] for key in ("accelerator", "strategy", "devices", "num_nodes")})
     refuse_in_multirun(fabric.world_size)
-    fabric.launch()
-    return Team(fabric.global_rank, fabric.world_size, fabric.barrier)
+    return fabric

@@ -59,7 +59,8 @@ def cells_of(runs: Iterable[Run]) -> list[Cell]:
         alike = [dict(_flat(members[c][0][0])) for c in members if identities[c] == identities[cell]]
         own = dict(_flat(pairs[0][0]))
         varying = {k: v for k, v in own.items() if any(other.get(k, ...) != v for other in alike)}
-        variant = ", ".join(f"{key}={value}" for key, value in sorted(varying.items()))
+        names = _short(varying)
+        variant = ", ".join(f"{names[key]}={value}" for key, value in sorted(varying.items()))
         cells.append(Cell([results for _, results in pairs], variant, shown))
     return sorted(
         cells,
@@ -69,6 +70,12 @@ def cells_of(runs: Iterable[Run]) -> list[Cell]:
             c.fraction,
         ),
     )
+
+
+def _short(keys: Iterable[str]) -> dict[str, str]:
+    """The last part of each dotted key, or the whole key where another ends alike."""
+    last = {key: key.rpartition(".")[2] for key in keys}
+    return {key: name if list(last.values()).count(name) == 1 else key for key, name in last.items()}
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

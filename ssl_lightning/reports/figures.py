@@ -45,26 +45,37 @@ def accuracy_against_fraction(
     path: Path,
     title: str,
 ) -> Path:
-    """One line a method (and subset and variant), error bars of one standard deviation over seeds."""
+    """One line a method (and subset and variant), error bars of one standard deviation over seeds.
+
+    Where all cells have one fraction, accuracies stand side by side instead, a row for each line.
+    """
+    lines = _lines(cells)
+    fractions = sorted({cell.fraction for cell in cells})
     figure, axes = panels(len(metrics))
     for metric, axis in zip(metrics, axes, strict=True):
-        for i, (line, members) in enumerate(_lines(cells).items()):
+        for i, (line, members) in enumerate(lines.items()):
             points = sorted((cell.fraction, *cell.statistics(metric)) for cell in members)
             x, mean, deviation = (np.array(values) for values in zip(*points, strict=True))
-            axis.errorbar(
-                x,
-                mean,
-                np.nan_to_num(deviation),
-                label=line,
-                marker=MARKERS[i % len(MARKERS)],
-                capsize=3,
-                markersize=5,
-            )
+            error = np.nan_to_num(deviation)
+            style: Any = {"label": line, "marker": MARKERS[i % len(MARKERS)], "capsize": 3, "markersize": 5}
+            if len(fractions) == 1:
+                axis.errorbar(mean, [-i], xerr=error, color=f"C{i}", **style)
+            else:
+                axis.errorbar(x, mean, error, color=f"C{i}", **style)
+        if len(fractions) == 1:
+            names = list(lines) if axis is axes[0] else [""] * len(lines)
+            axis.set_yticks([-i for i in range(len(lines))], names, fontsize="small")
+            axis.set(xlabel=f"{metric} (test), fraction {fractions[0]:g}", ylim=(0.5 - len(lines), 0.5))
+        else:
+            axis.set(xlabel="fraction of the training images", ylabel=f"{metric} (test)")
+            axis.set_xlim(left=0)
         if untrained.get(metric):
-            axis.axhline(float(np.mean(untrained[metric])), color="grey", linestyle="--", label="untrained encoder")
-        axis.set(xlabel="fraction of the training images", ylabel=f"{metric} (test)")
-        axis.set_xlim(left=0)
-    axes[0].legend(fontsize="small")
+            mark = axis.axvline if len(fractions) == 1 else axis.axhline
+            mark(float(np.mean(untrained[metric])), color="grey", linestyle="--", label="untrained encoder")
+    if len(fractions) > 1 or untrained.get(metrics[0]):
+        handles, labels = axes[0].get_legend_handles_labels()
+        shown = len(labels) if len(fractions) > 1 else 1  # rows have names already; the untrained encoder comes first
+        figure.legend(handles[:shown], labels[:shown], loc="outside lower center", ncols=3, fontsize="small")
     return save(figure, path, title)
 
 

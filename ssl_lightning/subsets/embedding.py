@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 from ssl_lightning.data.datasets import ImageDataset
 from ssl_lightning.data.loading import seed_of
 from ssl_lightning.data.views import Views
+from ssl_lightning.errors import UserError
 from ssl_lightning.progress import track
 from ssl_lightning.runs import LoadedRun
 from ssl_lightning.subsets.mask import SubsetRule
@@ -153,7 +154,10 @@ class EmbeddingRule(SubsetRule):
                 self._embed(dataset, unfinished, team)
                 if team.rank == 0:
                     unfinished.replace(path)
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        try:
+            return np.lib.format.open_memmap(path, mode="r")
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} holds no readable features ({error}). Delete it and start again.") from error
 
     def _embed(self, dataset: ImageDataset, path: Path | None, team: Team) -> Float32[np.ndarray, "n d"]:
         device = device_of(self.accelerator)

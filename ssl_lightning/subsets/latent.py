@@ -64,9 +64,11 @@ class _OfFeatures(LatentClasses):
         if self.file is None:
             return features
         try:
-            vectors = np.load(self.file, mmap_mode="r", allow_pickle=False)
+            vectors = np.lib.format.open_memmap(self.file, mode="r")
             if vectors.ndim != 2 or len(vectors) != len(features) or vectors.dtype.kind != "f":
                 raise ValueError(f"it holds {vectors.dtype}{list(vectors.shape)}")
+            if not np.isfinite(vectors).all():
+                raise ValueError("it holds values that are not finite")
         except (OSError, ValueError, EOFError) as error:
             raise UserError(
                 f"subset.latent.file={self.file} is no .npy file of floats [{len(features)}, d], "

@@ -274,7 +274,7 @@ class SubsetRule(ABC):
         path = self.path(dataset)
         if path is None:
             return self.rank(dataset, team)
-        if not path.exists():
+        if team.size > 1 or not path.exists():  # a team asks together: another process may be building it right now
             with team.building(path) as missing:
                 if missing:
                     ranking = self.rank(dataset, team)

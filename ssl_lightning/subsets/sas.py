@@ -33,7 +33,7 @@ class SAS(EmbeddingRule):
         threshold: similarities up to this count as 0, in [0, 1).
         tie_break: which of equals comes first: the `smallest` or `largest` position, or in `random` order.
         latent: how latent classes are made.
-        max_fraction: share of each class that `graph_cut` ranks exactly; a larger fraction cannot be cut then.
+        max_fraction: share of the images up to which `graph_cut` ranks; a larger fraction cannot be cut then.
         memory_gib: for similarities; a larger class is ranked without holding all of them, in the same order.
     """
 
@@ -65,14 +65,15 @@ class SAS(EmbeddingRule):
             latent[:] = self.latent.assign(dataset, features, self.seed)
         team.barrier()
         _, group, sizes = np.unique(latent, return_inverse=True, return_counts=True)
+        picks = self._picks(sizes)
         if team.rank == 0:
-            self._announce(sizes, features)
+            self._announce(sizes, picks, features)
         by_group, ends = np.argsort(group, kind="stable"), np.cumsum(sizes)
         mine = np.argsort(-sizes, kind="stable")[team.rank :: team.size]  # similar work for each process
         for k in track(mine, f"sas: {self.rule} in {len(sizes)} latent classes") if team.rank == 0 else mine:
             places = slice(ends[k] - sizes[k], ends[k])
             members = self._by_precedence(by_group[places], n)
-            found = self._order(features[members])
+            found = self._order(features[members], int(picks[k]))
             order[places] = members[found.members]
             score[order[places]] = found.scores
         team.barrier()
@@ -94,16 +95,22 @@ class SAS(EmbeddingRule):
             "there on it adds what is least similar to its subset. subset=sas_row_sum has no such turn."
         )
 
-    def _order(self, features: np.ndarray) -> Order:
+    def _order(self, features: np.ndarray, picks: int) -> Order:
         vectors = torch.from_numpy(features).to(device_of(self.accelerator))
         memory = self.memory_gib * 2**30
         if self.rule == "row_sum":
             return row_sum(vectors, self.threshold, memory)
-        return graph_cut(vectors, self.threshold, self._budget(len(vectors)), memory)
+        return graph_cut(vectors, self.threshold, picks, memory)
 
-    def _budget(self, size: int) -> int:
-        """Picks in a class of this size: a cut at a common threshold takes less than one more than its share."""
-        return min(size, math.ceil(self.max_fraction * size) + 1)
+    def _picks(self, sizes: Int64[np.ndarray, " k"]) -> Int64[np.ndarray, " k"]:
+        """How many of each class a cut at `max_fraction` takes at most. Beside many small classes, a large one gives
+        more than its share to an exact budget (see `Ranking`); a floor takes the share."""
+        keys = [(np.arange(size) + 0.5) / size for size in sizes]
+        n = sum(sizes)
+        last = min(n, math.ceil(self.max_fraction * n) + 1) - 1
+        threshold = np.partition(np.concatenate(keys), last)[last]
+        exact = np.array([np.count_nonzero(key <= threshold) for key in keys])
+        return np.maximum(exact, np.ceil(self.max_fraction * sizes).astype(np.int64))
 
     def _by_precedence(self, members: Int64[np.ndarray, " m"], n: int) -> Int64[np.ndarray, " m"]:
         """In the order in which equals are to be taken."""
@@ -116,24 +123,23 @@ class SAS(EmbeddingRule):
         path = self.path(dataset) if team.size > 1 else None
         return path and path.with_name(f".{path.name}.{name}.part")
 
-    def _announce(self, sizes: Int64[np.ndarray, " k"], features: np.ndarray) -> None:
+    def _announce(self, sizes: Int64[np.ndarray, " k"], picks: Int64[np.ndarray, " k"], features: np.ndarray) -> None:
         """What classes that are ranked without their matrix will cost."""
-        large = [int(size) for size in sizes if not fits(int(size), features.itemsize, self.memory_gib * 2**30)]
-        if not large:
+        unfit = [not fits(int(size), features.itemsize, self.memory_gib * 2**30) for size in sizes]
+        if not any(unfit):
             return
+        large, made = sizes[unfit], picks[unfit]
         sample = torch.from_numpy(np.array(features[:4096])).to(device_of(self.accelerator))
         started = time.perf_counter()
         similarity_sums(sample, self.threshold)
         seconds = (time.perf_counter() - started) / len(sample) ** 2
-        total = sum(size**2 for size in large) * seconds
-        picks = 0
+        total = (large**2).sum() * seconds
         if self.rule == "graph_cut":
-            picks = sum(map(self._budget, large))
-            total += sum(self._budget(size) * size for size in large) * (1.2 * seconds + SECONDS_A_GAIN)
+            total += (made * large).sum() * (1.2 * seconds + SECONDS_A_GAIN)
         print(
             f"sas: {len(large)} of {len(sizes)} latent classes, the largest of {max(large):,} images, are ranked "
-            f"without holding all similarities (subset.memory_gib={self.memory_gib:g}): {sum(s**2 for s in large):.1e} "
-            f"similarities{f' and {picks:,} picks' if picks else ''}, about {total:.0f} s. "
+            f"without holding all similarities (subset.memory_gib={self.memory_gib:g}): {(large**2).sum():.1e} "
+            f"similarities{f' and {made.sum():,} picks' if self.rule == 'graph_cut' else ''}, about {total:.0f} s. "
             "More latent classes, subset.max_fraction and subset.rule=row_sum make it cheaper.",
             flush=True,
         )
