@@ -447,7 +447,7 @@ def test_without_a_cache_nothing_is_written(tmp_path):
 
 
 def test_a_rule_that_fails_leaves_no_ranking(tmp_path, monkeypatch):
-    def fail(self, dataset):
+    def fail(self, dataset, team):
         raise UserError("no proxy")
 
     dataset, rule = in_memory(np.arange(20) % 2), Slow(log=str(tmp_path), cache=str(tmp_path / "cache"))
