@@ -28,7 +28,7 @@ class Outcome(NamedTuple):
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., Outcome]:
-    """Calls `ssl-train`, `ssl-sweep` or `ssl-report` in this process, in an empty working directory."""
+    """Calls `ssl-train`, `ssl-select`, `ssl-sweep` or `ssl-report` in this process, in an empty working directory."""
     import importlib
 
     monkeypatch.chdir(tmp_path)

@@ -17,7 +17,8 @@ import lightning as L
 import torch
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["ssl_lightning.training", "ssl_lightning.train", "sklearn.datasets"])
+_COMMANDS = ["ssl_lightning.training", "ssl_lightning.train", "ssl_lightning.selection", "ssl_lightning.select"]
+context.set_forkserver_preload([*_COMMANDS, "sklearn.datasets"])
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Signal:
     Args:
         function: dotted name, looked up where it is used.
         call: which call.
-        when: `before` the call, `after` it, or `within`: in a file's first half, where the function is torch.save.
+        when: `before` the call, `after` it, or `within`: in the first half of the file that the function writes.
         number: of the signal.
     """
 
@@ -48,8 +49,9 @@ class Signal:
             if calls != self.call:
                 return original(*args, **kwargs)
             if self.when == "within":
-                content, file = io.BytesIO(), args[1]
-                original(args[0], content)
+                (place,) = (i for i, argument in enumerate(args) if hasattr(argument, "write"))
+                content, file = io.BytesIO(), args[place]
+                original(*args[:place], content, *args[place + 1 :], **kwargs)
                 file.write(content.getvalue()[: len(content.getvalue()) // 2])
                 file.flush()
             if self.when != "after":
@@ -88,19 +90,21 @@ class Ended:
 def started(
     folder: Path,
     *arguments: str,
+    command: str = "ssl-train",
     at: Signal | None = None,
     environment: Mapping[str, str | None] | None = None,
     figures: bool = False,
 ) -> Iterator[Callable[[], Ended]]:
-    """`ssl-train` with these arguments in a working directory. The value waits for its end; `.process` is it.
+    """A command with these arguments in a working directory. The value waits for its end; `.process` is it.
 
     Args:
+        command: `ssl-train` or `ssl-select`.
         at: a signal that the process meets.
         environment: variables to set, or to remove where the value is None.
         figures: whether to draw them, which takes as long as a small training.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    process = context.Process(target=_train, args=(folder, arguments, at, environment or {}, figures))
+    process = context.Process(target=_run, args=(folder, command, arguments, at, environment or {}, figures))
     process.start()
 
     def wait() -> Ended:
@@ -122,8 +126,14 @@ def ssl_train(folder: Path, *arguments: str, **options: Any) -> Ended:
         return wait()
 
 
-def _train(
+def ssl_select(folder: Path, *arguments: str, **options: Any) -> Ended:
+    """As `started`, to its end."""
+    return ssl_train(folder, *arguments, command="ssl-select", **options)
+
+
+def _run(
     folder: Path,
+    command: str,
     arguments: tuple[str, ...],
     at: Signal | None,
     environment: Mapping[str, str | None],
@@ -137,14 +147,15 @@ def _train(
     os.dup2(output, 2)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    from ssl_lightning import train, training
+    from ssl_lightning import selection, training
 
     if not figures:
         training.run_figures = lambda run, results: {}
+        selection.contact_sheet = selection.gain_curve = lambda *_: Path()
     if at is not None:
         at.install()
-    sys.argv = ["ssl-train", *arguments]
-    train.main()
+    sys.argv = [command, *arguments]
+    importlib.import_module(f"ssl_lightning.{command.removeprefix('ssl-')}").main()
 
 
 class SeenSamples(L.Callback):

@@ -10,11 +10,25 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ssl_lightning.configuration import CONF, SEEDS, SWEEPS, component_name, explain, identity, nearest, resolve
+from ssl_lightning.configuration import (
+    CONF,
+    IRRELEVANT,
+    SEEDS,
+    SWEEPS,
+    SelectConfig,
+    check_late,
+    component_name,
+    explain,
+    identity,
+    nearest,
+    resolve,
+)
 from ssl_lightning.errors import UserError
+from ssl_lightning.subsets.proxy import Proxy
 from tests.composing import composed
 from tests.conftest import Outcome
 
@@ -46,16 +60,39 @@ def _options() -> list[str]:
     return [f"{file.parent}={file.name}" for file in files if file.parent != Path(".")]
 
 
+PLACES = {"projector": "method.projector", "latent": "subset.latent", "proxy": "subset.proxy"}
+"""Where the groups go that are no keys of the whole config."""
+
+NEEDED = {
+    "dataset=image_folder": ["dataset.root=images"],
+    "latent=embeddings": ["subset.latent.file=vectors.npy"],
+}
+
+
+def node(config: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def check_proxy(config: dict[str, Any]) -> None:
+    """What `resolve` leaves until the proxy is needed."""
+    settings = {key: value for key, value in config["subset"]["proxy"].items() if not key.startswith("_")}
+    check_late(settings, Proxy, "subset.proxy")
+
+
 @pytest.mark.parametrize("option", _options())
 def test_every_option_is_valid(option):
     group, _, name = option.partition("=")
-    choice = f"projector@method.projector={name}" if group == "projector" else option
-    root = ["dataset.root=images"] if option == "dataset=image_folder" else []
-    config = resolve(composed(choice, *root))
+    place = PLACES.get(group, group)
+    choice = option if place == group else f"{group}@{place}={name}"
+    subset = ["subset=sas"] if place.startswith("subset.") else []
+    config = resolve(composed(*subset, choice, *NEEDED.get(option, [])))
     written = OmegaConf.load(CONF / f"{option.replace('=', '/')}.yaml")
     if "_target_" in written and group != "experiment":
-        made = config["method"]["projector"] if group == "projector" else config[group]
-        assert made["_target_"] == written["_target_"]
+        assert node(config, place)["_target_"] == written["_target_"]
+    if "proxy" in config["subset"]:
+        check_proxy(config)
 
 
 def _sweep_jobs() -> list[Any]:
@@ -84,16 +121,15 @@ def _rows(jobs: list[Any]) -> list[Any]:
 @pytest.mark.parametrize(("grid", "job"), _rows(_sweep_jobs()))
 def test_every_value_of_every_grid_is_valid(grid, job):
     config = resolve(composed(*job, name=grid, folder=SWEEPS))
+    chosen = HydraConfig.get().runtime.choices
     assert config["sweep"].startswith(grid)
     for override in job:
         key, _, value = override.partition("=")
-        node: Any = config
-        for part in key.split("."):
-            node = node[part]
-        if isinstance(node, dict):
-            assert component_name(node).startswith(value)
-        else:
-            assert str(node) == value
+        assert value == (chosen[key] if key in chosen else str(node(config, key)))
+        if key in chosen:
+            assert node(config, key)["_target_"] == node(_resolved(override), key)["_target_"]
+    if "proxy" in config["subset"]:
+        check_proxy(config)
 
 
 @pytest.mark.parametrize("file", sorted(SWEEPS.glob("*.yaml")), ids=lambda file: file.stem)
@@ -229,6 +265,59 @@ def test_a_target_of_another_kind_is_refused_before_it_is_called(override, reaso
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("kind", ["method", "backbone", "optimizer", "evaluation"])
+@pytest.mark.parametrize("recursive", [True, None])
+def test_a_proxy_that_would_be_made_with_all_its_parts_has_them_checked_before(tmp_path, kind, recursive):
+    """Nothing of a proxy is made before it is needed where its config says `_recursive_: false`, as `conf/proxy` does:
+    so its parts need not be checked until then. Of other configs they are."""
+    config = composed("subset=sas")
+    config.subset.proxy[kind] = {"_target_": "os.mkdir", "path": str(tmp_path / "evil")}
+    instantiate(resolve(config)["subset"], _convert_="object")
+    if recursive is None:
+        del config.subset.proxy["_recursive_"]
+    else:
+        config.subset.proxy._recursive_ = recursive
+    with pytest.raises(UserError, match=rf"subset\.proxy\..*{kind}\._target_ is 'os\.mkdir'.*does not"):
+        resolve(config)
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("name", ["ssl-select", "ssl-train"])
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("subset.proxy.method._target_=torch.nn.Linear", "does not make a ssl_lightning.methods.method.SSLMethod"),
+        ("subset.proxy.optimizer.lr=fast", "subset.proxy.optimizer.lr is 'fast' (command line: subset.proxy.opt"),
+        ("+subset.proxy.method.temprature=3", "did you mean 'subset.proxy.method.temperature'?"),
+    ],
+)
+def test_wrong_parts_of_a_proxy_are_one_message_when_it_is_needed(command: Command, tmp_path, name, override, said):
+    assert said in _one_message(command(name, "subset=sas", override))
+    assert not list(tmp_path.rglob("checkpoints"))
+    assert not list(tmp_path.rglob("*.np?"))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("subset.latent._target_=os.mkdir", "does not make a ssl_lightning.subsets.latent.LatentClasses"),
+        ("subset.proxy._target_=os.mkdir", "does not make a ssl_lightning.subsets.proxy.Proxy"),
+        ("subset.proxy.max_epochs=0", "subset.proxy.max_epochs is 0 (command line"),
+        ("+subset.proxy.epochs=0", "did you mean 'subset.proxy.max_epochs'?"),
+        ("+subset.latent.clusters=3", "unknown key 'subset.latent.clusters'"),
+        ("subset.latent=kmean", "latent 'kmean': there is no such option; did you mean 'kmeans'?"),
+        ("subset.proxy=supervise", "proxy 'supervise': there is no such option; did you mean 'supervised'?"),
+        ("subset.latent=embeddings", "subset.latent.file has no value"),
+        ("subset.threshold=1.0", "subset.threshold is 1.0"),
+        ("subset.views=0", "subset.views is 0"),
+        ("subset.max_fraction=0", "subset.max_fraction is 0"),
+        ("subset.rule=greedy", "'graph_cut' or 'row_sum'"),
+    ],
+)
+def test_wrong_settings_of_a_ranking_are_named(override, said):
+    assert said in refused("subset=sas", override)
+
+
 @pytest.mark.parametrize("override", ["+callbacks.mine=3", "+callbacks.mine.lr=3", "~callbacks.online_probe._target_"])
 def test_a_value_without_a_target_is_no_component(override):
     message = refused(override)
@@ -339,6 +428,54 @@ def test_a_named_component_of_a_component():
     assert config["method"]["base"]["projector"]["_target_"] == "ssl_lightning.models.projectors.none"
 
 
+@pytest.mark.parametrize("subset", ["sas", "prototypes"])
+@pytest.mark.parametrize("name", sorted(file.stem for file in (CONF / "proxy").glob("*.yaml")))
+def test_a_proxy_may_be_named_as_a_value_or_as_an_option(subset, name):
+    by_value = resolve(composed(f"subset={subset}", f"subset.proxy={name}"))
+    assert by_value == resolve(composed(f"subset={subset}", f"proxy@subset.proxy={name}"))
+    check_proxy(by_value)
+    assert by_value["subset"]["proxy"]["method"]["_target_"].lower().endswith(f".{name}")
+
+
+@pytest.mark.parametrize("name", ["labels", "kmeans", "few_labels"])
+def test_latent_classes_may_be_named_as_a_value_or_as_an_option(name):
+    by_value = resolve(composed("subset=sas", f"subset.latent={name}"))
+    assert by_value == resolve(composed("subset=sas", f"latent@subset.latent={name}"))
+    kind = by_value["subset"]["latent"]["_target_"].rpartition(".")[2]
+    assert kind.lower() == name.replace("_", "")
+
+
+SELECTED = [
+    (),
+    ("seed=3", "batch_size=64", "subset.fraction=0.4", "trainer=ddp_cpu"),
+    ("dataset=cifar10", "backbone=resnet18", "method=gessl", "subset.latent=kmeans"),
+    ("subset.proxy=supervised", "subset.views=3", "optimizer=lars"),
+    ("experiment=simclr_cifar_sas",),
+]
+
+
+@pytest.mark.parametrize("overrides", SELECTED, ids=str)
+def test_ssl_select_takes_what_ssl_train_takes(overrides):
+    selected = resolve(composed(*overrides, name="select"), SelectConfig)
+    assert selected == resolve(composed("subset=sas", *overrides))
+    assert selected == resolve(composed(*overrides, name="select"))
+
+
+@pytest.mark.parametrize("subset", sorted(file.stem for file in (CONF / "subset").glob("*.yaml")))
+def test_ssl_select_takes_every_subset(subset):
+    overrides = f"subset={subset}", "trainer.max_epochs=7"
+    assert resolve(composed(*overrides, name="select"), SelectConfig) == resolve(composed(*overrides))
+
+
+def test_ssl_select_does_not_look_at_what_only_a_training_needs():
+    wrong = ("method.temperature=warm", "optimizer.lr=fast", "trainer.max_steps=many", "evaluation.k=few")
+    resolve(composed("subset.proxy.run=mine", *wrong[:3], name="select"), SelectConfig)
+    for override in wrong:
+        assert refused(override).startswith(override.partition("=")[0])
+    with pytest.raises(UserError, match=r"subset\.threshold is 'low'"):
+        resolve(composed("subset.threshold=low", name="select"), SelectConfig)
+
+
 def test_resolve_leaves_its_argument_alone():
     config = composed("method.projector=linear")
     before = OmegaConf.to_yaml(config)
@@ -383,6 +520,43 @@ def _identity(*overrides: str, ignore: tuple[str, ...] = ()) -> str:
 def test_what_cannot_change_the_encoder_is_no_part_of_the_identity(overrides):
     options = [override for override in overrides if override.startswith("dataset=")]
     assert _identity(*overrides) == _identity(*options)
+
+
+@pytest.mark.parametrize("key", [key for key in IRRELEVANT if key.startswith("subset.")])
+def test_what_cannot_change_a_ranking_is_no_part_of_the_identity(key):
+    config = OmegaConf.to_container(OmegaConf.create(_resolved("subset=sas")))
+    before = identity(config, {})
+    *parents, last = key.split(".")
+    node(config, ".".join(parents))[last] = "other"
+    assert identity(config, {}) == before
+
+
+SELECTING = (
+    "subset.rule=row_sum",
+    "subset.views=3",
+    "subset.layer=embedding",
+    "subset.threshold=0.1",
+    "subset.tie_break=random",
+    "subset.max_fraction=0.5",
+    "subset.latent=kmeans",
+    "subset.latent=few_labels",
+    "subset.seed=1",
+    "subset.proxy=supervised",
+    "subset.proxy.run=mine",
+    "subset.proxy.seed=1",
+    "subset.proxy.max_epochs=3",
+    "subset.proxy.batch_size=64",
+    "subset.proxy.precision=bf16-mixed",
+    "subset.proxy.channels_last=false",
+    "subset.proxy.optimizer.lr=0.1",
+    "subset.proxy.method.temperature=0.3",
+    "+subset.proxy.callbacks.mine._target_=ssl_lightning.callbacks.forgetting.ForgettingEvents",
+)
+
+
+def test_what_may_change_a_ranking_changes_the_identity():
+    identities = [_identity("subset=sas", *change) for change in [(), *((override,) for override in SELECTING)]]
+    assert len(set(identities)) == 1 + len(SELECTING)
 
 
 RELEVANT = (
@@ -455,3 +629,9 @@ def test_a_cell_ignores_the_seeds_alone():
     for override in RELEVANT:
         if override not in ("seed=1", "subset.seed=1"):
             assert _identity(_override(override), ignore=SEEDS) != cell, override
+
+
+def test_a_cell_of_rankings_ignores_the_seeds_of_their_proxies():
+    cell = _identity("subset=sas", ignore=SEEDS)
+    for override in SELECTING:
+        assert (_identity("subset=sas", override, ignore=SEEDS) == cell) == ("seed=1" in override), override

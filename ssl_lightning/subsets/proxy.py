@@ -25,11 +25,11 @@ class Proxy:
     """
 
     run: str | None = None
-    method: Annotated[Any, Component("ssl_lightning.methods.method.SSLMethod", late=True)]
     dataset: Annotated[Any, Component("ssl_lightning.data.datasets.ImageDataset")]
     backbone: Annotated[Any, Component("torch.nn.Module", late=True)]
     augment: Annotated[Any, Component("ssl_lightning.data.views.Views")]
     optimizer: Annotated[Any, Component("ssl_lightning.optim.recipe.OptimizerRecipe", late=True)]
+    method: Annotated[Any, Component("ssl_lightning.methods.method.SSLMethod", late=True)]
     evaluation: Annotated[Any, Component("ssl_lightning.evaluation.suite.EvaluationSuite", late=True)]
     max_epochs: Annotated[int, Gt(0)]
     batch_size: Annotated[int, Gt(0)]

@@ -1,16 +1,23 @@
-"""Scores of difficulty: closed forms, and a loop of ordinary backward passes."""
+"""Scores of difficulty: closed forms, and a loop of ordinary backward passes; and the rankings made of them."""
 
 import copy
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ssl_lightning.callbacks.forgetting import ForgettingEvents
+from ssl_lightning.data.loading import normalise
+from ssl_lightning.errors import UserError
 from ssl_lightning.methods.supervised import Supervised
 from ssl_lightning.models.backbones import resnet_tiny
-from ssl_lightning.subsets.difficulty import el2n, grand
+from ssl_lightning.subsets.difficulty import EL2N, Forgetting, GraNd, el2n, grand
+from tests.callbacks import fitting
+from tests.subsets.proxies import Given, Toy
 
 
 def test_el2n_is_its_definition():
@@ -96,3 +103,155 @@ def test_grand_leaves_everything_as_it_was(network):
     grand(method, images, labels, chunk=4)
     assert all(torch.equal(a, b) for a, b in zip(state(), before, strict=True))
     assert any(p.grad is not None for p in method.parameters())
+
+
+# Rankings
+
+
+def classifier(seed):
+    torch.manual_seed(seed)
+    return Toy(nn.Flatten(), nn.Linear(64, 3), classifies=True)
+
+
+def difficulties(score, *methods):
+    """Of each image of the tiny dataset, for each classifier, one image at a time."""
+    images, labels = fitting.dataset().train()
+    mean, std = torch.tensor([0.4]), torch.tensor([0.3])
+    values = []
+    for method in methods:
+        parts = [score(method, normalise(images[i : i + 1], mean, std), labels[i : i + 1]) for i in range(len(labels))]
+        values.append(torch.cat(parts).detach().numpy())
+    return np.stack(values)
+
+
+def el2n_of(method, images, labels):
+    return el2n(method.project(method(images)), labels)
+
+
+def grand_of(method, images, labels):
+    return grand(method.requires_grad_(True), images, labels, 1)
+
+
+def proxies(*methods, **options):
+    return Given(*methods, mean=(0.4,), std=(0.3,), **options)
+
+
+@pytest.mark.parametrize(("rule", "score"), [(EL2N, el2n_of), (GraNd, grand_of)])
+@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("balanced", [True, False])
+def test_a_ranking_is_by_the_mean_difficulty_over_runs(rule, score, runs, balanced):
+    methods = [classifier(seed) for seed in range(3)]
+    expected = difficulties(score, *methods[:runs]).mean(0)
+    labels = fitting.dataset().train().labels.numpy()
+    for keep, sign in (("easiest", -1), ("hardest", 1)):
+        made = rule(proxy=proxies(*methods), runs=runs, keep=keep, balanced=balanced, accelerator="cpu")
+        ranking = made.rank(fitting.dataset())
+        np.testing.assert_allclose(ranking.score, sign * expected, rtol=1e-5)
+        groups = labels if balanced else np.zeros(48)
+        np.testing.assert_array_equal(ranking.latent_class, groups)
+        for k in np.unique(groups):
+            members = ranking.order[groups[ranking.order] == k]
+            assert (np.diff(sign * ranking.score[members]) * sign <= 0).all()
+
+
+def test_the_hardest_are_the_easiest_backwards_up_to_ties():
+    class Coarse(nn.Module):
+        def forward(self, representations):
+            return (representations[:, :3] * 2).round() * 40  # 0, or almost 1, or √2
+
+    made = EL2N(proxy=proxies(Toy(nn.Flatten(), Coarse(), classifies=True)), balanced=False, accelerator="cpu")
+    easiest, hardest = (replace(made, keep=keep).rank(fitting.dataset()) for keep in ("easiest", "hardest"))
+    np.testing.assert_array_equal(hardest.score, -easiest.score)
+    values = hardest.score[hardest.order]
+    assert 1 < len(np.unique(values)) < 20
+    np.testing.assert_array_equal(values, hardest.score[easiest.order[::-1]])
+    # Ties are in an order that the seed draws, and do not follow the positions.
+    again, other = (replace(made, seed=seed).rank(fitting.dataset()) for seed in (0, 1))
+    np.testing.assert_array_equal(again.order, easiest.order)
+    assert not np.array_equal(other.order, easiest.order)
+    np.testing.assert_array_equal(other.score[other.order], easiest.score[easiest.order])
+    value, counts = np.unique(values, return_counts=True)
+    equals = easiest.order[hardest.score[easiest.order] == value[counts.argmax()]]
+    assert len(equals) > 3
+    assert not (np.diff(equals) > 0).all()
+
+
+def test_a_ranking_is_identified_by_the_proxy_of_each_run():
+    data = fitting.dataset()
+
+    def path(rule=EL2N, keys=("a", "b", "c"), **options):
+        return rule(proxy=Given(*[None] * 3, keys=keys), cache="cache", **options).path(data)
+
+    assert EL2N(proxy=Given(*[None] * 3), runs=3).content_key() == "a-b-c"
+    assert EL2N(proxy=Given(*[None] * 3), runs=1).content_key() == "a"
+    assert path(runs=2) == path(runs=2, keys=("a", "b", "other")) != path(runs=2, keys=("a", "other", "c"))
+    changes = [{"runs": 2}, {"keep": "hardest"}, {"balanced": False}, {"seed": 1}, {"rule": GraNd}]
+    assert len({path(), *(path(**change) for change in changes)}) == 1 + len(changes)
+    for same in ({"accelerator": "cpu"}, {"fraction": 0.1}, {"budget": "floor"}):
+        assert path(**same) == path()
+    assert path(rule=GraNd, chunk=3) == path(rule=GraNd)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100])
+def test_chunks_change_nothing_but_rounding(chunk):
+    made = GraNd(proxy=proxies(classifier(0)), accelerator="cpu")
+    expected = made.rank(fitting.dataset()).score
+    np.testing.assert_allclose(replace(made, chunk=chunk).rank(fitting.dataset()).score, expected, rtol=1e-6)
+
+
+def test_preparing_trains_all_proxies():
+    loaded = []
+
+    class Counted(Given):
+        def seeded(self, number):
+            found = super().seeded(number)
+            found.__class__ = Counted
+            return found
+
+        def load(self):
+            loaded.append(self.seed)
+            return super().load()
+
+    EL2N(proxy=Counted(*(classifier(seed) for seed in range(3))), runs=3).prepare()
+    assert loaded == [0, 1, 2]
+
+
+@pytest.mark.parametrize("rule", [EL2N, GraNd, Forgetting])
+def test_a_proxy_that_does_not_classify(rule):
+    made = rule(proxy=proxies(Toy(nn.Flatten())), accelerator="cpu")
+    with pytest.raises(UserError, match=rf"subset={rule.name} asks a classifier, but subset\.proxy is Toy\. Choose"):
+        made.rank(fitting.dataset())
+
+
+# Forgetting
+
+
+def counts(events, learned):
+    state = {"events": torch.tensor(events), "learned": torch.tensor(learned)}
+    return {"callbacks": {ForgettingEvents().state_key: state}}
+
+
+def test_what_was_never_learned_is_hardest_and_events_decide_the_rest():
+    """48 images: image i is forgotten i % 5 times in the one run, 2 · (i % 5) in the other; some are never learned."""
+    events = np.arange(48) % 5
+    learned = np.arange(48) % 7 > 0
+    states = [counts(events.tolist(), learned.tolist()), counts((2 * events).tolist(), [True] * 48)]
+    made = Forgetting(proxy=proxies(classifier(0), classifier(1), checkpoints=states, max_epochs=30), runs=2)
+    ranking = made.rank(fitting.dataset())
+    np.testing.assert_array_equal(ranking.score, -(np.where(learned, events, 30) + 2 * events) / 2)
+    hardest = replace(made, keep="hardest", balanced=False).rank(fitting.dataset())
+    assert set(hardest.order[:7].tolist()) == set(np.flatnonzero(~learned).tolist())
+    assert str(ranking.score[5]) == "0.0"  # not -0.0
+
+
+def test_a_run_that_did_not_count():
+    for checkpoint in ({"callbacks": {}}, {}):
+        made = Forgetting(proxy=proxies(classifier(0), checkpoints=(checkpoint,)))
+        with pytest.raises(UserError, match=r"did not count forgetting events\. Train it with \+callbacks\.forgetting"):
+            made.rank(fitting.dataset())
+
+
+def test_a_run_that_counted_on_other_images():
+    made = Forgetting(proxy=proxies(classifier(0), checkpoints=(counts([0] * 50, [True] * 50),)))
+    with pytest.raises(UserError, match=r"of 50 images, but tiny has 48 for training\. Choose a run on the same"):
+        made.rank(fitting.dataset())
