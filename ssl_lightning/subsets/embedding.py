@@ -103,6 +103,11 @@ def embed(
     for start in starts:
         stop = min(start + batch_size, share.stop)
         out[start:stop] = embedding(images[start:stop], start).cpu().numpy()
+        if not np.isfinite(out[start:stop]).all():
+            raise UserError(
+                f"the proxy gives embeddings that are not finite (images {start} to {stop - 1}). "
+                "Choose another run, or train it again with a lower learning rate."
+            )
     team.barrier()
     return out
 

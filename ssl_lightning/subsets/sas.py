@@ -135,7 +135,7 @@ class SAS(EmbeddingRule):
         seconds = (time.perf_counter() - started) / len(sample) ** 2
         total = (large**2).sum() * seconds
         if self.rule == "graph_cut":
-            total += (made * large).sum() * (1.2 * seconds + SECONDS_A_GAIN)
+            total += (made * large).sum() * (2 * seconds + SECONDS_A_GAIN)
         print(
             f"sas: {len(large)} of {len(sizes)} latent classes, the largest of {max(large):,} images, are ranked "
             f"without holding all similarities (subset.memory_gib={self.memory_gib:g}): {(large**2).sum():.1e} "

@@ -51,7 +51,11 @@ def embedding_of(proxy, augment=CROPS, views=3, layer="representation", seed=7):
 
 
 @pytest.mark.parametrize("layer", ["representation", "embedding"])
-@pytest.mark.parametrize(("augment", "views"), [(CROPS, 1), (CROPS, 2), (CROPS, 5), (UNLIKE, 3), (UNLIKE, 7)], ids=str)
+@pytest.mark.parametrize(
+    ("augment", "views"),
+    [(CROPS, 1), (CROPS, 2), (CROPS, 5), (UNLIKE, 3), (UNLIKE, 7)],
+    ids=["1 of 2", "2 of 2", "5 of 2", "3 of 3", "7 of 3"],
+)
 def test_the_mean_of_unit_vectors_of_independent_views(augment, views, layer):
     proxy, images = Given(network(), mean=(0.3,), std=(0.7,)), images_of(GROUP + 9)
     method, mean, std = proxy.load().method, torch.tensor([0.3]), torch.tensor([0.7])
@@ -284,7 +288,7 @@ def test_another_class_of_rule_shares_them(kept, monkeypatch):
         {"augment": Views([View(copies=1, crop_scale=(0.3, 1.0), flip_probability=0.5)])},
         {"proxy": Given(Toy(reweighted), keys=("other",))},
     ],
-    ids=str,
+    ids=["views", "layer", "seed", "a probability", "copies", "proxy"],
 )
 def test_what_changes_features_changes_their_file(kept, changes):
     (first,) = files(kept)
