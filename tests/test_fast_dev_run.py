@@ -80,7 +80,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     return Steps(monkeypatch)
 
 
-PROXIES = {"sas": 1, "prototypes": 1, "el2n": 3, "grand": 3, "forgetting": 3}
+PROXIES = {"sas": 1, "sas_row_sum": 1, "prototypes": 1, "el2n": 3, "el2n_hardest": 3, "grand": 3, "forgetting": 3}
 """Rules that rank, once for all methods, and how many proxies they train for it."""
 
 GRID = [
