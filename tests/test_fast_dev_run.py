@@ -95,7 +95,7 @@ def test_every_method_runs_on_every_dataset_and_subset(method, dataset, subset, 
     overrides = [f"method={method}", f"dataset={dataset}", f"subset={subset}", "trainer.fast_dev_run=true"]
     overrides += [f"paths.data={data}", f"paths.cache={data / 'cache'}"]
     overrides += ["dataset.root=${paths.data}/image_folder"] if dataset == "image_folder" else []
-    overrides += ["dataset.num_classes=10"] if (method, dataset) == ("supervised", "image_folder") else []
+    overrides += ["dataset.num_classes=10"] if dataset == "image_folder" else []
     overrides += ["subset.clusters=4"] if subset == "prototypes" else []
     overrides += [] if subset == "full" else ["subset.fraction=0.5"]
     start(*overrides)
