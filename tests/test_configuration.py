@@ -522,13 +522,33 @@ def test_what_cannot_change_the_encoder_is_no_part_of_the_identity(overrides):
     assert _identity(*overrides) == _identity(*options)
 
 
-@pytest.mark.parametrize("key", [key for key in IRRELEVANT if key.startswith("subset.")])
+IRRELEVANT_TO_A_RANKING = (
+    "subset.cache",
+    "subset.accelerator",
+    "subset.memory_gib",
+    "subset.proxy.dataset.root",
+    "subset.proxy.dataset.cache",
+    "subset.proxy.dataset.download",
+    "subset.proxy.paths",
+    "subset.proxy.evaluation",
+    "subset.proxy.checkpoint",
+    "subset.proxy.accelerator",
+    "subset.proxy.enable_progress_bar",
+    "subset.proxy.fast_dev_run",
+)
+
+
+@pytest.mark.parametrize("key", IRRELEVANT_TO_A_RANKING)
 def test_what_cannot_change_a_ranking_is_no_part_of_the_identity(key):
     config = OmegaConf.to_container(OmegaConf.create(_resolved("subset=sas")))
     before = identity(config, {})
     *parents, last = key.split(".")
     node(config, ".".join(parents))[last] = "other"
     assert identity(config, {}) == before
+
+
+def test_nothing_else_of_a_ranking_is_left_out_of_the_identity():
+    assert {key for key in IRRELEVANT if key.startswith("subset.")} == set(IRRELEVANT_TO_A_RANKING)
 
 
 SELECTING = (

@@ -111,6 +111,11 @@ class DifficultyRule(SubsetRule):
                     f"subset={self.name} asks a classifier, but subset.proxy is {type(loaded.method).__name__}. "
                     "Choose proxy@subset.proxy=supervised, or a run of method=supervised."
                 )
+            if (other := loaded.config["dataset"]["name"]) != dataset.name:
+                raise UserError(
+                    f"subset={self.name} asks a classifier of {dataset.name}, but the run of subset.proxy.run was "
+                    f"trained on {other}. Choose a run on the same dataset, or set subset.proxy.run=null."
+                )
             scores.append(self.difficulty(loaded, dataset).cpu())
         score = torch.stack(scores).mean(0).numpy()
         score = score if self.keep == "hardest" else 0 - score

@@ -166,5 +166,11 @@ class EmbeddingRule(SubsetRule):
 
     def _embed(self, dataset: ImageDataset, path: Path | None, team: Team) -> Float32[np.ndarray, "n d"]:
         device = device_of(self.accelerator)
-        embedding = MeanEmbedding(self.proxy.load(), self.augment, self.views, self.layer, self.seed, device)
+        proxy = self.proxy.load()
+        if (channels := proxy.config["dataset"]["channels"]) != dataset.channels:
+            raise UserError(
+                f"the run of subset.proxy.run was trained on images of {channels} channels, but those of "
+                f"{dataset.name} have {dataset.channels}. Choose a run on such images, or set subset.proxy.run=null."
+            )
+        embedding = MeanEmbedding(proxy, self.augment, self.views, self.layer, self.seed, device)
         return embed(embedding, dataset.train().images, path, team)

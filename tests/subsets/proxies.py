@@ -18,6 +18,8 @@ class Given(Proxy):
         keys: tuple[str, ...] = ("a", "b", "c"),
         mean: tuple[float, ...] = (0.5,),
         std: tuple[float, ...] = (0.25,),
+        name: str = "tiny",
+        channels: int = 1,
         max_epochs: int = 1,
         checkpoints: tuple[dict[str, Any], ...] = ({}, {}, {}),
         seed: int = 0,
@@ -25,7 +27,8 @@ class Given(Proxy):
         parts = dict.fromkeys(("method", "dataset", "backbone", "augment", "optimizer", "evaluation"))
         super().__init__(**parts, max_epochs=max_epochs, batch_size=1, seed=seed, checkpoint={}, paths={})
         trainer = {"max_epochs": max_epochs, "fast_dev_run": False}
-        config = {"dataset": {"mean": list(mean), "std": list(std)}, "trainer": trainer}
+        data = {"name": name, "channels": channels, "mean": list(mean), "std": list(std)}
+        config = {"dataset": data, "trainer": trainer}
         self.__dict__ |= {"given": (methods, keys, config, checkpoints), "key": keys[seed], "loads": 0}
 
     def seeded(self, number: int) -> "Given":

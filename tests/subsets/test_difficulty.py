@@ -223,6 +223,14 @@ def test_a_proxy_that_does_not_classify(rule):
         made.rank(fitting.dataset())
 
 
+@pytest.mark.parametrize("rule", [EL2N, GraNd, Forgetting])
+def test_a_classifier_of_other_data(rule):
+    """Its classes are others, even where they are as many."""
+    made = rule(proxy=proxies(classifier(0), name="other"), accelerator="cpu")
+    with pytest.raises(UserError, match=rf"subset={rule.name} asks a classifier of tiny, but .* trained on other\."):
+        made.rank(fitting.dataset())
+
+
 # Forgetting
 
 

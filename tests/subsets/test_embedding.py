@@ -12,6 +12,7 @@ from torch import nn
 
 from ssl_lightning.data.loading import seed_of
 from ssl_lightning.data.views import View, Views
+from ssl_lightning.errors import UserError
 from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning.models.backbones import resnet_tiny
 from ssl_lightning.models.projectors import mlp
@@ -219,6 +220,12 @@ def test_images_are_normalised_as_the_proxy_saw_them():
         rule = sas(Given(Toy(nn.Flatten()), mean=(mean,), std=(std,)), augment=plain)
         expected = nn.functional.normalize((images.double().flatten(1) / 255 - mean) / std)
         np.testing.assert_allclose(rule.features(data), expected, rtol=0, atol=1e-6)
+
+
+def test_a_proxy_of_images_of_another_kind_is_refused():
+    rule = sas(Given(Toy(nn.Flatten()), channels=3))
+    with pytest.raises(UserError, match=r"trained on images of 3 channels, but those of tiny have 1\. Choose a run"):
+        rule.features(fitting.dataset())
 
 
 # Kept on disk
