@@ -30,6 +30,20 @@ def run_command(command: Callable[[], None]) -> None:
         sys.exit(1)
 
 
+def run_job(job: Callable[[], object]) -> None:
+    """One job of a Hydra application: its error is printed, and in a multirun stops no other job."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    try:
+        job()
+    except Exception as error:
+        report_error(error)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # Hydra goes on with the other jobs, and raises the first error at the end
+        sys.exit(1)
+
+
 def report_error(error: Exception) -> None:
     """Prints an error once, even where it passes through several hands."""
     if getattr(error, "reported", False):

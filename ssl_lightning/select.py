@@ -1,14 +1,11 @@
 """ssl-select: rank the training images of a dataset, once, and show what the ranking prefers."""
 
-import sys
 from pathlib import Path
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ssl_lightning.command import report_error, run_command
+from ssl_lightning.command import run_command, run_job
 from ssl_lightning.configuration import CONF
 
 
@@ -18,13 +15,7 @@ def main() -> None:
 
 @hydra.main(config_path=str(CONF), config_name="select", version_base="1.3")
 def _app(config: DictConfig) -> None:
-    try:
-        select(config)
-    except Exception as error:
-        report_error(error)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise  # Hydra goes on with the other jobs, and raises the first error at the end
-        sys.exit(1)
+    run_job(lambda: select(config))
 
 
 def select(config: DictConfig) -> Path | None:

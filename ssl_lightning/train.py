@@ -1,14 +1,11 @@
 """ssl-train: pretrain an encoder on a subset, evaluate it on the full labelled data, leave one folder."""
 
-import sys
 from typing import TYPE_CHECKING
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ssl_lightning.command import report_error, run_command
+from ssl_lightning.command import run_command, run_job
 from ssl_lightning.configuration import CONF
 
 if TYPE_CHECKING:
@@ -21,13 +18,7 @@ def main() -> None:
 
 @hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
 def _app(config: DictConfig) -> None:
-    try:
-        train(config)
-    except Exception as error:
-        report_error(error)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise  # Hydra goes on with the other jobs, and raises the first error at the end
-        sys.exit(1)
+    run_job(lambda: train(config))
 
 
 def train(config: DictConfig) -> "Run":

@@ -58,4 +58,4 @@ class Toy(SSLMethod):
         return self.head(representations)
 
     def ssl_loss(self, views: Any, batch: Any, gather: Any) -> Any:
-        raise NotImplementedError
+        raise AssertionError("a proxy is looked through, not trained")
