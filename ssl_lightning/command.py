@@ -5,8 +5,9 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from ssl_lightning.configuration import explain
+from ssl_lightning.configuration import TrainConfig
 from ssl_lightning.errors import mendable
+from ssl_lightning.keys import explain
 
 
 def run_command(command: Callable[[], None]) -> None:
@@ -53,7 +54,7 @@ def report_error(error: Exception) -> None:
         traceback.print_exception(error)
         return
     mistake = mendable(error)
-    expected = str(mistake) if mistake else explain(error)
+    expected = str(mistake) if mistake else explain(error, TrainConfig.__dataclass_fields__)
     if expected is None:
         frames = traceback.extract_tb(error.__traceback__)
         where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""

@@ -6,7 +6,6 @@ with its fields. So a key that nobody reads is an error wherever it was written:
 `+`, or in a YAML file.
 """
 
-import difflib
 import hashlib
 import inspect
 import json
@@ -23,6 +22,7 @@ from annotated_types import Ge, Gt
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.keys import nearest, origin
 
 PACKAGE = Path(__file__).parent
 _TOP = PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent
@@ -179,49 +179,6 @@ def component_name(config: Mapping[str, Any]) -> str:
     return f"{name}-{component_name(base)}" if base else name
 
 
-def nearest(key: str, candidates: Iterable[str]) -> str:
-    """A half-sentence with the candidate whose last part is closest to that of the key, or with all of them."""
-    known = {candidate.rpartition(".")[2]: candidate for candidate in sorted(candidates)}
-    close = difflib.get_close_matches(key.rpartition(".")[2], known, 1, 0.6)
-    if close:
-        return f"did you mean '{known[close[0]]}'?"
-    return f"known here: {', '.join(known)}." if known else "nothing can be set here."
-
-
-def explain(error: Exception) -> str | None:
-    """What Hydra or OmegaConf complain about, as one message; None for any other error."""
-    from hydra.errors import HydraException, MissingConfigException
-    from omegaconf.errors import OmegaConfBaseException
-
-    text = str(error)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, option = error.missing_cfg_file.rpartition("/")
-        return f"{group or 'config'}={option}: there is no such option; {nearest(option, error.options)}"
-    if isinstance(error, HydraException) and "Could not override '" in text:
-        key = text.partition("Could not override '")[2].partition("'")[0]
-        parent = getattr(error.__cause__, "parent_node", None)
-        return _unknown_override(key, parent if isinstance(parent, DictConfig) else None)
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        cause = f" {error.__cause__}" if error.__cause__ else ""
-        return " ".join((text + cause).split())
-    return None
-
-
-def _unknown_override(key: str, parent: DictConfig | None) -> str:
-    """Hydra lets `key=` change only what some file mentions; a component may take more than that."""
-    prefix = f"{key.rpartition('.')[0]}." if "." in key else ""
-    known = set(TrainConfig.__dataclass_fields__) if parent is None else set(map(str, parent))
-    if parent is not None and "_target_" in parent:
-        from hydra.utils import get_object
-
-        accepted = set(inspect.signature(get_object(parent["_target_"])).parameters)
-        if key.rpartition(".")[2] in accepted:
-            return f"{key!r} is in no config file, but can be given: write +{key}=..."
-        known |= accepted
-    known = {prefix + name for name in known if not name.startswith("_")}
-    return f"unknown key '{key}' (command line or sweep: {key}=...); {nearest(key, known)}"
-
-
 def _fill_named_components(node: Any) -> None:
     """Replaces strings under `NAMED_COMPONENTS` in components by the option of that name."""
     if not isinstance(node, DictConfig):
@@ -262,7 +219,7 @@ def _check_component(value: Any, hint: Any, path: str) -> None:
 
     if not isinstance(value, dict) or "_target_" not in value:
         raise UserError(
-            f"{path} is {value!r}{_origin(path)}, but a component is needed: a mapping with a _target_. "
+            f"{path} is {value!r}{origin(path)}, but a component is needed: a mapping with a _target_. "
             "Choose one by the name of an option, or write _target_: module.Class."
         )
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it would print what is raised here
@@ -270,7 +227,7 @@ def _check_component(value: Any, hint: Any, path: str) -> None:
         target = get_object(value["_target_"])
     except Exception as error:
         raise UserError(
-            f"{path}._target_ is {value['_target_']!r}{_origin(path + '._target_')}, which cannot be imported: "
+            f"{path}._target_ is {value['_target_']!r}{origin(path + '._target_')}, which cannot be imported: "
             + " ".join(str(error).split())
         ) from error
     partial = typing.get_origin(hint) is Callable
@@ -280,12 +237,12 @@ def _check_component(value: Any, hint: Any, path: str) -> None:
     if not (isinstance(made, type) and issubclass(made, wanted)):
         names = " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in wanted) or "component"
         raise UserError(
-            f"{path}._target_ is {value['_target_']!r}{_origin(path + '._target_')}, which does not make a {names} "
+            f"{path}._target_ is {value['_target_']!r}{origin(path + '._target_')}, which does not make a {names} "
             "(a function must be annotated with what it returns)."
         )
     if bool(value.get("_partial_")) != partial:
         raise UserError(
-            f"{path} must{'' if partial else ' not'} have _partial_: true{_origin(path)}: what it makes is wanted "
+            f"{path} must{'' if partial else ' not'} have _partial_: true{origin(path)}: what it makes is wanted "
             f"{'later, by a call' if partial else 'at once'}."
         )
     _check_call(value, target, path)
@@ -310,13 +267,13 @@ def _check_call(value: Mapping[str, Any], target: Callable[..., Any], path: str)
     for key in value:
         if key not in named and key not in _HYDRA_KEYS and not catch_all:
             known = [prefix + name for name in named]
-            raise UserError(f"unknown key '{prefix}{key}'{_origin(prefix + key)}; {nearest(prefix + key, known)}")
+            raise UserError(f"unknown key '{prefix}{key}'{origin(prefix + key)}; {nearest(prefix + key, known)}")
     at_once = "_target_" in value and value.get("_recursive_", True)
     for key in named:
         if key in value:
             _check_value(value[key], hints.get(key, Any), prefix + key, late=at_once)
         elif parameters[key].default is inspect.Parameter.empty and not value.get("_partial_"):
-            raise UserError(f"{prefix}{key} has no value{_origin(path)}: give it one.")
+            raise UserError(f"{prefix}{key} has no value{origin(path)}: give it one.")
 
 
 def _check_value(value: Any, hint: Any, path: str, late: bool = False) -> None:
@@ -348,7 +305,7 @@ def _check_value(value: Any, hint: Any, path: str, late: bool = False) -> None:
             checker.validate_python(value)
         except pydantic.ValidationError as error:
             message = error.errors()[0]["msg"].replace("Input should", "it should")
-            raise UserError(f"{path} is {value!r}{_origin(path)}, but {message}.") from None
+            raise UserError(f"{path} is {value!r}{origin(path)}, but {message}.") from None
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
@@ -357,45 +314,3 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
         return typing.get_type_hints(called.__init__ if isinstance(target, type) else called, include_extras=True)
     except Exception:  # annotations of other libraries that cannot be evaluated: keys are still checked
         return {}
-
-
-def _origin(path: str) -> str:
-    """Where a key was written, as a parenthesis: the command line, or a YAML file."""
-    from hydra.core.hydra_config import HydraConfig
-
-    if not HydraConfig.initialized():
-        return ""
-    hydra = HydraConfig.get()
-    for override in [*hydra.overrides.task, *hydra.overrides.hydra]:
-        key = override.lstrip("+~").partition("=")[0]
-        if key in hydra.runtime.choices:
-            continue  # it chooses a file
-        if path == key or path.startswith(f"{key}.") or key.startswith(f"{path}."):
-            return f" (command line: {override})"
-    keys = path.split(".")
-    whole, parts = [(str(hydra.job.config_name), keys)], []  # whole configs override what groups say
-    for group, choice in hydra.runtime.choices.items():
-        folder, _, package = group.partition("@")
-        prefix = (package or folder.replace("/", ".")).split(".")
-        if keys[: len(prefix)] == prefix:
-            parts.append((f"{folder}/{choice}", keys[len(prefix) :]))
-        elif package == "_global_" or folder == "experiment":
-            whole.append((f"{folder}/{choice}", keys))
-    candidates = [*whole, *parts, ("train", keys)]
-    for name, rest in candidates:
-        for source in hydra.runtime.config_sources:
-            file = Path(source.path) / f"{name}.yaml"
-            if source.schema == "file" and file.is_file() and _contains(OmegaConf.load(file), rest):
-                return f" (file: {file})"
-    return ""
-
-
-def _contains(node: Any, keys: list[str]) -> bool:
-    for key in keys:
-        if isinstance(node, DictConfig) and key in node:
-            node = node._get_node(key)
-        elif OmegaConf.is_list(node) and key.isdigit() and int(key) < len(node):
-            node = node[int(key)]
-        else:
-            return False
-    return True

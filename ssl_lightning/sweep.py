@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 from ssl_lightning.command import report_error, run_command
-from ssl_lightning.configuration import CONF, SWEEPS, nearest
+from ssl_lightning.configuration import CONF, SWEEPS
 from ssl_lightning.errors import UserError
+from ssl_lightning.keys import nearest
 
 
 def main() -> None:

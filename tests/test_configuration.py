@@ -20,14 +20,14 @@ from ssl_lightning.configuration import (
     SEEDS,
     SWEEPS,
     SelectConfig,
+    TrainConfig,
     check_late,
     component_name,
-    explain,
     identity,
-    nearest,
     resolve,
 )
 from ssl_lightning.errors import UserError
+from ssl_lightning.keys import explain
 from ssl_lightning.subsets.proxy import Proxy
 from tests.composing import composed
 from tests.conftest import Outcome
@@ -46,7 +46,11 @@ def refused(*overrides: str, **options: Any) -> str:
     """The message for wrong overrides, whether Hydra or the schema refuses them."""
     with pytest.raises((UserError, HydraException, OmegaConfBaseException)) as caught:
         resolve(composed(*overrides, **options))
-    message = str(caught.value) if isinstance(caught.value, UserError) else explain(caught.value)
+    message = (
+        str(caught.value)
+        if isinstance(caught.value, UserError)
+        else explain(caught.value, TrainConfig.__dataclass_fields__)
+    )
     assert message is not None
     return message
 
@@ -173,12 +177,6 @@ def test_an_unknown_key_is_named_with_the_nearest(override, key, suggestion):
 def test_an_accepted_key_that_no_file_mentions_is_told_to_take_a_plus():
     assert "write +trainer.limit_train_batches=" in refused("trainer.limit_train_batches=2")
     assert resolve(composed("+trainer.limit_train_batches=2"))["trainer"]["limit_train_batches"] == 2
-
-
-def test_nearest_compares_the_last_part():
-    assert nearest("a.lrr", ["a.lr", "a.decay"]) == "did you mean 'a.lr'?"
-    assert nearest("a.zzz", ["a.lr", "a.decay"]) == "known here: decay, lr."
-    assert nearest("a", []) == "nothing can be set here."
 
 
 # Wrong options

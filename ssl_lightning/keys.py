@@ -1,0 +1,98 @@
+"""What to say of a key: where it was written, which valid one is nearest, what Hydra has against it."""
+
+import difflib
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+
+def nearest(key: str, candidates: Iterable[str]) -> str:
+    """A half-sentence with the candidate whose last part is closest to that of the key, or with all of them."""
+    known = {candidate.rpartition(".")[2]: candidate for candidate in sorted(candidates)}
+    close = difflib.get_close_matches(key.rpartition(".")[2], known, 1, 0.6)
+    if close:
+        return f"did you mean '{known[close[0]]}'?"
+    return f"known here: {', '.join(known)}." if known else "nothing can be set here."
+
+
+def origin(path: str) -> str:
+    """Where a key was written, as a parenthesis: the command line, or a YAML file."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return ""
+    hydra = HydraConfig.get()
+    for override in [*hydra.overrides.task, *hydra.overrides.hydra]:
+        key = override.lstrip("+~").partition("=")[0]
+        if key in hydra.runtime.choices:
+            continue  # it chooses a file
+        if path == key or path.startswith(f"{key}.") or key.startswith(f"{path}."):
+            return f" (command line: {override})"
+    keys = path.split(".")
+    whole, parts = [(str(hydra.job.config_name), keys)], []  # whole configs override what groups say
+    for group, choice in hydra.runtime.choices.items():
+        folder, _, package = group.partition("@")
+        prefix = (package or folder.replace("/", ".")).split(".")
+        if keys[: len(prefix)] == prefix:
+            parts.append((f"{folder}/{choice}", keys[len(prefix) :]))
+        elif package == "_global_" or folder == "experiment":
+            whole.append((f"{folder}/{choice}", keys))
+    candidates = [*whole, *parts, ("train", keys)]
+    for name, rest in candidates:
+        for source in hydra.runtime.config_sources:
+            file = Path(source.path) / f"{name}.yaml"
+            if source.schema == "file" and file.is_file() and _contains(OmegaConf.load(file), rest):
+                return f" (file: {file})"
+    return ""
+
+
+def explain(error: Exception, known: Iterable[str]) -> str | None:
+    """What Hydra or OmegaConf complain about, as one message; None for any other error.
+
+    Args:
+        known: keys of a config at its top level.
+    """
+    from hydra.errors import HydraException, MissingConfigException
+    from omegaconf.errors import OmegaConfBaseException
+
+    text = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return f"{group or 'config'}={option}: there is no such option; {nearest(option, error.options)}"
+    if isinstance(error, HydraException) and "Could not override '" in text:
+        key = text.partition("Could not override '")[2].partition("'")[0]
+        parent = getattr(error.__cause__, "parent_node", None)
+        return _unknown_override(key, parent if isinstance(parent, DictConfig) else None, known)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        cause = f" {error.__cause__}" if error.__cause__ else ""
+        return " ".join((text + cause).split())
+    return None
+
+
+def _unknown_override(key: str, parent: DictConfig | None, top_level: Iterable[str]) -> str:
+    """Hydra lets `key=` change only what some file mentions; a component may take more than that."""
+    prefix = f"{key.rpartition('.')[0]}." if "." in key else ""
+    known = set(top_level) if parent is None else set(map(str, parent))
+    if parent is not None and "_target_" in parent:
+        from hydra.utils import get_object
+
+        accepted = set(inspect.signature(get_object(parent["_target_"])).parameters)
+        if key.rpartition(".")[2] in accepted:
+            return f"{key!r} is in no config file, but can be given: write +{key}=..."
+        known |= accepted
+    known = {prefix + name for name in known if not name.startswith("_")}
+    return f"unknown key '{key}' (command line or sweep: {key}=...); {nearest(key, known)}"
+
+
+def _contains(node: Any, keys: list[str]) -> bool:
+    for key in keys:
+        if isinstance(node, DictConfig) and key in node:
+            node = node._get_node(key)
+        elif OmegaConf.is_list(node) and key.isdigit() and int(key) < len(node):
+            node = node[int(key)]
+        else:
+            return False
+    return True
