@@ -49,7 +49,7 @@ class SubsetDataModule(L.LightningDataModule):
         if self.mask is not None:
             return
         self.ranking = self.ranking or self.subset.ranking(self.dataset)
-        self.mask = self.ranking.mask(self.subset.fraction, self.subset.budget)
+        self.mask = self.subset.cut(self.ranking)
         world_size = self.trainer.world_size if self.trainer else 1
         if self.batch_size % world_size:
             raise UserError(

@@ -282,5 +282,9 @@ class SubsetRule(ABC):
                         ranking.save(path)
         return Ranking.load(path, dataset.fingerprint())
 
+    def cut(self, ranking: Ranking) -> Mask:
+        """The mask of this rule's fraction and budget."""
+        return ranking.mask(self.fraction, self.budget)
+
     def mask(self, dataset: ImageDataset) -> Mask:
-        return self.ranking(dataset).mask(self.fraction, self.budget)
+        return self.cut(self.ranking(dataset))
