@@ -107,13 +107,14 @@ IRRELEVANT = (
     "dataset.root",
     "dataset.cache",
     "dataset.download",
+    "dataset.storage",
+    "dataset.resident_gib",
+    "dataset.workers",
     "subset.cache",
     "subset.accelerator",
     "subset.memory_gib",
-    *(
-        f"subset.proxy.{key}"
-        for key in ("dataset.root", "dataset.cache", "dataset.download", "paths", "evaluation", "checkpoint")
-    ),
+    *(f"subset.proxy.dataset.{key}" for key in ("root", "cache", "download", "storage", "resident_gib", "workers")),
+    *(f"subset.proxy.{key}" for key in ("paths", "evaluation", "checkpoint")),
     *(f"subset.proxy.{key}" for key in ("accelerator", "enable_progress_bar", "fast_dev_run")),
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
@@ -123,6 +124,10 @@ IRRELEVANT = (
     "trainer.default_root_dir",
 )
 """Keys that cannot change the encoder that a run trains: no part of its identity."""
+
+FILES = ("subset.path",)
+"""Keys of files whose content, wherever it lies, is part of a run's identity; their names tell the cells of a report
+apart, which know no contents."""
 
 SEEDS = ("seed", "subset.seed", "subset.proxy.seed")
 """Keys in which the runs of one cell of a report differ."""

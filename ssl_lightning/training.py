@@ -1,6 +1,5 @@
 """The way through a run, top to bottom."""
 
-import contextlib
 import logging
 import platform
 import resource
@@ -8,17 +7,15 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
 import lightning as L
 import torch
 from hydra.utils import instantiate
-from jaxtyping import Float
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.environments import LightningEnvironment
-from torch import Tensor
 
 from ssl_lightning.callbacks.budget import EqualSteps
 from ssl_lightning.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
@@ -31,12 +28,15 @@ from ssl_lightning.data.datamodule import SubsetDataModule
 from ssl_lightning.data.datasets import ImageDataset
 from ssl_lightning.data.views import Views
 from ssl_lightning.errors import UserError
-from ssl_lightning.evaluation.features import extract
+from ssl_lightning.evaluation.features import Features, extract
 from ssl_lightning.evaluation.suite import Evaluation, EvaluationSuite
+from ssl_lightning.loggers import ended_by_errors, log_results, run_loggers
 from ssl_lightning.methods.method import SSLMethod
+from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.reports.figures import run_figures
-from ssl_lightning.runs import Run, run_of, subset_name
+from ssl_lightning.runs import Run, run_of
 from ssl_lightning.subsets.mask import SubsetRule
+from ssl_lightning.team import Team
 
 
 def complete(config: dict[str, Any], alone: bool = False) -> Run:
@@ -64,27 +64,33 @@ def complete(config: dict[str, Any], alone: bool = False) -> Run:
             print(f"{run.id} is finished: {_summary(run.results())}", flush=True)
         return run
     rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
-    if rehearsal or not trainer.is_global_zero:
-        _fit(config, run, dataset, subset.rehearsal() if rehearsal else subset, trainer)
+    if rehearsal:
+        _fit(config, run, dataset, subset.rehearsal(), trainer)
         if trainer.is_global_zero:
             print("fast_dev_run: one step was made and nothing was kept.", flush=True)
         return run
-    with run.claimed(config), _failing_loggers():
+    if not trainer.is_global_zero:
+        method, _, _ = _fit(config, run, dataset, subset, trainer)
+        _look(config, method, dataset, suite, run, trainer)
+        return run
+    with run.claimed(config), ended_by_errors():
         print(f"{run.id} {'resumes' if run.checkpoint.exists() else 'starts'}", flush=True)
         method, data, recorder = _fit(config, run, dataset, subset, trainer)
+        results = _results(config, run, data, trainer, recorder)
+        trained, untrained = _look(config, method, dataset, suite, run, trainer)
         device = trainer.strategy.root_device
-        metrics, spectra = _evaluate(method, data, suite, device)
-        results = _results(config, run, data, trainer, recorder) | {"metrics": metrics, "spectra": spectra}
-        if suite.untrained:
-            L.seed_everything(config["seed"], verbose=False)
-            results["untrained"], _ = _evaluate(instantiate(config["method"]), data, suite, device)
+        metrics, spectra = _evaluate(suite, *trained, dataset, method, device)
+        results |= {"metrics": metrics, "spectra": spectra}
+        if untrained is not None:
+            results["untrained"], _ = _evaluate(suite, *untrained, dataset, method, device)
         if run.done:  # only the evaluation was missing: keep what training had cost, and the former metrics
             former = run.results()
             made = {key: former.get(key, {}) | results[key] for key in ("metrics", "untrained") if key in results}
             results = former | made | {"evaluation": config["evaluation"]}
         figures = run_figures(run, results)
         run.finish(results)
-        _log_results(trainer, results, figures)
+        shutil.rmtree(run.folder / "features", ignore_errors=True)
+        log_results(trainer.loggers, config, results, figures)
         print(f"{run.id} {_summary(results)}", flush=True)
     return run
 
@@ -93,8 +99,14 @@ def _fit(
     config: dict[str, Any], run: Run, dataset: ImageDataset, subset: SubsetRule, trainer: L.Trainer
 ) -> tuple[SSLMethod, SubsetDataModule, Recorder]:
     """Trains from the last checkpoint, or from the start, to the end of the budget."""
+    rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
+    if not rehearsal:  # first: what a logger lacks is said before the work begins
+        trainer.loggers = [MetricsFile(run.metrics_file), *run_loggers(config, run)]
     L.seed_everything(config["seed"], verbose=False)
     method: SSLMethod = instantiate(config["method"])
+    if method.classifies:
+        dataset.prepare()
+        dataset.all_labels(f"method={component_name(config['method'])}")
     views: Views = instantiate(config["augment"], _convert_="object")  # else each View would be a DictConfig
     data = SubsetDataModule(dataset, subset, views, config["batch_size"], config["seed"])
     data.prepare_data()  # before the trainer starts further processes, which would wait for a ranking only so long
@@ -110,9 +122,6 @@ def _fit(
     if config["budget"] == "steps":
         callbacks.append(EqualSteps(config["batch_size"]))
     trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
-    rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
-    if not rehearsal:
-        trainer.loggers = [MetricsFile(run.metrics_file), *_loggers(config, run)]
     resume = run.checkpoint if run.checkpoint.exists() and not rehearsal else None
     try:
         trainer.fit(method, data, ckpt_path=resume, weights_only=True)
@@ -153,47 +162,48 @@ def refuse_in_multirun(processes: int) -> None:
     if processes > 1 and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise UserError(
             f"trainer.devices asks for {processes} processes a job, which a multirun in one process cannot "
-            "start. Run each job as a command of its own, without -m (a shell loop will do), or use trainer=auto."
+            "start. Run each job as a command of its own: add hydra/launcher=pool. Or use trainer=auto."
         )
 
 
-def _loggers(config: Mapping[str, Any], run: Run) -> list[Any]:
-    """The configured loggers, told which run this is. A resumed run keeps its id."""
-    loggers = []
-    for options in config["logger"].values():
-        named: dict[str, Any] = {}
-        if options["_target_"].endswith(".WandbLogger"):
-            named = {
-                "id": run.id,
-                "name": run.id,
-                "group": config["sweep"],
-                "job_type": component_name(config["method"]),
-                "tags": [config["dataset"]["name"], subset_name(config["subset"])],
-                "config": dict(config),
-                "resume": "allow",
-            }
-            if options.get("offline"):
-                named["settings"] = {"silent": True}  # a page of text a job otherwise
-        logger = instantiate(options, _partial_=True)(**named)  # the config among the arguments is to stay as it is
-        if named:
-            logger._wandb_init.pop("anonymous", None)  # Lightning passes it on though wandb warns of it
-        loggers.append(logger)
-    return loggers
+def _look(
+    config: Mapping[str, Any],
+    method: SSLMethod,
+    dataset: ImageDataset,
+    suite: EvaluationSuite,
+    run: Run,
+    trainer: L.Trainer,
+) -> tuple[tuple[Features, Features], tuple[Features, Features] | None]:
+    """What the frozen encoder, and where it is asked for the untrained one, make of the full labelled splits. All
+    processes look at their share of the images."""
+    device = trainer.strategy.root_device
+    team = Team(trainer.global_rank, trainer.world_size, trainer.strategy.barrier)
+
+    def features(method: SSLMethod, kind: str) -> tuple[Features, Features]:
+        encoder = Encoder(method, dataset.mean, dataset.std, method.project).to(device)
+        folder = run.folder / "features" / kind if team.size > 1 else None  # where processes meet
+        train = extract(encoder.features, dataset.labelled(), team, folder and folder / "train")
+        return train, extract(encoder.features, dataset.test(), team, folder and folder / "test")
+
+    trained = features(method, "trained")
+    if not suite.untrained:
+        return trained, None
+    L.seed_everything(config["seed"], verbose=False)
+    return trained, features(instantiate(config["method"]), "untrained")
 
 
-def _evaluate(method: SSLMethod, data: SubsetDataModule, suite: EvaluationSuite, device: torch.device) -> Evaluation:
-    """The frozen encoder on the full labelled splits; of a classifier, also its own accuracy, with the labels that
-    training saw."""
-    method.to(device).eval()
-
-    def encode(images: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
-        representations = method(images)
-        return representations, method.project(representations)
-
-    train, test = (
-        extract(encode, data.labelled_batches(split, device)) for split in (data.dataset.train(), data.dataset.test())
+def _evaluate(
+    suite: EvaluationSuite,
+    train: Features,
+    test: Features,
+    dataset: ImageDataset,
+    method: SSLMethod,
+    device: torch.device,
+) -> Evaluation:
+    """The suite; of a classifier, also its own accuracy, with the labels that training saw."""
+    evaluation = suite(
+        train.to(device), test.to(device), dataset.validation_part().to(device), int(dataset.num_classes or 0)
     )
-    evaluation = suite(train, test, data.validation_part().to(device), int(data.dataset.num_classes or 0))
     if method.classifies:
         correct = (test.embeddings.argmax(1) == test.labels).sum()
         evaluation.metrics["classifier/top1"] = int(correct) / len(test.labels)
@@ -244,30 +254,6 @@ def _results(
         },
         "evaluation": config["evaluation"],
     }
-
-
-def _log_results(trainer: L.Trainer, results: Mapping[str, Any], figures: Mapping[str, Any]) -> None:
-    """Summary and figures to the loggers that keep them, and an end to their runs: each job has its own."""
-    for logger in trainer.loggers:
-        experiment: Any = getattr(logger, "experiment", None)
-        if hasattr(experiment, "summary") and hasattr(experiment, "finish"):
-            import wandb
-
-            experiment.summary.update(results["metrics"] | {f"cost/{k}": v for k, v in results["cost"].items()})
-            experiment.log({f"figures/{name}": wandb.Image(str(file)) for name, file in figures.items()})
-            experiment.finish()
-
-
-@contextlib.contextmanager
-def _failing_loggers() -> Iterator[None]:
-    """Ends the wandb run of a job that fails, or the next job of a sweep would go on with it."""
-    try:
-        yield
-    except BaseException:
-        wandb = sys.modules.get("wandb")
-        if wandb is not None and wandb.run is not None:
-            wandb.finish(exit_code=1)
-        raise
 
 
 def _summary(results: Mapping[str, Any]) -> str:

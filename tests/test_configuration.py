@@ -68,6 +68,7 @@ PLACES = {"projector": "method.projector", "latent": "subset.latent", "proxy": "
 """Where the groups go that are no keys of the whole config."""
 
 NEEDED = {
+    "subset=file": ["subset.path=list.npy"],
     "dataset=image_folder": ["dataset.root=images"],
     "latent=embeddings": ["subset.latent.file=vectors.npy"],
 }
@@ -461,7 +462,7 @@ def test_ssl_select_takes_what_ssl_train_takes(overrides):
 
 @pytest.mark.parametrize("subset", sorted(file.stem for file in (CONF / "subset").glob("*.yaml")))
 def test_ssl_select_takes_every_subset(subset):
-    overrides = f"subset={subset}", "trainer.max_epochs=7"
+    overrides = f"subset={subset}", "trainer.max_epochs=7", *NEEDED.get(f"subset={subset}", [])
     assert resolve(composed(*overrides, name="select"), SelectConfig) == resolve(composed(*overrides))
 
 

@@ -26,12 +26,13 @@ def options(group: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny archive of each dataset in its native format."""
+    """A folder with a tiny archive of each dataset in its native format, and a list of positions."""
     folder = tmp_path_factory.mktemp("data")
     write_cifar10(folder)
     write_cifar100(folder)
     write_fashion_mnist(folder)
     write_image_folder(folder / "image_folder")
+    (folder / "positions.txt").write_text("\n".join(map(str, range(20))))
     return folder
 
 
@@ -97,7 +98,8 @@ def test_every_method_runs_on_every_dataset_and_subset(method, dataset, subset, 
     overrides += ["dataset.root=${paths.data}/image_folder"] if dataset == "image_folder" else []
     overrides += ["dataset.num_classes=10"] if dataset == "image_folder" else []
     overrides += ["subset.clusters=4"] if subset == "prototypes" else []
-    overrides += [] if subset == "full" else ["subset.fraction=0.5"]
+    overrides += [f"subset.path={data / 'positions.txt'}"] if subset == "file" else []
+    overrides += [] if subset in ("full", "file") else ["subset.fraction=0.5"]
     start(*overrides)
     trainings = 1 + PROXIES.get(subset, 0)
     assert (steps.number, steps.changes) == (trainings, trainings)

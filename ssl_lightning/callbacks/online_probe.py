@@ -32,7 +32,7 @@ class OnlineProbe(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, SubsetDataModule)
         self._num_classes = int(data.dataset.num_classes or 0)
-        self._held_out = data.validation_part().to(pl_module.device)
+        self._held_out = data.dataset.validation().to(pl_module.device)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -47,8 +47,8 @@ class OnlineProbe(L.Callback):
         labels = batch.label.repeat(num_views)
         with torch.enable_grad():
             logits = self._probe(representations.flatten(0, 1))
-            trainable = (~held_out).float()
-            losses = F.cross_entropy(logits, labels, reduction="none") * trainable
+            trainable = (~held_out & (labels >= 0)).float()
+            losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=-1) * trainable
             loss = losses.sum() / trainable.sum().clamp(min=1)
             self._optimizer.zero_grad()
             loss.backward()

@@ -1,16 +1,14 @@
 """Pretraining sees a subset; evaluation always sees the full labelled splits."""
 
-from collections.abc import Iterator
-
 import lightning as L
 import torch
-from jaxtyping import Bool, Float, Int
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.datasets import ImageDataset, Split
-from ssl_lightning.data.loading import ResidentLoader, normalise, seed_of
+from ssl_lightning.data.decoding import StreamedImages
+from ssl_lightning.data.loading import Loader, Order, ResidentLoader, StreamedLoader, seed_of
 from ssl_lightning.data.views import Views
 from ssl_lightning.errors import UserError
 from ssl_lightning.subsets.mask import Mask, Ranking, SubsetRule
@@ -40,6 +38,8 @@ class SubsetDataModule(L.LightningDataModule):
     def prepare_data(self) -> None:
         """Once, in one process: fetch or build what all processes will read."""
         self.dataset.prepare()
+        if remark := self.dataset.remark():
+            rank_zero_only(print)(remark, flush=True)
         if self.subset.expensive and self.ranking is None:
             self.ranking = self.subset.ranking(self.dataset)
             if remark := self.subset.remark(self.ranking):
@@ -63,22 +63,25 @@ class SubsetDataModule(L.LightningDataModule):
                 f"({self.mask.rule}, fraction {self.mask.fraction:g} of {self.mask.length}). "
                 f"The largest legal batch_size is {largest}."
             )
+        if self.views.turns and isinstance(self.dataset.train().images, StreamedImages):
+            raise UserError(
+                f"augment rotates views (rotation_degrees), which is not done for streamed images. Set it to 0, or "
+                f"keep {self.dataset.name} decoded: dataset.storage=resident."
+            )
         self.mean = torch.tensor(self.dataset.mean, dtype=torch.float32)
         self.std = torch.tensor(self.dataset.std, dtype=torch.float32)
 
-    def train_dataloader(self) -> ResidentLoader:
+    def train_dataloader(self) -> Loader:
         assert self.trainer is not None
         assert self.mask is not None
-        trainer = self.trainer
-        return ResidentLoader(
-            _resident(self.dataset.train(), trainer.strategy.root_device),
-            torch.from_numpy(self.mask.positions),
-            self.batch_size,
-            self.seed,
-            lambda: trainer.global_step,
-            trainer.global_rank,
-            trainer.world_size,
-        )
+        trainer, device = self.trainer, self.trainer.strategy.root_device
+        positions = torch.from_numpy(self.mask.positions)
+        order = Order(positions, self.batch_size, self.seed, trainer.global_rank, trainer.world_size)
+        split = self.dataset.train()
+        if isinstance(split.images, StreamedImages):
+            split.images.processes = trainer.num_devices
+            return StreamedLoader(split, order, lambda: trainer.global_step, self.views, device.type == "cuda")
+        return ResidentLoader(_resident(split, device), order, lambda: trainer.global_step)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         assert self.trainer is not None
@@ -86,25 +89,15 @@ class SubsetDataModule(L.LightningDataModule):
         generator = torch.Generator().manual_seed(seed)
         device = batch.image.device
         self.mean, self.std = self.mean.to(device), self.std.to(device)
-        return batch._replace(image=self.views(batch.image, self.mean, self.std, generator))
-
-    def labelled_batches(
-        self, split: Split, device: torch.device, batch_size: int = 512
-    ) -> Iterator[tuple[Float[Tensor, "n c h w"], Int[Tensor, " n"]]]:
-        """Un-augmented, normalised images with labels, in order."""
-        mean, std = self.mean.to(device), self.std.to(device)
-        for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True):
-            yield normalise(images.to(device), mean, std), labels.to(device)
-
-    def validation_part(self) -> Bool[Tensor, " n"]:
-        """Which of the training images are held out for choosing hyper-parameters of probes."""
-        return self.dataset.validation()
+        make = self.views.colour if batch.image.ndim == 5 else self.views  # streamed images are crops already
+        return batch._replace(image=make(batch.image, self.mean, self.std, generator))
 
 
 def _resident(split: Split, device: torch.device) -> Split:
     """The split on the accelerator, where it leaves at least half of the free memory; else where it is."""
     if device.type != "cuda":
         return split
+    assert isinstance(split.images, Tensor)
     free, _ = torch.cuda.mem_get_info(device)
     if split.images.nbytes > free // 2:
         return Split(split.images.pin_memory(), split.labels)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Int, Integer, UInt8
 from torch import Tensor
 
+from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.readers import (
     IDX_IMAGES,
     IDX_LABELS,
@@ -31,10 +32,14 @@ SplitName = Literal["train", "test"]
 Arrays = tuple[UInt8[np.ndarray, "n c h w"], Integer[np.ndarray, " n"]]
 
 
-class Split(NamedTuple):
-    """All images of a split, uint8, and their labels, int64."""
+Images = Tensor | StreamedImages
+"""uint8 [n, c, h, w], in memory or behind a page cache; or decoded when they are asked for."""
 
-    images: UInt8[Tensor, "n c h w"]
+
+class Split(NamedTuple):
+    """All images of a split, and their labels, int64; −1 where an image of train has none."""
+
+    images: Images
     labels: Int[Tensor, " n"]
 
 
@@ -124,8 +129,29 @@ class ImageDataset(ABC):
         """What identifies the data in the identity of a run, beyond the dataset's name. Reads no pixels."""
         return ""
 
+    def remark(self) -> str | None:
+        """What a user should know of how the images are read."""
+        return None
+
     def train(self) -> Split:
+        """What subsets are taken of. Images without a label, if any, come last."""
         return self._open("train")
+
+    def labelled(self) -> Split:
+        """The images of train that have a label: what classifiers of representations learn from."""
+        images, labels = self.train()
+        count = int((labels >= 0).sum())
+        return Split(images, labels) if count == len(labels) else Split(images[:count], labels[:count])
+
+    def all_labels(self, purpose: str) -> Int[Tensor, " n"]:
+        """The labels of train, where each image has one."""
+        labels = self.train().labels
+        if missing := int((labels < 0).sum()):
+            raise UserError(
+                f"{purpose} needs the labels of all images, but {missing:,} of the {len(labels):,} training images of "
+                f"{self.name} have none. Choose something that needs fewer labels, or another dataset."
+            )
+        return labels
 
     def test(self) -> Split:
         return self._open("test")
@@ -136,15 +162,19 @@ class ImageDataset(ABC):
             self._fingerprints[split] = Fingerprint(self.name, split, len(labels), self._content_hash(split))
         return self._fingerprints[split]
 
+    def validation_part(self) -> Bool[Tensor, " m"]:
+        """`validation` of the labelled images alone."""
+        return self.validation()[: len(self.labelled().labels)]
+
     def validation(self) -> Bool[Tensor, " n"]:
         """The positions of train that are held out for tuning: always the same, the same share of each class.
 
-        At least one image of each class that has two, and never a whole class.
+        At least one image of each class that has two, and never a whole class; only images that have a label.
         """
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(VALIDATION_SEED)))
         labels = self.train().labels.numpy()
         held_out = np.zeros(len(labels), bool)
-        for label in np.unique(labels):
+        for label in np.unique(labels[labels >= 0]):
             positions = generator.permutation(np.flatnonzero(labels == label))
             size = max(1, round(self.validation_fraction * len(positions)))
             held_out[positions[: min(size, len(positions) - 1)]] = True
@@ -152,6 +182,7 @@ class ImageDataset(ABC):
 
     def _content_hash(self, split: SplitName) -> str:
         images, labels = self._open(split)
+        assert isinstance(images, Tensor)
         digest = label_hash(labels.numpy())
         digest.update(np.ascontiguousarray(images.numpy()).reshape(-1))
         return digest.hexdigest()[:16]
@@ -160,16 +191,17 @@ class ImageDataset(ABC):
         if split not in self._splits:
             self.prepare()
             images, labels = self._read(split)
-            self._check(split, images, labels)
+            self._check(split, images.shape[1:3], labels)
             labels = labels.astype(np.int64)
             self._splits[split] = Split(torch.from_numpy(images), torch.from_numpy(labels))
         return self._splits[split]
 
-    def _check(self, split: str, images: UInt8[np.ndarray, "n c h w"], labels: Integer[np.ndarray, " n"]) -> None:
+    def _check(self, split: str, shape: tuple[int, int], labels: Integer[np.ndarray, " n"]) -> None:
+        """Whether channels and side of the images, and their labels, are what the settings say."""
         num_classes = self._count_classes()
         if self.num_classes is None:
             self.num_classes = num_classes
-        found = {"num_classes": num_classes, "channels": images.shape[1], "image_size": images.shape[2]}
+        found = {"num_classes": num_classes, "channels": shape[0], "image_size": shape[1]}
         for key, value in found.items():
             if getattr(self, key) != value:
                 raise UserError(
@@ -178,7 +210,7 @@ class ImageDataset(ABC):
                 )
         if len(labels) == 0:
             raise UserError(f"{self.name} has no image in its {split} split. Replace its files.")
-        if labels.min() < 0 or labels.max() >= num_classes:
+        if labels.min() < (-1 if split == "train" else 0) or labels.max() >= num_classes:
             raise UserError(
                 f"{self.name}: labels of {split} run from {labels.min()} to {labels.max()}, which is no "
                 f"dataset.num_classes={num_classes}. Replace its files."

@@ -1,129 +1,138 @@
-"""A folder of images, one folder a class: decoded once, then read like any other dataset."""
+"""A folder of images, one folder a class: decoded once, or again at every step where that would be too much."""
 
 import hashlib
-import json
-import os
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Literal
 
-import numpy as np
+import torch
+from annotated_types import Ge, Gt, Le
 
-from ssl_lightning.data.datasets import Arrays, ImageDataset, SplitName, label_hash
-from ssl_lightning.data.readers import ImageFile, decode_images, locked, scan_images, writing
+from ssl_lightning.data.datasets import Arrays, ImageDataset, Split, SplitName
+from ssl_lightning.data.decoding import StreamedImages
+from ssl_lightning.data.listing import ImageFiles, image_files
+from ssl_lightning.data.store import Store
 from ssl_lightning.errors import UserError
+from ssl_lightning.progress import track
 
-STORE_FORMAT = 1  # of decoded image folders; raised when decoding changes
-
-
-class _Listing(NamedTuple):
-    classes: list[str]
-    files: dict[str, list[ImageFile]]  # by split
+STORE_FORMAT = 2  # of decoded image folders; raised when decoding changes
 
 
 @dataclass(kw_only=True)
 class ImageFolder(ImageDataset):
-    """Images in `root/train/<class>/` and `root/test/<class>/`, decoded once.
+    """Images in `root/train/<class>/` and `root/test/<class>/`.
 
     Classes are numbered by sorted name. The test split is the first of `test` and `val` that has the classes
-    of train. Each image's central square is resampled to `image_size`; the result is kept below
-    `cache`/datasets and read through the page cache, so that a dataset may be larger than memory.
+    of train. Where the central squares of the training images, resampled to `image_size`, take at most `resident_gib`,
+    they are decoded once, into a folder below `cache`, and views are cut from them. Else images stay in their files,
+    and workers cut views from the whole images at every step, with antialias.
+
+    Args:
+        root: the folder.
+        cache: for decoded images, and for the list of images where they are many.
+        storage: `resident` or `streamed`; `auto` is `resident` up to `resident_gib`.
+        resident_gib: 2³⁰ bytes of decoded training images.
+        square: side of the central square as a share of the shorter side, in (0, 1].
+        workers: processes that decode streamed images; None: one a core.
     """
 
     root: str
     cache: str
+    storage: Literal["auto", "resident", "streamed"] = "auto"
+    resident_gib: Annotated[float, Gt(0)] = 8.0
+    square: Annotated[float, Gt(0), Le(1)] = 1.0
+    workers: Annotated[int, Ge(0)] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.channels not in (1, 3):
             raise UserError(f"dataset.channels is {self.channels}: an image folder has 1 (grey) or 3 (colour).")
 
+    @cached_property
+    def streamed(self) -> bool:
+        """Whether images stay in their files."""
+        if self.storage == "auto":
+            return self._decoded_gib > self.resident_gib
+        return self.storage == "streamed"
+
     def prepare(self) -> None:
         for split in ("train", "test"):
-            if not self._summary(split).exists():
-                with locked(self._store):
-                    if not self._summary(split).exists():  # another process was faster
+            if not self.streamed and not self._store.complete(split):
+                with self._store.lock():
+                    if not self._store.complete(split):  # another process was faster
                         self._build(split)
 
     def content_key(self) -> str:
-        """Hash of all paths below the root and file sizes, wherever the folder lies."""
-        return self._listing_hash(lambda file: f"{file.path}\0{file.size}")
+        """Hash of all paths below the root and file sizes, wherever the folder lies, and whether it is streamed."""
+        listing = "".join(files.hash() for files in self._listing.values())
+        return hashlib.sha256(listing.encode()).hexdigest()[:16] + ("-streamed" if self.streamed else "")
+
+    def remark(self) -> str | None:
+        if self.storage != "auto":
+            return None
+        what = f"{self.name}: {len(self._listing['train']):,} images would take {self._decoded_gib:.2g} GiB decoded"
+        if self.streamed:
+            return f"{what}: they are streamed from their files (dataset.storage=resident decodes them once)."
+        return f"{what}: they are decoded once (dataset.storage=streamed cuts views from the whole files instead)."
+
+    @property
+    def _decoded_gib(self) -> float:
+        return len(self._listing["train"]) * self.channels * self.image_size**2 / 2**30
 
     @cached_property
-    def _listing(self) -> _Listing:
-        root = Path(self.root).absolute()
-        train = scan_images(root, "train")
-        classes = sorted({file.label for file in train})
-        if not train:
+    def _listing(self) -> dict[str, ImageFiles]:
+        """By split."""
+        root, cache = Path(self.root).absolute(), Path(self.cache).absolute()
+        train = image_files(root, "train", cache)
+        if not len(train):
             raise UserError(
                 f"{self.name}: no images in {root / 'train'}. Set dataset.root to a folder with "
                 "train/<class>/*.jpg and test/<class>/*.jpg (png, jpg, jpeg, bmp or webp)."
             )
-        candidates = {part: scan_images(root, part) for part in ("test", "val")}
-        for files in candidates.values():
-            if classes == sorted({file.label for file in files}):
-                return _Listing(classes, {"train": train, "test": files})
-        part, files = next(((part, files) for part, files in candidates.items() if files), ("test", []))
-        differing = sorted(set(classes) ^ {file.label for file in files})
+        candidates = []
+        for part in ("test", "val"):
+            candidates.append(image_files(root, part, cache))
+            if candidates[-1].classes == train.classes:
+                return {"train": train, "test": candidates[-1]}
+        files = next((files for files in candidates if len(files)), candidates[0])
+        differing = sorted(set(train.classes) ^ set(files.classes))
         raise UserError(
-            f"{self.name}: the classes of {root / part} are not those of {root / 'train'}: "
+            f"{self.name}: the classes of {root / files.part} are not those of {root / 'train'}: "
             f"{', '.join(differing[:3])}{', ...' if len(differing) > 3 else ''} in only one of them. "
             "Put images of the same classes into both."
         )
 
-    def _listing_hash(self, describe: Any, *parameters: int) -> str:
-        digest = hashlib.sha256(repr(parameters).encode())
-        for files in self._listing.files.values():
-            for file in files:
-                digest.update(os.fsencode(describe(file) + "\n"))
-        return digest.hexdigest()[:16]
-
     @cached_property
-    def _store(self) -> Path:
-        key = self._listing_hash(
-            lambda file: f"{file.path}\0{file.size}\0{file.modified}",
-            STORE_FORMAT,
-            self.image_size,
-            self.channels,
-        )
-        return Path(self.cache).absolute() / "datasets" / key
+    def _store(self) -> Store:
+        settings = (STORE_FORMAT, self.image_size, self.channels, self.square)
+        key = repr(settings) + "".join(files.hash(times=True) for files in self._listing.values())
+        return Store(Path(self.cache).absolute() / "datasets" / hashlib.sha256(key.encode()).hexdigest()[:16])
 
-    def _summary(self, split: str) -> Path:
-        """Written last: where it is, the split's images and labels are complete."""
-        return self._store / f"{split}.json"
+    def _images(self, split: str) -> StreamedImages:
+        return StreamedImages(self._listing[split], self.image_size, self.channels, self.square, self.workers)
 
     def _build(self, split: str) -> None:
-        classes, files = self._listing.classes, self._listing.files[split]
-        numbers = {name: i for i, name in enumerate(classes)}
-        labels = np.array([numbers[file.label] for file in files], np.int64)
-        digest = label_hash(labels)
-        with writing(self._store / f"{split}_labels.npy") as output:
-            np.save(output, labels, allow_pickle=False)
-        with writing(self._store / f"{split}_images.npy") as output:
-            shape = (len(files), self.channels, self.image_size, self.image_size)
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(output, header)
-            paths = [Path(self.root).absolute() / file.path for file in files]
-            description = f"{self.name}: decoding {split}"
-            for image in decode_images(paths, self.image_size, self.channels, description):
-                output.write(image.tobytes())
-                digest.update(image.tobytes())
-        summary = {"length": len(files), "hash": digest.hexdigest()[:16], "classes": classes}
-        with writing(self._summary(split)) as output:
-            output.write(json.dumps(summary, indent=1).encode())
+        images = self._images(split)
+        decoded = track(images.all(), f"{self.name}: decoding {split}", len(images))
+        self._store.write(split, images.files.labels, decoded, images.shape[1:], classes=images.files.classes)
 
     def _read(self, split: SplitName) -> Arrays:
-        try:
-            load = partial(np.load, mmap_mode="c", allow_pickle=False)  # copy on write: torch wants writable arrays
-            return load(self._store / f"{split}_images.npy"), load(self._store / f"{split}_labels.npy")
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(
-                f"the decoded images in {self._store} are damaged ({error}). Delete that folder."
-            ) from error
+        return self._store.read(split)
+
+    def _open(self, split: SplitName) -> Split:
+        if not self.streamed:
+            return super()._open(split)
+        if split not in self._splits:
+            labels = self._listing[split].labels
+            self._check(split, (self.channels, self.image_size), labels)
+            self._splits[split] = Split(self._images(split), torch.from_numpy(labels.copy()))
+        return self._splits[split]
 
     def _content_hash(self, split: SplitName) -> str:
-        return str(json.loads(self._summary(split).read_text())["hash"])
+        if not self.streamed:
+            return self._store.hash(split)
+        return self._listing[split].hash()
 
     def _count_classes(self) -> int:
-        return len(self._listing.classes)
+        return len(self._listing["train"].classes)

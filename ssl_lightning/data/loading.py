@@ -1,18 +1,24 @@
-"""Whole batches from a resident store: one index-select, no worker processes, no per-sample Python."""
+"""Batches as a pure function of the step: from a resident store, or from files that workers decode."""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from typing import Literal
+import itertools
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from ssl_lightning.data.batch import Batch
-from ssl_lightning.data.datasets import Split
+from ssl_lightning.data.datasets import Images, Split
+from ssl_lightning.data.decoding import StreamedImages
+from ssl_lightning.data.views import Views
 
 
-def seed_of(purpose: Literal["order", "views", "step"], *numbers: int) -> int:
+def seed_of(purpose: Literal["order", "views", "crops", "step"], *numbers: int) -> int:
     """One well-mixed 63-bit seed from what it is for and several numbers, such as (seed, step, rank)."""
     text = " ".join((purpose, *map(str, numbers)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
@@ -26,62 +32,143 @@ def normalise(
     return torch.addcmul(-shift[:, None, None], images.to(std.dtype), scale[:, None, None])
 
 
-class ResidentLoader:
-    """Batches of the masked positions, as a pure function of (seed, optimizer step, rank).
+class Order:
+    """Which positions each step sees: a pure function of (seed, optimizer step, rank).
 
     The order is new every epoch; an epoch's last incomplete batch is dropped. As nothing is remembered between
     batches, a training that resumes at step s goes on with exactly the samples that it would have seen.
 
     Args:
-        split: all images; `Batch.index` refers to it. Batches come from the device on which it lies.
-        positions: which of them to train on.
+        positions: what to train on.
         batch_size: images a step of all ranks together, divisible by `world_size`.
         seed: of the order.
-        step: the number of optimizer steps made so far.
         rank, world_size: each rank gets its contiguous share of a batch.
     """
 
     def __init__(
-        self,
-        split: Split,
-        positions: Int[Tensor, " m"],
-        batch_size: int,
-        seed: int,
-        step: Callable[[], int],
-        rank: int = 0,
-        world_size: int = 1,
+        self, positions: Int[Tensor, " m"], batch_size: int, seed: int, rank: int = 0, world_size: int = 1
     ) -> None:
-        self.split = split
         self.positions = positions
         self.batch_size = batch_size
         self.seed = seed
-        self.step = step
         self.rank = rank
         self.world_size = world_size
         self._epoch: int | None = None
 
     def __len__(self) -> int:
+        """Steps of an epoch."""
         return len(self.positions) // self.batch_size
+
+    def share(self, step: int) -> Int[Tensor, " share"]:
+        """Of this rank in the batch of the 0-based optimizer step; where the positions are."""
+        epoch, position = divmod(step, len(self))
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(seed_of("order", self.seed, epoch))
+            self._order = self.positions[torch.randperm(len(self.positions), generator=generator)]
+            self._epoch = epoch
+        share = self.batch_size // self.world_size
+        start = position * self.batch_size + self.rank * share
+        return self._order[start : start + share]
+
+
+class Loader(ABC):
+    """Batches in an order. `step` tells the number of optimizer steps made so far."""
+
+    def __init__(self, order: Order, step: Callable[[], int]) -> None:
+        self.order = order
+        self.step = step
+
+    def __len__(self) -> int:
+        return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
         for _ in range(len(self)):
             yield self.batch(self.step())
 
+    @abstractmethod
     def batch(self, step: int) -> Batch:
         """This rank's share of the batch of the 0-based optimizer step."""
-        epoch, position = divmod(step, len(self))
-        if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(seed_of("order", self.seed, epoch))
-            order = self.positions[torch.randperm(len(self.positions), generator=generator)]
-            self._epoch, self._order = epoch, order.to(self.split.images.device)
-        share = self.batch_size // self.world_size
-        start = position * self.batch_size + self.rank * share
-        index = self._order[start : start + share]
-        return Batch(self.split.images[index], self.split.labels[index], index)
 
     def state_dict(self) -> dict[str, int]:
-        """Tells Lightning that this loader can resume. There is nothing to store: see the class."""
+        """Tells Lightning that this loader can resume. There is nothing to store: see `Order`."""
         return {}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, int]) -> None:  # noqa: B027  by intention
         """Nothing was stored."""
+
+
+class ResidentLoader(Loader):
+    """Whole batches from a resident store: one index-select, on the device where the images are.
+
+    Args:
+        split: all images; `Batch.index` refers to it.
+    """
+
+    def __init__(self, split: Split, order: Order, step: Callable[[], int]) -> None:
+        super().__init__(order, step)
+        assert isinstance(split.images, Tensor)
+        self.images, self.labels = split.images, split.labels
+        order.positions = order.positions.to(split.images.device)
+
+    def batch(self, step: int) -> Batch:
+        index = self.order.share(step)
+        return Batch(self.images[index], self.labels[index], index)
+
+
+class StreamedLoader(Loader):
+    """Batches of crops, decoded by worker processes a few steps ahead. `Batch.image` is uint8 [V, N, C, S, S].
+
+    Args:
+        split: of streamed images.
+        views: what crops to cut, by a generator of (seed, step, rank).
+        pin_memory: for copies to a GPU that nothing waits for.
+    """
+
+    def __init__(
+        self, split: Split, order: Order, step: Callable[[], int], views: Views, pin_memory: bool = False
+    ) -> None:
+        super().__init__(order, step)
+        self.crops = _Crops(split, order, views)
+        self.pin_memory = pin_memory
+        self._next: int | None = None
+
+    def batch(self, step: int) -> Batch:
+        if step != self._next:  # the first, or one after a jump
+            self._batches = iter(_by_workers(self.crops, self.crops.workers, itertools.count(step), self.pin_memory))
+        self._next = step + 1
+        return next(self._batches)
+
+
+class _Crops:
+    """`self[step]` is the batch of a step."""
+
+    def __init__(self, split: Split, order: Order, views: Views) -> None:
+        assert isinstance(split.images, StreamedImages)
+        self.images, self.labels, self.order, self.views = split.images, split.labels, order, views
+        self.workers = split.images.workers
+
+    def __getitem__(self, step: int) -> Batch:
+        index = self.order.share(step)
+        generator = torch.Generator().manual_seed(seed_of("crops", self.order.seed, step, self.order.rank))
+        return Batch(self.images.crops(index, self.views, generator), self.labels[index], index)
+
+
+def in_order(images: Images, part: range | None = None, batch_size: int = 512) -> Iterator[UInt8[Tensor, "n c h w"]]:
+    """Batches of the images, or of a part of them without gaps; streamed ones by workers, a few batches ahead."""
+    part = range(len(images)) if part is None else part
+    slices = [slice(start, min(start + batch_size, part.stop)) for start in range(part.start, part.stop, batch_size)]
+    if isinstance(images, Tensor):
+        return (images[some] for some in slices)
+    return iter(_by_workers(images, images.workers, slices))
+
+
+def _by_workers(source: Any, workers: int, keys: Iterable[Any], pin_memory: bool = False) -> Iterable[Any]:
+    """`source[key]` for all keys, by forked processes."""
+    return DataLoader(
+        source,
+        batch_size=None,
+        sampler=keys,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+    )

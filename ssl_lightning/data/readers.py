@@ -1,4 +1,4 @@
-"""File formats: idx, the CIFAR archives' pickles, image folders."""
+"""File formats: archives, idx, the pickles of CIFAR's archives."""
 
 import glob
 import gzip
@@ -6,26 +6,22 @@ import math
 import os
 import pickle
 import re
+import shutil
 import sys
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock, Timeout
 from jaxtyping import UInt8
-from PIL import Image
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import replacing
-from ssl_lightning.progress import track
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 IDX_IMAGES, IDX_LABELS = 0x0803, 0x0801  # unsigned bytes in three dimensions, in one
 
 
@@ -88,9 +84,8 @@ def extract(archive: Path, folder: Path, names: Sequence[str]) -> None:
         with tarfile.open(archive) as tar:
             for member in tar:
                 if member.isfile() and member.name in wanted and (content := tar.extractfile(member)):
-                    data = content.read()
                     with writing(folder / Path(member.name).name) as file:
-                        file.write(data)
+                        shutil.copyfileobj(content, file)
                     wanted.remove(member.name)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise UserError(f"{archive} is damaged or truncated ({error}). Delete it and fetch it again.") from error
@@ -218,63 +213,3 @@ def read_cifar_batch(path: Path, label_key: str) -> tuple[UInt8[np.ndarray, "n 3
             f"{path} is no CIFAR file with 'data' and '{label_key}' ({error!r}). Fetch it again."
         ) from error
     return images.reshape(-1, 3, 32, 32), labels
-
-
-class ImageFile(NamedTuple):
-    """One image of a folder. `path` is relative to the dataset's root; `modified` in nanoseconds."""
-
-    label: str
-    path: str
-    size: int
-    modified: int
-
-
-def scan_images(root: Path, part: str) -> list[ImageFile]:
-    """The images at any depth below `root/part/<class>/`, sorted by class and path."""
-    found = []
-    for folder, _, names in os.walk(root / part, followlinks=True):
-        relative = Path(folder).relative_to(root)
-        for name in names if len(relative.parts) > 1 else ():
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
-                try:
-                    status = os.stat(os.path.join(folder, name))
-                except OSError as error:
-                    raise UserError(
-                        f"cannot read {Path(folder) / name}: {error.strerror}. Remove or mend it."
-                    ) from error
-                path = f"{relative.as_posix()}/{name}"
-                found.append(ImageFile(relative.parts[1], path, status.st_size, status.st_mtime_ns))
-    return sorted(found)
-
-
-def decode_image(path: Path, size: int, channels: int) -> UInt8[np.ndarray, "c {size} {size}"]:
-    """Decode the central square of an image, its side resampled to `size` with antialias if it differs.
-
-    Args:
-        channels: 1 for grey, 3 for colour; an image of the other kind is converted.
-    """
-    try:
-        with Image.open(path) as file:
-            image = file.convert("L" if channels == 1 else "RGB")
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:  # what Pillow's plugins raise
-        raise UserError(f"cannot decode the image {path} ({error}). Replace or remove it.") from error
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
-    return np.asarray(square).reshape(size, size, channels).transpose(2, 0, 1)
-
-
-def decode_images(
-    paths: Sequence[Path], size: int, channels: int, description: str, ahead: int = 1024
-) -> Iterator[UInt8[np.ndarray, "c {size} {size}"]]:
-    """`decode_image` of all, in order, by threads that hold at most `ahead` images; with a progress bar."""
-    with ThreadPoolExecutor() as pool:
-        decode = partial(decode_image, size=size, channels=channels)
-        chunks = (pool.map(decode, paths[i : i + ahead]) for i in range(0, len(paths), ahead))
-        images = (image for chunk in chunks for image in chunk)
-        yield from track(images, description, len(paths))

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from ssl_lightning.data.color import (
@@ -107,36 +107,35 @@ class View:
 
 
 def crop_windows(
-    view: View, n: int, image_height: int, image_width: int, generator: torch.Generator
+    view: View, height: Int[Tensor, "n"], width: Int[Tensor, "n"], generator: torch.Generator
 ) -> Float[Tensor, "4 n"]:
-    """Top, left, height and width of n random windows, whole numbers of pixels.
+    """Top, left, height and width of a random window in each of n images, whole numbers of pixels.
 
     The distribution of torchvision's `RandomResizedCrop`: up to ten draws of area and ratio until a window
     lies within the image, else the largest central window whose ratio is legal.
+
+    Args:
+        height, width: of the images.
     """
+    n = len(height)
     u = torch.rand(4, CROP_TRIES, n, dtype=torch.float64, generator=generator)
     low, high = view.crop_scale
-    area = image_height * image_width * (low + (high - low) * u[0])
+    area = height * width * (low + (high - low) * u[0])
     narrow, wide = view.crop_ratio
     ratio = (math.log(narrow) + (math.log(wide) - math.log(narrow)) * u[1]).exp()
-    width, height = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
-    legal = (width > 0) & (width <= image_width) & (height > 0) & (height <= image_height)
-    top = (u[2] * (image_height - height + 1)).floor()
-    left = (u[3] * (image_width - width + 1)).floor()
+    crop_width, crop_height = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+    legal = (crop_width > 0) & (crop_width <= width) & (crop_height > 0) & (crop_height <= height)
+    top = (u[2] * (height - crop_height + 1)).floor()
+    left = (u[3] * (width - crop_width + 1)).floor()
     first = legal.to(torch.uint8).argmax(0, keepdim=True)
-    windows = torch.stack((top, left, height, width))[:, first[0], torch.arange(n)]
+    windows = torch.stack((top, left, crop_height, crop_width))[:, first[0], torch.arange(n)]
 
-    image_ratio = image_width / image_height
-    fallback_height = round(image_width / narrow) if image_ratio < narrow else image_height
-    fallback_width = round(image_height * wide) if image_ratio > wide else image_width
-    fallback = (
-        (image_height - fallback_height) // 2,
-        (image_width - fallback_width) // 2,
-        fallback_height,
-        fallback_width,
-    )
-    windows = torch.where(legal.any(0), windows, windows.new_tensor(fallback)[:, None])
-    return windows.float()
+    height, width = height.double(), width.double()
+    fallback_height = torch.where(width / height < narrow, (width / narrow).round(), height)
+    fallback_width = torch.where(width / height > wide, (height * wide).round(), width)
+    central = ((height - fallback_height) / 2).floor(), ((width - fallback_width) / 2).floor()
+    fallback = torch.stack((*central, fallback_height, fallback_width))
+    return torch.where(legal.any(0), windows, fallback).float()
 
 
 def resample(
@@ -211,7 +210,7 @@ class Draw:
 
 def draw(view: View, n: int, height: int, width: int, generator: torch.Generator) -> Draw:
     """All random choices of one view for n images of the given height and width."""
-    windows = crop_windows(view, n, height, width, generator)
+    windows = crop_windows(view, torch.full((n,), height), torch.full((n,), width), generator)
     chances = torch.tensor([getattr(view, f"{operator}_probability") for operator in CHANCES])
     masks = torch.rand(5, n, generator=generator) < chances[:, None]
     strengths = (view.brightness, view.contrast, view.saturation)
@@ -289,11 +288,51 @@ class Views:
         Raises:
             ValueError: the images are not square and no size is given.
         """
-        n, c, height, width = images.shape
+        height, width = images.shape[2:]
         if size is None:
             if height != width:
                 raise ValueError(f"Images are {height}x{width} pixels, not square; pass the views' size.")
             size = height
+        return self._make(images.unsqueeze(0), mean, std, generator, size, cut=True)
+
+    @torch.no_grad()
+    def colour(
+        self,
+        crops: UInt8[Tensor, "v n c s s"],
+        mean: Float[Tensor, "c"],
+        std: Float[Tensor, "c"],
+        generator: torch.Generator,
+    ) -> Float[Tensor, "v n c s s"]:
+        """All of `__call__` but the geometry, for crops that were made by `windows`, one a view."""
+        return self._make(crops, mean, std, generator, crops.shape[-1], cut=False)
+
+    def windows(
+        self, height: Int[Tensor, "n"], width: Int[Tensor, "n"], generator: torch.Generator
+    ) -> tuple[Float[Tensor, "v 4 n"], Bool[Tensor, "v n"]]:
+        """Where to crop images of these sizes, and which crops to mirror, for whoever decodes them."""
+        drawn = [
+            (crop_windows(view, height, width, generator), torch.rand(len(height), generator=generator))
+            for view in self._views
+        ]
+        windows, chances = zip(*drawn, strict=True)
+        limits = torch.tensor([view.flip_probability for view in self._views])
+        return torch.stack(windows), torch.stack(chances) < limits[:, None]
+
+    @property
+    def turns(self) -> bool:
+        """Whether any view is rotated."""
+        return any(view.rotation_degrees > 0 for view in self._views)
+
+    def _make(
+        self,
+        images: UInt8[Tensor, "v_or_1 n c h w"],
+        mean: Float[Tensor, "c"],
+        std: Float[Tensor, "c"],
+        generator: torch.Generator,
+        size: int,
+        cut: bool,
+    ) -> Float[Tensor, "v n c {size} {size}"]:
+        _, n, c, height, width = images.shape
         draws = [draw(view, n, height, width, generator) for view in self._views]
         views = torch.empty(self.num_views, n, c, size, size, device=images.device)
         mean, std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
@@ -301,34 +340,39 @@ class Views:
         group = fitting if images.device.type == "cpu" else n
         for start in range(0, n, group):
             part = slice(start, start + group)
-            pixels = images[part].float().div_(255)
+            pixels = images[:, part].float().div_(255)
             # Two small copies to the device for all views: the parameters, and the images of each operator.
             parameters = _to(images.device, torch.stack([d.parameters[:, part] for d in draws]))
             members = [mask.nonzero().flatten() for d in draws for mask in d.masks[:, part]]
             indices = _to(images.device, torch.cat(members)).split([len(m) for m in members])
             for k, view in enumerate(self._views):
-                x = _augment(view, draws[k], pixels, parameters[k], indices[4 * k : 4 * k + 4], size)
+                x = _cut(view, draws[k], pixels[0], parameters[k], size) if cut else pixels[k]
+                x = _augment(view, draws[k], x, parameters[k], indices[4 * k : 4 * k + 4])
                 torch.sub(x, mean, out=views[k, part]).div_(std)
         return views
+
+
+def _cut(
+    view: View, drawn: Draw, pixels: Float[Tensor, "n c h w"], parameters: Float[Tensor, "11 n"], size: int
+) -> Float[Tensor, "n c s s"]:
+    """The geometry of one view, in a tensor of its own."""
+    if _keeps_geometry(drawn, size, *pixels.shape[2:]):
+        return pixels.clone()
+    top, left, height, width, flip, angle = parameters[:6]
+    return resample(pixels, top, left, height, width, flip.bool(), angle if view.rotation_degrees else None, size)
 
 
 def _augment(
     view: View,
     drawn: Draw,
-    pixels: Float[Tensor, "n c h w"],
+    x: Float[Tensor, "n c s s"],
     parameters: Float[Tensor, "11 n"],
     indices: Sequence[Tensor],
-    size: int,
 ) -> Float[Tensor, "n c s s"]:
-    """One view of a group of images, not yet normalised; `parameters` and `indices` lie on their device."""
+    """Colours of one view of a group of images, not yet normalised. Writes into `x`; all on its device."""
     jitter_index, grey_index, blur_index, solarise_index = indices
-    top, left, height, width, flip, angle, *strengths, sigma = parameters
+    *strengths, sigma = parameters[6:]
     factors = dict(zip(JITTER, strengths, strict=True))
-    if _keeps_geometry(drawn, size, *pixels.shape[2:]):
-        x = pixels.clone()
-    else:
-        turn = angle if view.rotation_degrees else None
-        x = resample(pixels, top, left, height, width, flip.bool(), turn, size)
 
     def jitter(some: Tensor) -> Tensor:
         for name in drawn.order:

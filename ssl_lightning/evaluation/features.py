@@ -1,38 +1,58 @@
 """Features of a frozen encoder: what every evaluation reads."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 
-Encode = Callable[[Float[Tensor, "n c h w"]], tuple[Float[Tensor, "n d"], Float[Tensor, "n e"]]]
+from ssl_lightning.data.datasets import Split
+from ssl_lightning.data.decoding import StreamedImages
+from ssl_lightning.data.loading import in_order
+from ssl_lightning.team import ALONE, Team
+
+Encode = Callable[[UInt8[Tensor, "n c h w"]], tuple[Float[Tensor, "n d"], Float[Tensor, "n e"]]]
 
 
 class Features(NamedTuple):
-    """Features of n images, in the order in which the images came."""
+    """Features of n images, in the order of the images."""
 
     representations: Float32[Tensor, "n d"]
     embeddings: Float32[Tensor, "n e"]
     labels: Int[Tensor, " n"]
 
+    def to(self, device: torch.device) -> "Features":
+        return Features(*(values.to(device) for values in self))
 
-def extract(encode: Encode, batches: Iterable[tuple[Tensor, Tensor]]) -> Features:
-    """Runs `encode` over batches of float images `[n, c, h, w]` with labels `[n]`, and joins what it returns.
 
-    `encode` maps images to (representation `[n, d]`, embedding `[n, e]`), of any float type; switching the
-    model to evaluation mode and moving images to its device is its affair. Features are float32 and stay on
-    the device that `encode` returned, labels go there too; an `encode` that returns CPU tensors bounds the
-    accelerator's memory. The results are ordinary tensors, which autograd accepts as inputs.
+def extract(
+    encode: Encode, split: Split, team: Team = ALONE, folder: Path | None = None, batch_size: int = 512
+) -> Features:
+    """Features of all images of a split, float32, made together by a team. All of it return them.
+
+    Args:
+        encode: uint8 images to (representation [n, d], embedding [n, e]) of any float type, on any device;
+            switching the model to evaluation mode is its affair.
+        folder: for `representations.npy` and `embeddings.npy`, behind which features may be larger than memory; a
+            process alone needs none and then holds them.
     """
-    representations, embeddings, labels = [], [], []
+    images, labels = split
+    share = team.share(len(labels))
+    if isinstance(images, StreamedImages):
+        images.processes = team.size
     with torch.inference_mode():
-        for images, targets in batches:
-            representation, embedding = encode(images)
-            representations.append(representation.float())
-            embeddings.append(embedding.float())
-            labels.append(targets.to(representation.device))
-    # Joined outside of inference mode: tensors made inside of it can never be saved for a backward pass.
-    with torch.no_grad():
-        return Features(torch.cat(representations), torch.cat(embeddings), torch.cat(labels))
+        arrays = []
+        for name, example in zip(("representations", "embeddings"), encode(images[:2]), strict=True):
+            path = folder and folder / f"{name}.npy"
+            arrays.append(team.array(path, (len(labels), example.shape[1]), "float32"))
+        start = share.start
+        for some in in_order(images, share, batch_size):
+            for array, values in zip(arrays, encode(some), strict=True):
+                array[start : start + len(some)] = values.float().cpu().numpy()
+            start += len(some)
+    team.barrier()
+    representations, embeddings = (torch.from_numpy(np.asarray(array)) for array in arrays)
+    return Features(representations, embeddings, labels)

@@ -1,10 +1,11 @@
 """A frozen encoder with its normalisation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 
 class Encoder(nn.Module):
@@ -13,19 +14,37 @@ class Encoder(nn.Module):
     Args:
         network: normalised images [N, C, H, W] to representations [N, D].
         mean, std: the normalisation, of pixel values in [0, 1], per channel.
+        project: representations to embeddings [N, E]; by default these are the same.
+        size: side in pixels to which images are resampled, with antialias; None leaves them as they are.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        project: Callable[[Tensor], Tensor] | None = None,
+        size: int | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+        self.project = project
+        self.size = size
         self.requires_grad_(False).eval()
 
     def forward(self, images: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        """Representations of uint8 images, or of float images in [0, 1]."""
+        """Representations of uint8 images, or of float images in [0, 1]. Grey images may stand for colour."""
         values = images if images.is_floating_point() else images.to(self.mean.dtype) / 255
+        if self.size is not None and images.shape[-1] != self.size:
+            values = interpolate(values, (self.size, self.size), mode="bilinear", antialias=True)
         return self.network((values - self.mean) / self.std)
+
+    def features(self, images: UInt8[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n e"]]:
+        """Representations and embeddings of images, on the encoder's device."""
+        representations = self(images.to(self.mean.device))
+        return representations, representations if self.project is None else self.project(representations)

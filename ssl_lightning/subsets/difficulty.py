@@ -15,7 +15,7 @@ from torch.func import functional_call, grad, vmap
 
 from ssl_lightning.callbacks.forgetting import ForgettingEvents, forgetting_score
 from ssl_lightning.data.datasets import ImageDataset
-from ssl_lightning.data.loading import normalise
+from ssl_lightning.data.loading import in_order, normalise
 from ssl_lightning.errors import UserError
 from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.progress import track
@@ -23,7 +23,7 @@ from ssl_lightning.runs import LoadedRun
 from ssl_lightning.subsets.embedding import device_of
 from ssl_lightning.subsets.mask import Ranking, SubsetRule, generator
 from ssl_lightning.subsets.proxy import Proxy
-from ssl_lightning.subsets.team import ALONE, Team
+from ssl_lightning.team import ALONE, Team
 
 
 def el2n(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"]) -> Float64[Tensor, " n"]:
@@ -103,7 +103,7 @@ class DifficultyRule(SubsetRule):
         return {key: value for key, value in super().parameters().items() if key not in ("proxy", "accelerator")}
 
     def rank(self, dataset: ImageDataset, team: Team = ALONE) -> Ranking:
-        labels = dataset.train().labels
+        labels = dataset.all_labels(f"subset={self.name}")
         scores = []
         for proxy in self._proxies():
             if not (loaded := proxy.load()).method.classifies:
@@ -133,10 +133,11 @@ class DifficultyRule(SubsetRule):
         device = device_of(self.accelerator)
         proxy.method.to(device)
         mean, std = (torch.tensor(proxy.config["dataset"][key], device=device) for key in ("mean", "std"))
-        images, labels = dataset.train()
-        for start in track(range(0, len(labels), batch_size), f"{self.name} of each image"):
-            part = slice(start, start + batch_size)
-            yield normalise(images[part].to(device), mean, std), labels[part].to(device)
+        split = dataset.train()
+        labels = split.labels.split(batch_size)
+        batches = zip(in_order(split.images, batch_size=batch_size), labels, strict=True)
+        for images, some in track(batches, f"{self.name} of each image", len(labels)):
+            yield normalise(images.to(device), mean, std), some.to(device)
 
 
 @dataclass(frozen=True, kw_only=True)

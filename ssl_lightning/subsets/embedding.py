@@ -13,15 +13,16 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_lightning.data.datasets import ImageDataset
-from ssl_lightning.data.loading import seed_of
+from ssl_lightning.data.datasets import ImageDataset, Images
+from ssl_lightning.data.decoding import StreamedImages
+from ssl_lightning.data.loading import in_order, seed_of
 from ssl_lightning.data.views import Views
 from ssl_lightning.errors import UserError
 from ssl_lightning.progress import track
 from ssl_lightning.runs import LoadedRun
 from ssl_lightning.subsets.mask import SubsetRule
 from ssl_lightning.subsets.proxy import Proxy
-from ssl_lightning.subsets.team import ALONE, Team
+from ssl_lightning.team import ALONE, Team
 
 # Images whose views are drawn from one generator, so that neither batches nor processes change them.
 GROUP = 64
@@ -84,7 +85,7 @@ class MeanEmbedding:
 
 def embed(
     embedding: MeanEmbedding,
-    images: UInt8[Tensor, "n c h w"],
+    images: Images,
     path: Path | None = None,
     team: Team = ALONE,
     batch_size: int = 512,
@@ -97,12 +98,15 @@ def embed(
     dimensions = embedding(images[:2], 0).shape[1]
     out = team.array(path, (len(images), dimensions), "float32")
     share = team.share(len(images), GROUP)
-    starts: Any = range(share.start, share.stop, batch_size)
+    if isinstance(images, StreamedImages):
+        images.processes = team.size
+    starts = range(share.start, share.stop, batch_size)
+    batches: Any = zip(starts, in_order(images, share, batch_size), strict=True)
     if team.rank == 0:
-        starts = track(starts, f"embedding {embedding.num_views} views of each image")
-    for start in starts:
-        stop = min(start + batch_size, share.stop)
-        out[start:stop] = embedding(images[start:stop], start).cpu().numpy()
+        batches = track(batches, f"embedding {embedding.num_views} views of each image", len(starts))
+    for start, some in batches:
+        stop = start + len(some)
+        out[start:stop] = embedding(some, start).cpu().numpy()
         if not np.isfinite(out[start:stop]).all():
             raise UserError(
                 f"the proxy gives embeddings that are not finite (images {start} to {stop - 1}). "

@@ -36,7 +36,7 @@ class Labels(LatentClasses):
     """The dataset's own labels."""
 
     def assign(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Int64[np.ndarray, " n"]:
-        return dataset.train().labels.numpy()
+        return dataset.all_labels("subset.latent=labels").numpy()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ class FewLabels(_OfFeatures):
     percent: Annotated[float, Gt(0), Le(100)] = 1.0
 
     def assign(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Int64[np.ndarray, " n"]:
-        labels = dataset.train().labels
+        labels = dataset.labelled().labels  # they come first
         vectors = torch.from_numpy(np.array(self.vectors(features), np.float32))
         known = draw_labels(labels, self.percent, torch.Generator().manual_seed(seed))
         standardise = Standardiser.fit(vectors[known])
@@ -132,8 +132,10 @@ def cluster(
 
 
 def purity(latent_class: Int64[np.ndarray, " n"], labels: Int64[np.ndarray, " n"]) -> float:
-    """The share of images whose label is the most frequent one of their group, in (0, 1]."""
-    _, group = np.unique(latent_class, return_inverse=True)
+    """The share of labelled images whose label is the most frequent one of their group, in (0, 1]."""
+    labelled = labels >= 0
+    labels = labels[labelled]
+    _, group = np.unique(latent_class[labelled], return_inverse=True)
     counts = np.zeros((group.max() + 1, labels.max() + 1), np.int64)
     np.add.at(counts, (group, labels), 1)
     return float(counts.max(1).sum() / len(labels))

@@ -19,7 +19,7 @@ from jaxtyping import Float64, Int64
 from ssl_lightning.data.datasets import Fingerprint, ImageDataset
 from ssl_lightning.data.readers import writing
 from ssl_lightning.errors import UserError
-from ssl_lightning.subsets.team import ALONE, Team
+from ssl_lightning.team import ALONE, Team
 
 RANKING_FORMAT = 1
 
@@ -107,18 +107,17 @@ class Ranking:
                 ⌊fraction · n_k⌋ of each latent class.
         """
         _check_fraction(fraction)
-        if fraction > (last := self.provenance.get("max_fraction", 1.0)):
+        last = self.provenance.get("max_fraction", 1.0)
+        if size_of(fraction, len(self)) > size_of(last, len(self)):
             raise UserError(
                 f"subset.fraction is {fraction}, but this ranking was made up to {last:g}. "
                 f"Choose a smaller fraction, or set subset.max_fraction={fraction:g}."
             )
-        # The number that was written: 0.29 means 29/100, though the nearest float lies below it.
-        share = Fraction(fraction).limit_denominator(10**9)
         rank, size = self._ranks()
         if budget == "exact":
-            taken = np.arange(len(self)) < max(1, math.floor(share * len(self) + Fraction(1, 2)))
+            taken = np.arange(len(self)) < size_of(fraction, len(self))
         elif budget == "floor":
-            quota = {int(n): math.floor(share * int(n)) for n in np.unique(size)}
+            quota = {int(n): math.floor(_written(fraction) * int(n)) for n in np.unique(size)}
             taken = rank < np.array([quota[int(n)] for n in size])
         else:
             raise UserError(f"subset.budget is {budget!r}: choose exact or floor.")
@@ -166,11 +165,8 @@ class Ranking:
             raise _damaged(path, error) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:  # readable, with wrong content
             raise _damaged(path, error) from error
-        if fingerprint is not None and made_for != fingerprint:
-            raise UserError(
-                f"the ranking {path} was made for {made_for or 'unnamed data'}, but the dataset is "
-                f"{fingerprint}. Make it again with ssl-select, or choose the dataset it was made for."
-            )
+        if fingerprint is not None:
+            refuse_foreign(path, made_for, fingerprint)
         return ranking
 
     def _ranks(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
@@ -192,6 +188,25 @@ def _column(arrays: Mapping[str, np.ndarray], key: str, dtype: str, length: int)
 
 def _damaged(path: str | Path, error: Exception) -> UserError:
     return UserError(f"{path} is no readable ranking ({error}). Delete it and make it again.")
+
+
+def refuse_foreign(path: str | Path, made_for: Fingerprint | None, fingerprint: Fingerprint) -> None:
+    """Positions mean nothing in other data than they were made for."""
+    if made_for != fingerprint:
+        raise UserError(
+            f"the ranking {path} was made for {made_for or 'unnamed data'}, but the dataset is "
+            f"{fingerprint}. Make it again with ssl-select, or choose the dataset it was made for."
+        )
+
+
+def size_of(fraction: float, length: int) -> int:
+    """round(fraction · length), halves up, at least one."""
+    return max(1, math.floor(_written(fraction) * length + Fraction(1, 2)))
+
+
+def _written(fraction: float) -> Fraction:
+    """The number that was written: 0.29 means 29/100, though the nearest float lies below it."""
+    return Fraction(fraction).limit_denominator(10**9)
 
 
 def _check_fraction(fraction: float) -> None:
@@ -259,7 +274,7 @@ class SubsetRule(ABC):
         """What a user should know of cutting this ranking at this rule's fraction."""
         return None
 
-    def path(self, dataset: ImageDataset) -> Path | None:
+    def ranking_file(self, dataset: ImageDataset) -> Path | None:
         """Where the ranking of an expensive rule is kept; its name changes with all that the ranking depends on."""
         if not self.expensive or self.cache is None:
             return None
@@ -271,7 +286,7 @@ class SubsetRule(ABC):
 
     def ranking(self, dataset: ImageDataset, team: Team = ALONE) -> Ranking:
         """`rank`, from the cache where the rule is expensive and has one. Called by all of a team."""
-        path = self.path(dataset)
+        path = self.ranking_file(dataset)
         if path is None:
             return self.rank(dataset, team)
         if team.size > 1 or not path.exists():  # a team asks together: another process may be building it right now

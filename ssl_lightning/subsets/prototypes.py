@@ -10,7 +10,7 @@ from ssl_lightning.data.datasets import ImageDataset
 from ssl_lightning.subsets.embedding import EmbeddingRule
 from ssl_lightning.subsets.latent import cluster
 from ssl_lightning.subsets.mask import Ranking
-from ssl_lightning.subsets.team import ALONE, Team
+from ssl_lightning.team import ALONE, Team
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from ssl_lightning.data.datasets import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.subsets.mask import Ranking, SubsetRule, generator
-from ssl_lightning.subsets.team import ALONE, Team
+from ssl_lightning.team import ALONE, Team
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class RandomBalanced(Random):
     name: ClassVar[str] = "random_balanced"
 
     def latent_class(self, dataset: ImageDataset) -> Int64[np.ndarray, " n"]:
-        return dataset.train().labels.numpy()
+        return dataset.all_labels("subset=random_balanced").numpy()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from ssl_lightning.subsets.embedding import EmbeddingRule, device_of
 from ssl_lightning.subsets.greedy import Order, fits, graph_cut, row_sum, similarity_sums
 from ssl_lightning.subsets.latent import LatentClasses
 from ssl_lightning.subsets.mask import Ranking, generator
-from ssl_lightning.subsets.team import ALONE, Team
+from ssl_lightning.team import ALONE, Team
 
 # Of one pick, for each member of its class: to find the largest gain, and to update it. Measured on a CPU.
 SECONDS_A_GAIN = 2e-9
@@ -120,7 +120,7 @@ class SAS(EmbeddingRule):
 
     def _scratch(self, dataset: ImageDataset, team: Team, name: str) -> Path | None:
         """A file for what a team writes together, removed by whoever builds the ranking next if it is left over."""
-        path = self.path(dataset) if team.size > 1 else None
+        path = self.ranking_file(dataset) if team.size > 1 else None
         return path and path.with_name(f".{path.name}.{name}.part")
 
     def _announce(self, sizes: Int64[np.ndarray, " k"], picks: Int64[np.ndarray, " k"], features: np.ndarray) -> None:

@@ -16,7 +16,9 @@ from PIL import Image
 
 from ssl_lightning.data import datasets, readers
 from ssl_lightning.data.datasets import CIFAR10, CIFAR100, Digits, FashionMNIST, Fingerprint
+from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.image_folder import ImageFolder
+from ssl_lightning.data.listing import ImageFiles
 from ssl_lightning.errors import UserError
 from tests.data.synthetic import (
     Written,
@@ -528,11 +530,18 @@ def test_colour_and_grey_are_converted(tmp_path):
     np.testing.assert_array_equal(images, np.repeat(written.train_images, 3, 1))
 
 
+def square_of(path, size, channels):
+    name = np.frombuffer(path.name.encode(), np.uint8)
+    one = np.ones(1, np.int64)
+    files = ImageFiles(str(path.parent), "", ["a"], 0 * one, name, len(name) * one, one, one, {})
+    return StreamedImages(files, size, channels).central(0)
+
+
 def test_the_central_square_is_taken_without_resampling_when_it_fits(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (11, 8, 3), np.uint8)
     for name, image in (("tall", pixels), ("wide", pixels.transpose(1, 0, 2))):
         Image.fromarray(image).save(tmp_path / f"{name}.png")
-        decoded = readers.decode_image(tmp_path / f"{name}.png", 8, 3)
+        decoded = square_of(tmp_path / f"{name}.png", 8, 3)
         expected = image[1:9] if name == "tall" else image[:, 1:9]
         np.testing.assert_array_equal(decoded.transpose(1, 2, 0), expected)
 
@@ -540,7 +549,7 @@ def test_the_central_square_is_taken_without_resampling_when_it_fits(tmp_path):
 def test_shrinking_is_antialiased(tmp_path):
     checkerboard = np.indices((64, 64)).sum(0) % 2 * 255
     Image.fromarray(checkerboard.astype(np.uint8)).save(tmp_path / "image.png")
-    decoded = readers.decode_image(tmp_path / "image.png", 8, 1)
+    decoded = square_of(tmp_path / "image.png", 8, 1)
     assert decoded.shape == (1, 8, 8)
     assert np.abs(decoded.astype(int) - 127).max() <= 8  # without, it would be 0 or 255
 
@@ -551,12 +560,12 @@ def test_images_are_decoded_once(tmp_path, monkeypatch):
     fingerprint = image_folder(tmp_path / "data", tmp_path / "cache").fingerprint()
     decoded = []
 
-    def counted(path, **arguments):
-        decoded.append(path.name)
-        return real(path, **arguments)
+    def counted(images, position):
+        decoded.append(position)
+        return real(images, position)
 
-    real = readers.decode_image
-    monkeypatch.setattr(readers, "decode_image", counted)
+    real = StreamedImages.central
+    monkeypatch.setattr(StreamedImages, "central", counted)
     again = image_folder(tmp_path / "data", tmp_path / "cache")
     assert_equal(again, written)
     assert again.fingerprint() == fingerprint

@@ -9,7 +9,7 @@ import torch
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.datamodule import SubsetDataModule
 from ssl_lightning.data.datasets import Split
-from ssl_lightning.data.loading import ResidentLoader, normalise, seed_of
+from ssl_lightning.data.loading import Order, ResidentLoader, normalise, seed_of
 from ssl_lightning.data.views import View, Views
 from ssl_lightning.errors import UserError
 from ssl_lightning.subsets.random import Random
@@ -24,7 +24,7 @@ def split_of(length: int) -> Split:
 
 
 def loader_of(positions, batch_size, seed=0, step=lambda: 0, rank=0, world_size=1):
-    return ResidentLoader(split_of(1000), torch.as_tensor(positions), batch_size, seed, step, rank, world_size)
+    return ResidentLoader(split_of(1000), Order(torch.as_tensor(positions), batch_size, seed, rank, world_size), step)
 
 
 def indices(loader, steps):
@@ -111,8 +111,8 @@ def test_shares_of_ranks_make_up_the_batch_of_one_process(world_size):
 def test_seeds_differ_by_purpose_and_by_every_number():
     arguments = [(), (0,), (0, 0), (1,), (1, 2), (2, 1), (1, 2, 0), (0, 1, 2), (12,), (1 << 32,), (1, 0, 0)]
     arguments += [(0, 1), (3 << 40,)]
-    seeds = {seed_of(purpose, *numbers) for purpose in ("order", "views", "step") for numbers in arguments}
-    assert len(seeds) == 3 * len(arguments)
+    seeds = {seed_of(purpose, *numbers) for purpose in ("order", "views", "crops", "step") for numbers in arguments}
+    assert len(seeds) == 4 * len(arguments)
     assert all(0 <= seed < 1 << 63 for seed in seeds)
     assert seed_of("views", 1, 2) == seed_of("views", 1, 2)
 
@@ -162,13 +162,6 @@ def test_training_sees_the_masked_positions_only(fraction):
     assert len(seen) == round(fraction * 100)
 
 
-def test_labelled_batches_hold_all_images_in_order():
-    module = module_of(0.2)
-    split = module.dataset.train()
-    images, labels = zip(*module.labelled_batches(split, torch.device("cpu"), 32), strict=True)
-    assert [len(part) for part in labels] == [32, 32, 32, 4]
-    assert torch.equal(torch.cat(labels), split.labels)
-    assert torch.equal(torch.cat(images), normalise(split.images, module.mean, module.std))
 
 
 def views_of(image, seed=0, step=0, rank=0):

@@ -91,9 +91,12 @@ def test_grey_and_solarise_equal_torchvision(c):
         assert torch.equal(solarise(x, threshold), tv.solarize(x, threshold))
 
 
+def windows_of(view: View, n: int, height: int, width: int, seed: int) -> torch.Tensor:
+    return crop_windows(view, torch.full((n,), height), torch.full((n,), width), seeded(seed))
+
+
 def random_windows(n: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
-    view = View(crop_scale=(0.05, 1.0), crop_ratio=(0.5, 2.0))
-    return crop_windows(view, n, height, width, seeded(seed))
+    return windows_of(View(crop_scale=(0.05, 1.0), crop_ratio=(0.5, 2.0)), n, height, width, seed)
 
 
 @channels
@@ -246,7 +249,7 @@ def test_crops_are_distributed_as_in_torchvision(height, width, scale, ratio):
     torch.manual_seed(0)
     get = RandomResizedCrop.get_params
     theirs = torch.tensor([get(image, list(scale), list(ratio)) for _ in range(num_theirs)])
-    ours = crop_windows(View(crop_scale=scale, crop_ratio=ratio), num_ours, height, width, seeded(0))
+    ours = windows_of(View(crop_scale=scale, crop_ratio=ratio), num_ours, height, width, 0)
     assert torch.equal(ours, ours.round())
     top, left, crop_height, crop_width = ours
     assert top.min() == 0
@@ -273,13 +276,13 @@ def test_crops_are_distributed_as_in_torchvision(height, width, scale, ratio):
 )
 def test_impossible_crops_fall_back_to_torchvisions_central_one(height, width, ratio):
     # With almost the full area, no window of these ratios fits.
-    windows = crop_windows(View(crop_scale=(0.99, 1.0), crop_ratio=ratio), 50, height, width, seeded(0))
+    windows = windows_of(View(crop_scale=(0.99, 1.0), crop_ratio=ratio), 50, height, width, 0)
     theirs = RandomResizedCrop.get_params(torch.empty(1, height, width), [0.99, 1.0], list(ratio))
     assert torch.equal(windows, torch.tensor(theirs).float()[:, None].expand(4, 50))
 
 
 def test_full_area_of_a_square_is_the_whole_image():
-    windows = crop_windows(View(), 1000, 32, 32, seeded(0))
+    windows = windows_of(View(), 1000, 32, 32, 0)
     assert torch.equal(windows, torch.tensor([0.0, 0.0, 32.0, 32.0])[:, None].expand(4, 1000))
 
 

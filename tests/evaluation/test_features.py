@@ -1,44 +1,73 @@
+"""Features are those of all images in order, whoever makes them, and wherever they are kept."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
+import torch.distributed as dist
+from torch import Tensor
 
-from ssl_lightning.evaluation.features import extract
-
-
-def _batches(sizes: list[int]) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
-    images = torch.rand(sum(sizes), 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    return images, list(zip(images.split(sizes), torch.arange(len(images)).split(sizes), strict=True))
-
-
-def test_features_keep_the_order_of_the_batches():
-    images, batches = _batches([4, 4, 1])
-    features = extract(lambda x: (x.flatten(1), x.mean((2, 3))), iter(batches))
-    assert torch.equal(features.representations, images.flatten(1))
-    assert torch.equal(features.embeddings, images.mean((2, 3)))
-    assert torch.equal(features.labels, torch.arange(9))
+from ssl_lightning.data.datasets import Split
+from ssl_lightning.evaluation.features import Features, extract
+from ssl_lightning.team import Team
 
 
-def test_encoding_records_no_gradient_and_leaves_ordinary_tensors():
-    _, batches = _batches([4, 2])
-    layer = torch.nn.Linear(48, 5)
-    inference = []
-
-    def encode(images):
-        representation = layer(images.flatten(1))
-        inference.append(torch.is_inference_mode_enabled() and representation.is_inference())
-        return representation, representation.square()
-
-    features = extract(encode, batches)
-    assert inference == [True, True]
-    assert not features.representations.requires_grad
-    assert not features.embeddings.requires_grad
-
-    # A classifier may be trained on them, which needs them to be saved for its backward pass.
-    classifier = torch.nn.Linear(5, 2)
-    classifier(features.representations).sum().backward()
-    torch.testing.assert_close(classifier.weight.grad[0], features.representations.sum(0))
+def split_of(length: int = 70) -> Split:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (length, 1, 2, 2), dtype=torch.uint8, generator=generator)
+    return Split(images, torch.arange(length) % 7)
 
 
-def test_features_of_low_precision_become_float32():
-    images, batches = _batches([3])
-    features = extract(lambda x: (x.flatten(1).bfloat16(), x.mean((2, 3)).double()), batches)
+def encode(images: Tensor, kind: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    values = images.flatten(1).to(kind)
+    return values, 2 * values[:, :3]
+
+
+def assert_features(features: Features, split: Split) -> None:
+    expected = split.images.flatten(1).float()
+    assert torch.equal(features.representations, expected)
+    assert torch.equal(features.embeddings, 2 * expected[:, :3])
+    assert torch.equal(features.labels, split.labels)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 70, 512])
+def test_features_of_all_images_in_order(batch_size):
+    assert_features(extract(encode, split_of(), batch_size=batch_size), split_of())
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+def test_features_are_float32(kind):
+    features = extract(partial(encode, kind=kind), split_of())
     assert features.representations.dtype == features.embeddings.dtype == torch.float32
-    assert torch.equal(features.representations, images.flatten(1).bfloat16().float())
+    assert_features(features, split_of())
+
+
+def test_features_can_live_in_files(tmp_path):
+    assert_features(extract(encode, split_of(), folder=tmp_path / "new"), split_of())
+    stored = np.load(tmp_path / "new" / "representations.npy")
+    assert torch.equal(torch.from_numpy(stored), split_of().images.flatten(1).float())
+
+
+def test_autograd_takes_features_as_inputs():
+    network = torch.nn.Linear(4, 3)
+    features = extract(lambda images: (x := images.flatten(1).float(), network(x)), split_of())
+    torch.nn.Linear(3, 1)(features.embeddings).sum().backward()  # tensors of inference mode would be refused
+
+
+def together(rank: int, folder: str) -> list[Tensor]:
+    seen = []
+
+    def watched(images: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(len(images))
+        return encode(images)
+
+    features = extract(watched, split_of(), Team(rank, 2, dist.barrier), Path(folder), batch_size=16)
+    assert sum(seen[1:]) == 35  # after the two that tell the lengths
+    return list(features)
+
+
+def test_two_processes_share_the_images(pair, tmp_path):
+    for features in pair(together, str(tmp_path)):
+        assert_features(Features(*features), split_of())

@@ -180,7 +180,7 @@ def test_a_ranking_is_identified_by_the_proxy_of_each_run():
     data = fitting.dataset()
 
     def path(rule=EL2N, keys=("a", "b", "c"), **options):
-        return rule(proxy=Given(*[None] * 3, keys=keys), cache="cache", **options).path(data)
+        return rule(proxy=Given(*[None] * 3, keys=keys), cache="cache", **options).ranking_file(data)
 
     assert EL2N(proxy=Given(*[None] * 3), runs=3).content_key() == "a-b-c"
     assert EL2N(proxy=Given(*[None] * 3), runs=1).content_key() == "a"

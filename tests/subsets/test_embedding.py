@@ -20,7 +20,7 @@ from ssl_lightning.subsets.embedding import GROUP, MeanEmbedding, embed
 from ssl_lightning.subsets.latent import KMeans, Labels
 from ssl_lightning.subsets.prototypes import Prototypes
 from ssl_lightning.subsets.sas import SAS
-from ssl_lightning.subsets.team import Team
+from ssl_lightning.team import Team
 from tests.callbacks import fitting
 from tests.data.synthetic import synthetic_images
 from tests.subsets.proxies import Given, Toy

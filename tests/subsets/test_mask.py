@@ -195,6 +195,13 @@ def test_fractions_outside_are_errors(fraction):
         Slow(fraction=fraction, log="")
 
 
+def test_a_fraction_of_as_many_positions_as_were_ranked_is_not_beyond_them():
+    ranking = make_ranking(np.zeros(1257), max_fraction=377 / 1257)  # 0.3 of 1257 is 377.1
+    assert ranking.mask(0.3).size == ranking.mask(377 / 1257).size == 377
+    with pytest.raises(UserError, match=r"subset\.fraction is 0\.301, but .* up to 0\.29992"):
+        ranking.mask(0.301)
+
+
 # Masks
 
 

@@ -7,7 +7,7 @@ from ssl_lightning.data.views import View, Views
 from ssl_lightning.errors import UserError
 from ssl_lightning.subsets.latent import cluster
 from ssl_lightning.subsets.prototypes import Prototypes
-from ssl_lightning.subsets.team import ALONE
+from ssl_lightning.team import ALONE
 from tests.data.synthetic import in_memory
 from tests.subsets.proxies import Given, Toy
 
@@ -57,11 +57,11 @@ def test_the_closest_to_its_centroid_is_the_easiest():
 
 def test_what_identifies_a_ranking():
     data = in_memory(LABELS)
-    default = make(cache="cache").path(data)
+    default = make(cache="cache").ranking_file(data)
     for options in ({"clusters": 5}, {"keep": "hardest"}, {"balanced": False}, {"views": 3}, {"seed": 1}):
-        assert make(cache="cache", **options).path(data) != default
+        assert make(cache="cache", **options).ranking_file(data) != default
     for options in ({"fraction": 0.2}, {"budget": "floor"}):
-        assert make(cache="cache", **options).path(data) == default
+        assert make(cache="cache", **options).ranking_file(data) == default
 
 
 def test_more_clusters_than_images():

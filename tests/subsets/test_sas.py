@@ -22,7 +22,7 @@ from ssl_lightning.subsets import sas as module
 from ssl_lightning.subsets.latent import KMeans, Labels
 from ssl_lightning.subsets.mask import Ranking, generator
 from ssl_lightning.subsets.sas import SAS, turning_points
-from ssl_lightning.subsets.team import ALONE, Team
+from ssl_lightning.team import ALONE, Team
 from tests.callbacks import fitting
 from tests.composing import composed
 from tests.data.synthetic import in_memory
@@ -344,7 +344,7 @@ def forget():
 def configured(*overrides):
     config = resolve(composed("subset=sas", "paths.cache=cache", *overrides))
     dataset = instantiate(config["dataset"])
-    return instantiate(config["subset"], _convert_="object").path(dataset)
+    return instantiate(config["subset"], _convert_="object").ranking_file(dataset)
 
 
 @pytest.mark.usefixtures("forget")
@@ -385,12 +385,12 @@ def test_what_changes_a_ranking_changes_its_file(override):
 def test_neither_do_the_proxy_s_places_and_measurements():
     config = resolve(composed("subset=sas", "paths.cache=cache"))
     rule, dataset = instantiate(config["subset"], _convert_="object"), instantiate(config["dataset"])
-    assert rule.path(dataset) == configured()
+    assert rule.ranking_file(dataset) == configured()
     places = {"paths": {"runs": "a", "data": "b", "cache": "c"}, "checkpoint": {"every_minutes": 1, "every_steps": 2}}
     evaluation = {**rule.proxy.evaluation, "k": 3}
     moved = replace(rule, proxy=replace(rule.proxy, **places, evaluation=evaluation))
-    assert moved.path(dataset) == rule.path(dataset)
-    assert replace(rule, proxy=replace(rule.proxy, max_epochs=3)).path(dataset) != rule.path(dataset)
+    assert moved.ranking_file(dataset) == rule.ranking_file(dataset)
+    assert replace(rule, proxy=replace(rule.proxy, max_epochs=3)).ranking_file(dataset) != rule.ranking_file(dataset)
 
 
 @pytest.mark.usefixtures("forget")
@@ -528,7 +528,7 @@ def test_a_team_stays_together_where_another_builds_the_ranking_meanwhile(tmp_pa
         return waiting(10)
 
     team.barrier.wait = wait
-    path = rule.path(data)
+    path = rule.ranking_file(data)
     team.start(0, lambda member: rule.ranking(data, member))
     assert looked.wait(60)
     replace(rule, cache=None).rank(data).save(path)

@@ -1,15 +1,19 @@
-"""Processes that make one ranking together."""
+"""Processes that make one thing together: a ranking, or features."""
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ssl_lightning.data.readers import locked
 from ssl_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 
 @dataclass(frozen=True)
@@ -65,3 +69,25 @@ def _reserve(path: Path, size: int) -> None:
 
 
 ALONE = Team()
+
+
+def fabric_of(trainer: Mapping[str, Any]) -> "Fabric | None":
+    """What starts the processes that the settings of a trainer ask for; None where this one is all."""
+    if trainer["strategy"] == "auto" and trainer["devices"] == 1 and trainer["num_nodes"] == 1:
+        return None
+    from lightning.fabric import Fabric
+
+    from ssl_lightning.training import quiet, refuse_in_multirun
+
+    quiet()
+    fabric = Fabric(**{key: trainer[key] for key in ("accelerator", "strategy", "devices", "num_nodes")})
+    refuse_in_multirun(fabric.world_size)
+    return fabric
+
+
+def team_of(fabric: "Fabric | None") -> Team:
+    """Starts the processes. Each goes on from here."""
+    if fabric is None:
+        return ALONE
+    fabric.launch()
+    return Team(fabric.global_rank, fabric.world_size, fabric.barrier)

@@ -1,0 +1,124 @@
+"""From files to pixels: whole images once, or crops of them again and again."""
+
+import io
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from PIL import Image
+from torch import Tensor
+
+from ssl_lightning.data.listing import ImageFiles
+from ssl_lightning.data.views import Views
+from ssl_lightning.errors import UserError
+
+AHEAD = 1024  # images decoded before they are asked for
+
+
+class StreamedImages:
+    """The images of many files, decoded when they are asked for. Stands where a tensor [n, c, s, s] would be too large.
+
+    Args:
+        files: of one split.
+        size: side in pixels of what is read.
+        channels: 1 for grey, 3 for colour; an image of the other kind is converted.
+        square: side of the central square that is read, as a share of the image's shorter side.
+        workers: processes that decode; None: as many as there are cores, divided by `processes`.
+
+    Attributes:
+        processes: of this machine that read images at the same time.
+    """
+
+    def __init__(
+        self, files: ImageFiles, size: int, channels: int, square: float = 1.0, workers: int | None = None
+    ) -> None:
+        self.files = files
+        self.size = size
+        self.channels = channels
+        self.square = square
+        self._workers = workers
+        self.processes = 1
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return len(self.files), self.channels, self.size, self.size
+
+    @property
+    def workers(self) -> int:
+        if self._workers is not None:
+            return self._workers
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, cores // self.processes)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, positions: "slice | range | np.ndarray | Tensor") -> UInt8[Tensor, "m c s s"]:
+        """Central squares, in order."""
+        if isinstance(positions, slice):
+            positions = range(*positions.indices(len(self)))
+        squares = [self.central(int(position)) for position in positions]
+        return torch.from_numpy(np.stack(squares)) if squares else torch.empty((0, *self.shape[1:]), dtype=torch.uint8)
+
+    def all(self) -> Iterator[UInt8[np.ndarray, "c s s"]]:
+        """Central squares of all images, by threads that are at most `AHEAD` images ahead."""
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(self), AHEAD):
+                yield from pool.map(self.central, range(start, min(start + AHEAD, len(self))))
+
+    def central(self, position: int) -> UInt8[np.ndarray, "c s s"]:
+        """The central square of one image, its side resampled to `size` with antialias if it differs."""
+        image = self._open(position)
+        side = round(min(image.size) * self.square)
+        window = ((image.height - side) // 2, (image.width - side) // 2, side, side)
+        return self._cut(position, image, [window])[0]
+
+    def crops(
+        self, positions: Int[Tensor, " m"], views: Views, generator: torch.Generator
+    ) -> UInt8[Tensor, "v m c s s"]:
+        """A random crop of each image for each view, mirrored or not; colours are left to `Views.colour`."""
+        images = [self._open(int(position)) for position in positions]
+        width, height = torch.tensor([image.size for image in images]).T
+        windows, flips = views.windows(height, width, generator)
+        crops = torch.empty(views.num_views, len(images), *self.shape[1:], dtype=torch.uint8)
+        for i, (position, image) in enumerate(zip(positions.tolist(), images, strict=True)):
+            crops[:, i] = torch.from_numpy(self._cut(position, image, windows[:, :, i].tolist()))
+        return torch.where(flips[:, :, None, None, None], crops.flip(-1), crops)
+
+    def _open(self, position: int) -> Image.Image:
+        """The file's bytes, of which the header has been read."""
+        path = self.files.path(position)
+        try:
+            with open(path, "rb") as file:
+                return Image.open(io.BytesIO(file.read()))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise _undecodable(path, error) from error
+
+    def _cut(
+        self, position: int, image: Image.Image, windows: Sequence[Sequence[float]]
+    ) -> UInt8[np.ndarray, "v c s s"]:
+        """Windows (top, left, height, width) of an opened image, each resampled to `size` with antialias."""
+        width, height = image.size
+        mode = "L" if self.channels == 1 else "RGB"
+        shrink = min(min(window[2:]) for window in windows) / self.size
+        try:
+            if shrink >= 2:  # JPEG decoders give 1/2, 1/4 or 1/8 of the pixels for less work
+                image.draft(mode, (math.ceil(width / shrink), math.ceil(height / shrink)))
+            image = image.convert(mode)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow's plugins raise
+            raise _undecodable(self.files.path(position), error) from error
+        x, y = image.width / width, image.height / height
+        views = []
+        for top, left, tall, wide in windows:
+            box = (round(left * x), round(top * y), round((left + wide) * x), round((top + tall) * y))
+            view = image.crop(box).resize((self.size, self.size), Image.Resampling.BILINEAR)
+            views.append(np.asarray(view).reshape(self.size, self.size, self.channels).transpose(2, 0, 1))
+        return np.stack(views)
+
+
+def _undecodable(path: str, error: Exception) -> UserError:
+    return UserError(f"cannot decode the image {path} ({error}). Replace or remove it.")

@@ -1,0 +1,284 @@
+"""Streamed images: what is cut is what torchvision cuts, and a batch is a function of the step alone."""
+
+import itertools
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import pil_to_tensor, resized_crop
+
+from ssl_lightning.data import listing
+from ssl_lightning.data.batch import Batch
+from ssl_lightning.data.image_folder import ImageFolder
+from ssl_lightning.data.loading import Order, StreamedLoader, in_order
+from ssl_lightning.data.views import View, Views
+from ssl_lightning.errors import UserError
+from ssl_lightning.runs import Run, find_runs
+from tests.data.synthetic import write_image_folder
+from tests.processes import Signal, ssl_train
+
+
+def folder_of(root: Path, **settings) -> ImageFolder:
+    values = {
+        "name": "folder",
+        "root": str(root / "data"),
+        "cache": str(root / "cache"),
+        "image_size": 16,
+        "channels": 3,
+        "num_classes": None,
+        "mean": [0.5] * 3,
+        "std": [0.2] * 3,
+        "storage": "streamed",
+        "workers": 0,
+    }
+    return ImageFolder(**values | settings)
+
+
+def write_photographs(root: Path, suffix: str, sizes: list[tuple[int, int]]) -> None:
+    """Smooth colour images [height, width], in both splits."""
+    for part in ("train", "test"):
+        for i, (height, width) in enumerate(sizes):
+            noise = np.random.default_rng([i, part == "test"]).integers(0, 256, (6, 8, 3), np.uint8)
+            path = root / "data" / part / f"class_{i % 2}" / f"{i}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).save(path)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+SIZES = [(40, 60), (61, 37), (16, 16), (90, 90)]
+VIEWS = Views([View(copies=2, crop_scale=(0.2, 1.0), flip_probability=0.5)])
+
+
+def test_crops_are_those_of_torchvision(tmp_path):
+    write_photographs(tmp_path, "png", SIZES)
+    images = folder_of(tmp_path).train().images
+    crops = images.crops(torch.tensor([2, 0, 3]), VIEWS, seeded(1))
+    assert crops.shape == (2, 3, 3, 16, 16)
+    files = [images.files.path(position) for position in (2, 0, 3)]
+    opened = [Image.open(file) for file in files]
+    height, width = (torch.tensor([getattr(image, side) for image in opened]) for side in ("height", "width"))
+    windows, flips = VIEWS.windows(height, width, seeded(1))
+    assert flips.any()
+    assert not flips.all()
+    for k, i in itertools.product(range(2), range(3)):
+        window = [int(value) for value in windows[k, :, i]]
+        expected = pil_to_tensor(resized_crop(opened[i], *window, [16, 16], InterpolationMode.BILINEAR))
+        assert torch.equal(crops[k, i], expected.flip(-1) if flips[k, i] else expected)
+
+
+def test_windows_and_flips_have_the_distribution_of_views():
+    views = Views([View(crop_scale=(0.25, 0.25), crop_ratio=(1.0, 1.0), flip_probability=0.3)])
+    n = 4000
+    windows, flips = views.windows(torch.full((n,), 32), torch.full((n,), 32), seeded(0))
+    assert flips.float().mean() == pytest.approx(0.3, abs=5 * 0.46 / n**0.5)
+    assert torch.equal(windows[0, 2:], torch.full((2, n), 16.0))
+    assert set(windows[0, 0].tolist()) == set(range(17))
+
+
+def test_colours_of_crops_are_those_of_whole_views():
+    """Where nothing is cut, both ways are the same to the last bit."""
+    images = torch.randint(0, 256, (7, 3, 16, 16), dtype=torch.uint8, generator=seeded(0))
+    views = Views(
+        [
+            View(jitter_probability=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey_probability=0.2),
+            View(blur_probability=0.5, solarise_probability=0.5),
+        ]
+    )
+    mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.2])
+    crops = torch.stack([images, images])
+    assert torch.equal(views.colour(crops, mean, std, seeded(3)), views(images, mean, std, seeded(3)))
+
+
+def test_central_squares_equal_those_that_are_stored(tmp_path):
+    write_photographs(tmp_path, "jpg", SIZES)
+    streamed, stored = folder_of(tmp_path), folder_of(tmp_path, storage="resident")
+    for split in ("train", "test"):
+        images = getattr(streamed, split)().images
+        expected = getattr(stored, split)().images
+        assert torch.equal(images[:], expected)
+        assert torch.equal(images[torch.tensor([3, 1])], expected[[3, 1]])
+        assert torch.equal(torch.cat(list(in_order(images, range(1, 4), 2))), expected[1:4])
+        assert torch.equal(getattr(streamed, split)().labels, getattr(stored, split)().labels)
+    assert images.shape == tuple(expected.shape)
+
+
+def test_a_share_of_the_central_square(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    for part in ("train", "test"):
+        (tmp_path / "data" / part / "a").mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / "data" / part / "a" / "0.png")
+    images = folder_of(tmp_path, square=0.5).train().images
+    np.testing.assert_array_equal(images[:][0].permute(1, 2, 0).numpy(), pixels[8:24, 8:24])
+
+
+def test_large_jpegs_are_decoded_at_a_fraction_of_their_size(tmp_path, monkeypatch):
+    write_photographs(tmp_path, "jpg", [(400, 640)] * 2)
+    decoded = []
+    real = Image.Image.crop
+
+    def watched(image, *arguments, **options):
+        decoded.append(image.size)
+        return real(image, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "crop", watched)
+    fast = folder_of(tmp_path, image_size=50).train().images[:1]
+    assert decoded == [(80, 50)]  # an eighth
+    monkeypatch.setattr(JpegImageFile, "draft", lambda *_: None)
+    exact = folder_of(tmp_path, image_size=50).train().images[:1]
+    assert decoded[1] == (640, 400)
+    assert (fast.float() - exact.float()).abs().mean() < 2
+    # A crop that is no larger than the view needs all pixels.
+    monkeypatch.undo()
+    monkeypatch.setattr(Image.Image, "crop", watched)
+    small = Views([View(crop_scale=(0.02, 0.02))])
+    folder_of(tmp_path, image_size=50).train().images.crops(torch.tensor([0]), small, seeded(0))
+    assert decoded[2] == (640, 400)
+
+
+def loader_of(root: Path, workers: int, step=lambda: 0, rank: int = 0, world_size: int = 1) -> StreamedLoader:
+    split = folder_of(root, workers=workers).train()
+    order = Order(torch.arange(40), 8, 5, rank, world_size)
+    return StreamedLoader(split, order, step, VIEWS)
+
+
+def assert_same(one: Batch, other: Batch) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_batch_is_a_function_of_the_step_however_many_workers_decode(tmp_path):
+    write_image_folder(tmp_path / "data")
+    alone = loader_of(tmp_path, 0)
+    expected = [alone.batch(step) for step in range(7)]
+    with_workers = loader_of(tmp_path, 2)
+    for step in range(7):
+        assert_same(with_workers.batch(step), expected[step])
+    assert_same(with_workers.batch(3), expected[3])  # a jump back
+    assert_same(with_workers.batch(4), expected[4])
+    assert_same(loader_of(tmp_path, 2).batch(5), expected[5])  # as after a resume
+    assert not torch.equal(expected[0].image, expected[5].image)
+    assert expected[0].image.shape == (2, 8, 3, 16, 16)
+
+
+def test_iteration_goes_on_from_the_step_and_ranks_share_a_batch(tmp_path):
+    write_image_folder(tmp_path / "data")
+    made = 7
+    loader = loader_of(tmp_path, 1, step=lambda: made)
+    whole = loader_of(tmp_path, 0)
+    for batch in itertools.islice(loader, 3):
+        assert_same(batch, whole.batch(made))
+        made += 1
+    shares = [loader_of(tmp_path, 0, rank=rank, world_size=2).batch(7).index for rank in range(2)]
+    assert torch.equal(torch.cat(shares), whole.batch(7).index)
+
+
+def test_storage_is_chosen_by_a_budget_that_can_be_overridden(tmp_path):
+    write_image_folder(tmp_path / "data")  # 40 · 3 · 16² bytes decoded
+    gib = 40 * 3 * 16**2 / 2**30
+    large, small = (folder_of(tmp_path, storage="auto", resident_gib=gib * share) for share in (1.01, 0.99))
+    assert not large.streamed
+    assert small.streamed
+    assert "decoded once (dataset.storage=streamed" in str(large.remark())
+    assert "streamed from their files (dataset.storage=resident" in str(small.remark())
+    assert folder_of(tmp_path).remark() is None
+    assert small.content_key() == folder_of(tmp_path).content_key() != large.content_key()
+    assert large.content_key() == folder_of(tmp_path, storage="resident").content_key()
+    small.prepare()
+    assert not (tmp_path / "cache").exists()
+    assert small.fingerprint() != large.fingerprint()
+    assert small.fingerprint() == folder_of(tmp_path, workers=3).fingerprint()
+
+
+def test_what_lies_in_a_large_folder_is_remembered(tmp_path, monkeypatch):
+    monkeypatch.setattr(listing, "REMEMBERED_FROM", 10)
+    write_image_folder(tmp_path / "data")
+    first = folder_of(tmp_path)
+    key, fingerprint = first.content_key(), first.fingerprint()
+    indexes = list((tmp_path / "cache" / "indexes").iterdir())
+    assert len(indexes) == 2
+
+    def forbidden(*_):
+        raise AssertionError("it was looked up again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(listing, "_scan", forbidden)
+        again = folder_of(tmp_path)
+        assert again.content_key() == key
+        assert again.fingerprint() == fingerprint
+        assert torch.equal(again.train().images[:], first.train().images[:])
+    # A new file, a file that is gone and a damaged index are noticed.
+    files = sorted((tmp_path / "data" / "train" / "class_003").iterdir())
+    files[0].rename(files[0].with_name("new.png"))
+    assert folder_of(tmp_path).content_key() != key
+    files[0].with_name("new.png").rename(files[0])
+    assert folder_of(tmp_path).content_key() == key
+    for file in indexes:
+        file.write_bytes(file.read_bytes()[:200])
+    assert folder_of(tmp_path).content_key() == key
+
+
+def test_a_broken_image_is_named(tmp_path):
+    write_image_folder(tmp_path / "data")
+    path = tmp_path / "data" / "train" / "class_003" / "broken.png"
+    path.write_bytes(next(path.parent.iterdir()).read_bytes()[:60])
+    split = folder_of(tmp_path, workers=2).train()
+    with pytest.raises(UserError, match=r"cannot decode the image .*class_003/broken.png"):
+        list(in_order(split.images))
+
+
+SMALL = (
+    "dataset=image_folder",
+    "dataset.root=data",
+    "dataset.image_size=16",
+    "dataset.storage=streamed",
+    "dataset.workers=2",
+    "trainer=cpu",
+    "trainer.max_epochs=3",
+    "trainer.log_every_n_steps=1",
+    "trainer.enable_progress_bar=false",
+    "backbone.width=8",
+    "method.projector.hidden=64",
+    "batch_size=8",
+    "checkpoint.every_steps=1",
+    "evaluation.l2_grid=[0.01]",
+    "evaluation.few_shots=[1]",
+    "evaluation.few_percents=[]",
+    "evaluation.draws=1",
+)
+
+
+def trained(folder: Path, *arguments: str, at: Signal | None = None) -> Run | None:
+    folder.mkdir(exist_ok=True)
+    if not (folder / "data").exists():
+        write_image_folder(folder / "data")
+    ended = ssl_train(folder, *SMALL, *arguments, at=at)
+    assert ended.code == (-signal.SIGKILL if at else 0), ended.output
+    (run,) = find_runs([folder / "runs"])
+    return run
+
+
+def test_a_run_killed_inside_an_epoch_ends_like_one_that_was_not(tmp_path):
+    whole = trained(tmp_path / "whole")
+    step = "ssl_lightning.methods.method.SSLMethod.training_step"
+    trained(tmp_path / "killed", at=Signal(step, 8, "after"))
+    resumed = trained(tmp_path / "killed")
+    assert resumed.id == whole.id
+    assert resumed.metrics_file.read_text() == whole.metrics_file.read_text()
+    assert resumed.results()["metrics"] == whole.results()["metrics"]
+    states = [torch.load(run.checkpoint, weights_only=True)["state_dict"] for run in (whole, resumed)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert whole.results()["cost"]["optimizer_steps"] == 15
+
+
+def test_rotation_is_refused_for_streamed_images(tmp_path):
+    write_image_folder(tmp_path / "data")
+    ended = ssl_train(tmp_path, *SMALL, "augment=digits")
+    assert ended.code == 1
+    assert "dataset.storage=resident" in ended.output
