@@ -25,7 +25,8 @@ def origin(path: str) -> str:
     if not HydraConfig.initialized():
         return ""
     hydra = HydraConfig.get()
-    for override in [*hydra.overrides.task, *hydra.overrides.hydra]:
+    overrides = [*hydra.overrides.task, *hydra.overrides.hydra]
+    for override in sorted(overrides, key=lambda item: -len(item.partition("=")[0])):  # the most precise first
         key = override.lstrip("+~").partition("=")[0]
         if key in hydra.runtime.choices:
             continue  # it chooses a file

@@ -72,7 +72,7 @@ class Wandb(WandbLogger):
             wandb.teardown()  # a run that has failed to begin keeps its id taken otherwise
             self._go_offline(str(error))
             return super().experiment
-        if run.url:
+        if self._wandb_init["mode"] not in _WITHOUT_SERVER:
             print(f"wandb: {run.url}", flush=True)
         return run
 

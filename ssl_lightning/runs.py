@@ -159,7 +159,8 @@ def _read_yaml(file: Path) -> Any:
 
 def find_runs(folders: list[Path]) -> list[Run]:
     """All runs in or below the folders, sorted by name."""
-    found = {file.parent.resolve() for folder in folders for file in folder.glob("**/config.yaml")}
+    files = {file for folder in folders for file in folder.glob("**/config.yaml")}
+    found = {file.parent.resolve() for file in files if file.parent.name != "files"}  # where wandb keeps its own
     return [Run(folder) for folder in sorted(found)]
 
 

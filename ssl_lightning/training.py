@@ -15,7 +15,7 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 
 from ssl_lightning.callbacks.budget import EqualSteps
 from ssl_lightning.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
@@ -112,6 +112,9 @@ def _fit(
     data.prepare_data()  # before the trainer starts further processes, which would wait for a ranking only so long
     if config["channels_last"]:
         method.to(memory_format=torch.channels_last)
+    if config["compile"]:
+        method.compile_backbone()
+    torch.set_float32_matmul_precision(config["float32_matmul"])
     recorder = Recorder()
     callbacks: list[Callback] = [
         StepSeeds(config["seed"]),
@@ -145,13 +148,22 @@ def _trainer(config: Mapping[str, Any], alone: bool) -> L.Trainer:
         options,
         logger=False,
         callbacks=[Progress()] if options.get("enable_progress_bar", True) else [],
-        plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if alone else [])],
+        plugins=[AtomicCheckpointIO(), *_environment(alone)],
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
     refuse_in_multirun(trainer.world_size)
     return trainer
+
+
+def _environment(alone: bool) -> list[ClusterEnvironment]:
+    """Where Lightning's own choice of what started the processes is not ours."""
+    if alone:
+        return [LightningEnvironment()]
+    if SLURMEnvironment.detect():  # it would resume from checkpoints of its own, outside of the run's folder
+        return [SLURMEnvironment(auto_requeue=False)]
+    return []
 
 
 def refuse_in_multirun(processes: int) -> None:
