@@ -67,6 +67,8 @@ class TrainConfig:
     sweep: str
     batch_size: Annotated[int, Gt(0)]
     budget: Literal["epochs", "steps"]
+    compile: bool
+    float32_matmul: Literal["highest", "high", "medium"]
     channels_last: bool
     debug: bool
     backbone: Annotated[Any, Component("torch.nn.Module")]
@@ -94,6 +96,20 @@ class SelectConfig(TrainConfig):
     evaluation: Annotated[Any, Component("ssl_lightning.evaluation.suite.EvaluationSuite", late=True)]
     callbacks: dict[str, Annotated[Any, Component("lightning.pytorch.Callback", late=True)]]
     logger: dict[str, Annotated[Any, Component("lightning.pytorch.loggers.Logger", late=True)]]
+
+
+@dataclass
+class EvaluateConfig:
+    """`conf/evaluate.yaml`; see there for what each key means."""
+
+    run: str | None
+    batch_size: Annotated[int, Gt(0)]
+    debug: bool
+    encoder: Annotated[Any, Component("ssl_lightning.evaluation.encoders.EncoderSource")]
+    evaluation: Annotated[Any, Component("ssl_lightning.evaluation.suite.EvaluationSuite")]
+    trainer: Annotated[Any, Component("lightning.pytorch.Trainer", late=True)]
+    paths: Paths
+    dataset: Annotated[Any, Component("ssl_lightning.data.datasets.ImageDataset")] = None
 
 
 IRRELEVANT = (

@@ -16,23 +16,32 @@ def knn(
     k: int = 20,
     temperature: float = 0.07,
     block: int = 1024,
+    rows: int = 16384,
 ) -> dict[str, float]:
     """Accuracy of the k nearest neighbours' weighted vote (Wu et al. 2018, arXiv 1805.01978, section 3.4).
 
     Neighbours are the `min(k, n)` training features of the largest cosine similarity s; each votes for its
-    class with weight `exp(s / temperature)`. `block` test features are compared at a time, which takes
-    `block * n` floats of memory. A feature of length 0 has similarity 0 to everything.
+    class with weight `exp(s / temperature)`. A feature of length 0 has similarity 0 to everything. `block` test
+    features are compared with `rows` training features at a time, on the device of the test features; so training
+    features are read once, and may lie in a file that is larger than memory.
 
     Returns `{"knn/top1": accuracy in [0, 1]}`.
     """
-    train = normalize(train, dim=1)
     k = min(k, len(train))
-    correct = 0
-    for queries, targets in zip(test.split(block), test_labels.split(block), strict=True):
-        similarity, neighbours = (normalize(queries, dim=1) @ train.T).topk(k, dim=1)
-        # Relative to the nearest neighbour: the same winner, and no overflow however small the temperature.
-        weights = ((similarity - similarity[:, :1]) / temperature).exp()
-        votes = weights.new_zeros(len(queries), num_classes)
-        votes.scatter_add_(1, train_labels[neighbours].long(), weights)
-        correct += int((votes.argmax(1) == targets).sum())
-    return {"knn/top1": correct / len(test)}
+    test = normalize(test, dim=1)
+    device = test.device
+    similarity = test.new_full((len(test), k), -torch.inf)
+    neighbours = torch.zeros(len(test), k, dtype=torch.int64, device=device)
+    for start in range(0, len(train), rows):
+        some = normalize(train[start : start + rows].to(device), dim=1)
+        for first in range(0, len(test), block):
+            part = slice(first, first + block)
+            nearest, places = (test[part] @ some.T).topk(min(k, len(some)), dim=1)
+            candidates = torch.cat((similarity[part], nearest), 1)
+            similarity[part], chosen = candidates.topk(k, dim=1)
+            neighbours[part] = torch.cat((neighbours[part], places + start), 1).gather(1, chosen)
+    # Relative to the nearest neighbour: the same winner, and no overflow however small the temperature.
+    weights = ((similarity - similarity[:, :1]) / temperature).exp()
+    votes = weights.new_zeros(len(test), num_classes)
+    votes.scatter_add_(1, train_labels.to(device).long()[neighbours], weights)
+    return {"knn/top1": int((votes.argmax(1) == test_labels.to(device)).sum()) / len(test)}

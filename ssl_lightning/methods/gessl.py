@@ -122,6 +122,9 @@ class GeSSL(SSLMethod):
     def project(self, representations: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         return self.base.project(representations)
 
+    def compile_backbone(self) -> None:
+        raise UserError("compile must be false for method=gessl: its inner steps call the backbone with other weights.")
+
     def after_step(self, objective: Objective) -> None:
         self.base.after_step(objective)
 

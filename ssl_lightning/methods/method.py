@@ -69,6 +69,10 @@ class SSLMethod(L.LightningModule):
             gather: collects candidates over ranks.
         """
 
+    def compile_backbone(self) -> None:
+        """Compiles the backbone in place; the names of its weights stay."""
+        self.backbone.compile()
+
     def after_step(self, objective: Objective) -> None:
         """Update of what is no parameter (EMA targets, queues, centres), once per optimizer step."""
 

@@ -54,7 +54,8 @@ def describe(ranking: Ranking, labels: Int64[np.ndarray, " n"]) -> None:
     parts = np.array_split(ranking.score[ranking.order], min(PARTS, len(ranking)))
     for end in np.cumsum([len(part) for part in parts]):
         curve.add_column(f"{end / len(ranking):.0%}", justify="right")
-    curve.add_row(*(f"{part.mean():.3g}" for part in parts))
+    means = [float(part.mean()) for part in parts]
+    curve.add_row(*(f"{mean:.0f}" if abs(mean) >= 100 else f"{mean:.3g}" for mean in means))  # 80 columns hold these
     console.print(curve)
     if cut:
         console.print(

@@ -64,6 +64,8 @@ class Proxy:
             "sweep": "proxies",
             "budget": "epochs",
             "debug": False,
+            "compile": False,
+            "float32_matmul": "highest",
             "subset": {"_target_": "ssl_lightning.subsets.random.Full", "fraction": 1.0, "seed": 0},
             "trainer": {
                 "_target_": "lightning.pytorch.Trainer",

@@ -52,6 +52,8 @@ def test_lengths_and_block_size_do_not_matter():
     assert knn(train * lengths, train_labels, test * 1e3, test_labels, 4) == expected
     for block in (1, 7, 45):
         assert knn(train, train_labels, test, test_labels, 4, block=block) == expected
+    for rows in (1, 7, 19, 60):
+        assert knn(train, train_labels, test, test_labels, 4, block=16, rows=rows) == expected
 
 
 def test_more_neighbours_than_samples_are_all_samples():
