@@ -125,3 +125,28 @@ def test_after_step_comes_once_a_step_before_any_callback(tmp_path):
         (name, step) for step in (1, 2, 3) for name in ("after_step", "callback")
     ]
     assert all(a[2] == b[2] for a, b in zip(events[::2], events[1::2], strict=True))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_compiled_backbone_keeps_the_names_of_its_weights(name, monkeypatch):
+    compiled = []
+
+    def compile(function, **_):  # what a compiler does takes a minute, and is PyTorch's affair
+        def call(*arguments):
+            compiled.append(name)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile)
+    method, views = METHODS[name](), tiny_views(8)
+    if name == "gessl":
+        with pytest.raises(UserError, match="compile must be false for method=gessl"):
+            method.compile_backbone()
+        return
+    names = list(method.state_dict())
+    method.compile_backbone()
+    assert list(method.state_dict()) == names
+    objective = method.ssl_loss(views, batch_of(8), LOCAL)
+    assert compiled == [name]
+    assert torch.equal(objective.loss, METHODS[name]().ssl_loss(views, batch_of(8), LOCAL).loss)
