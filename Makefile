@@ -1,8 +1,9 @@
 # PYTHON is any Python from 3.11 on; everything else goes into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL ?= $(BIN)/python -m pip install --quiet
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test lint smoke wheel-smoke clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: .venv/installed
@@ -16,6 +17,18 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+smoke: .venv/installed-dev
+	$(BIN)/ssl-sweep smoke
+
+# The quickstart, shortened, from a wheel and in another folder, with the packages of .venv.
+wheel-smoke: .venv/installed-dev
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && python="$(CURDIR)/$(BIN)/python" && \
+	  $$python -m pip wheel --quiet --no-deps --wheel-dir "$$folder" . && \
+	  $$python -m pip install --quiet --no-deps --target "$$folder/site" "$$folder"/*.whl && \
+	  cd "$$folder" && export PYTHONPATH="$$folder/site" && \
+	  $$python -c "import ssl_lightning; assert ssl_lightning.__file__.startswith('$$folder')" && \
+	  $$python -m ssl_lightning.sweep quickstart seed=1 trainer.max_epochs=2 hydra/launcher=pool
+
 clean:
 	rm -rf .venv runs cache
 
@@ -25,9 +38,9 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable .
+	$(INSTALL) --editable .
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(INSTALL) --editable '.[dev]'
 	touch $@

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ssl_lightning.configuration import TrainConfig
 from ssl_lightning.errors import mendable
 from ssl_lightning.keys import explain
+from ssl_lightning.launchers.job import end_with_pool
 
 
 def run_command(command: Callable[[], None]) -> None:
@@ -15,6 +16,7 @@ def run_command(command: Callable[[], None]) -> None:
 
     With `debug=true` among the arguments the traceback is printed too.
     """
+    end_with_pool()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing and exiting
     try:
         command()

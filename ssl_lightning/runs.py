@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ssl_lightning.configuration import FILES, SEEDS, component_name, identity
+from ssl_lightning.configuration import FILES, component_name, identity
 from ssl_lightning.errors import UserError, mendable
 from ssl_lightning.files import remove_unfinished, write_json, write_text
 
@@ -79,11 +79,6 @@ class Run:
 
     def results(self) -> dict[str, Any]:
         return json.loads(self.results_file.read_text(encoding="utf-8"))
-
-    def cell(self) -> str:
-        """What this run shares with those that differ from it in seeds alone."""
-        config = self.config()
-        return identity(config, {}, ignore=SEEDS)
 
     @contextlib.contextmanager
     def claimed(self, config: Mapping[str, Any]) -> Iterator[None]:

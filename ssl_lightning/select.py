@@ -26,3 +26,7 @@ def select(config: DictConfig) -> Path | None:
     from ssl_lightning.selection import select
 
     return select(plain)
+
+
+if __name__ == "__main__":  # as jobs of a pool are started
+    main()

@@ -23,7 +23,8 @@ def main() -> None:
 
 
 def sweep(name: str, overrides: list[str]) -> None:
-    """Runs the jobs one after another in this process, then prints and writes the report.
+    """Runs the jobs as the launcher does, one after another in this process by default, then prints and writes the
+    report.
 
     Jobs that fail do not stop the others; their errors end the command once everything else is done.
     """

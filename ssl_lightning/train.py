@@ -29,3 +29,7 @@ def train(config: DictConfig) -> "Run":
     from ssl_lightning.training import complete
 
     return complete(plain)
+
+
+if __name__ == "__main__":  # as jobs of a pool are started
+    main()

@@ -23,6 +23,7 @@ from ssl_lightning.callbacks.metrics_file import MetricsFile
 from ssl_lightning.callbacks.online_probe import StepSeeds
 from ssl_lightning.callbacks.progress import Progress
 from ssl_lightning.callbacks.recorder import Recorder
+from ssl_lightning.callbacks.stopping import StopTogether
 from ssl_lightning.configuration import component_name
 from ssl_lightning.data.datamodule import SubsetDataModule
 from ssl_lightning.data.datasets import ImageDataset
@@ -118,6 +119,7 @@ def _fit(
     recorder = Recorder()
     callbacks: list[Callback] = [
         StepSeeds(config["seed"]),
+        StopTogether(),
         *instantiate(config["callbacks"]).values(),
         recorder,
     ]
@@ -213,9 +215,7 @@ def _evaluate(
     device: torch.device,
 ) -> Evaluation:
     """The suite; of a classifier, also its own accuracy, with the labels that training saw."""
-    evaluation = suite(
-        train.to(device), test.to(device), dataset.validation_part().to(device), int(dataset.num_classes or 0)
-    )
+    evaluation = suite(train, test, dataset.validation_part(), int(dataset.num_classes or 0), device)
     if method.classifies:
         correct = (test.embeddings.argmax(1) == test.labels).sum()
         evaluation.metrics["classifier/top1"] = int(correct) / len(test.labels)
@@ -271,7 +271,8 @@ def _results(
 def _summary(results: Mapping[str, Any]) -> str:
     metrics = results["metrics"]
     seconds = results["cost"]["train_seconds"]
-    return f"linear {metrics['linear/top1']:.3f}  k-NN {metrics['knn/top1']:.3f}  trained in {seconds:.1f} s"
+    linear = metrics.get("linear/top1", metrics.get("linear_sgd/top1"))
+    return f"linear {linear:.3f}  k-NN {metrics['knn/top1']:.3f}  trained in {seconds:.1f} s"
 
 
 def _git() -> str | None:

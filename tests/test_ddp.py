@@ -3,8 +3,10 @@
 import copy
 import functools
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +15,6 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ssl_lightning.callbacks.metrics_file import read_metrics
 from ssl_lightning.callbacks.online_probe import OnlineProbe
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.losses.gather import Gather
@@ -21,6 +22,7 @@ from ssl_lightning.methods.directclr import DirectCLR
 from ssl_lightning.methods.gessl import GeSSL
 from ssl_lightning.methods.method import Objective
 from ssl_lightning.methods.simclr import SimCLR
+from ssl_lightning.metrics import read_metrics
 from ssl_lightning.runs import find_runs
 
 ARGUMENTS = (
@@ -189,3 +191,43 @@ def test_online_probe_has_the_same_weights_on_both_ranks(pair):
     assert first["weight"].abs().sum() > 0
     for name in first:
         assert torch.equal(first[name], second[name])
+
+
+def test_terminated_processes_save_together_and_resume(tmp_path):
+    """SIGTERM to one of two processes, then the same command: it ends like a training that was never disturbed."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PL_")}
+    long = (*ARGUMENTS, "trainer.max_epochs=40", "checkpoint.every_steps=1")
+    command = [str(Path(sys.executable).parent / "ssl-train"), *long]
+    results = []
+    for name in ("whole", "stopped"):
+        folder = tmp_path / name
+        folder.mkdir()
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        if name == "stopped":
+            until = time.monotonic() + 200
+            while not list(folder.glob("runs/default/*/checkpoints/last.ckpt")) and time.monotonic() < until:
+                time.sleep(0.1)
+            process.send_signal(signal.SIGTERM)
+            output, _ = process.communicate(timeout=200)
+            assert process.returncode == 143, output
+            (run,) = find_runs([folder / "runs"])
+            step = torch.load(run.checkpoint, weights_only=True)["global_step"]
+            assert 0 < step < 160
+            assert not run.done
+            done = subprocess.run(
+                command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            assert f"{run.id} resumes" in done.stdout
+        else:
+            output, _ = process.communicate(timeout=300)
+            assert process.returncode == 0, output
+        (run,) = find_runs([folder / "runs"])
+        results.append(run)
+    whole, stopped = results
+    states = [torch.load(run.checkpoint, weights_only=True)["state_dict"] for run in results]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert whole.results()["metrics"] == stopped.results()["metrics"]
+    assert whole.metrics_file.read_text() == stopped.metrics_file.read_text()

@@ -11,8 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ssl_lightning.callbacks.metrics_file import read_metrics
 from ssl_lightning.loggers import TensorBoard, log_results
+from ssl_lightning.metrics import read_metrics
 from ssl_lightning.runs import find_runs
 from tests.composing import TINY, composed
 from tests.processes import ssl_train

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from ssl_lightning.callbacks.metrics_file import read_metrics
+from ssl_lightning.metrics import read_metrics
 from ssl_lightning.runs import Run, find_runs
 from tests.processes import Ended, Signal, ssl_train, started
 

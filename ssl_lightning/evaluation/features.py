@@ -12,6 +12,7 @@ from torch import Tensor
 from ssl_lightning.data.datasets import Split
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.loading import in_order
+from ssl_lightning.errors import UserError
 from ssl_lightning.team import ALONE, Team
 
 Encode = Callable[[UInt8[Tensor, "n c h w"]], tuple[Float[Tensor, "n d"], Float[Tensor, "n e"]]]
@@ -56,3 +57,16 @@ def extract(
     team.barrier()
     representations, embeddings = (torch.from_numpy(np.asarray(array)) for array in arrays)
     return Features(representations, embeddings, labels)
+
+
+def stored(split: Split, folder: Path) -> Features:
+    """What `extract` has left in a folder, read through the page cache."""
+    try:
+        # Copy on write, as torch wants writable arrays.
+        arrays = [np.load(folder / f"{name}.npy", mmap_mode="c") for name in ("representations", "embeddings")]
+        if any(len(array) != len(split.labels) for array in arrays):
+            raise ValueError(f"they are not of {len(split.labels)} images")
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"the features in {folder} are damaged ({error}). Delete that folder.") from error
+    representations, embeddings = map(torch.from_numpy, arrays)
+    return Features(representations, embeddings, split.labels)

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import torch
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features
 from ssl_lightning.evaluation.knn import knn
 from ssl_lightning.evaluation.linear import few_label_probe, linear_probe
+from ssl_lightning.evaluation.sgd import sgd_probe
 from ssl_lightning.evaluation.spectrum import spectrum
 
 
@@ -30,8 +32,17 @@ class EvaluationSuite:
     """Neighbours that vote."""
     temperature: float = 0.07
     """Of the neighbours' votes."""
+    linear: Literal["lbfgs", "sgd"] = "lbfgs"
+    """How the linear probe on all labels is trained: to the optimum, with copies of the features in memory
+    (metrics `linear/...`), or by SGD, a batch at a time (metrics `linear_sgd/...`)."""
     l2_grid: Sequence[float] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-    """Penalties that the linear probe chooses from, on the validation part of the training features."""
+    """Penalties that `lbfgs` chooses from, on the validation part of the training features."""
+    learning_rates: Sequence[float] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
+    """What `sgd` chooses from, likewise."""
+    epochs: int = 20
+    """Of `sgd`."""
+    probe_batch_size: int = 256
+    """Of `sgd`."""
     few_shots: Sequence[int] = (5,)
     """Labels a class of the few-label probes."""
     few_percents: Sequence[float] = (1.0, 10.0)
@@ -39,35 +50,55 @@ class EvaluationSuite:
     draws: int = 5
     """Random label subsets that a few-label probe averages over."""
     seed: int = 0
-    """Of these subsets. Runs are compared on the same subsets, so it does not follow the run's seed."""
+    """Of these subsets, and of the order of `sgd`. Runs are compared on the same ones, so it does not follow the
+    run's seed."""
     untrained: bool = False
     """Whether the caller is to evaluate the untrained encoder too, as the baseline. The suite ignores it."""
 
     def __post_init__(self) -> None:
         """Refuses before training what would fail after it."""
-        for name in ("k", "temperature", "draws"):
+        for name in ("k", "temperature", "epochs", "probe_batch_size", "draws"):
             if not getattr(self, name) > 0:
                 raise UserError(f"evaluation.{name}={getattr(self, name)}: give a number above 0.")
-        for name in ("l2_grid", "few_shots", "few_percents"):
+        for name in ("l2_grid", "learning_rates", "few_shots", "few_percents"):
             if not all(value > 0 for value in getattr(self, name)):
                 raise UserError(f"evaluation.{name}={list(getattr(self, name))}: give only numbers above 0.")
-        if not self.l2_grid:
-            raise UserError("evaluation.l2_grid=[]: give at least one penalty, for example [1e-4].")
+        for name in ("l2_grid", "learning_rates"):
+            if not getattr(self, name):
+                raise UserError(f"evaluation.{name}=[]: give at least one number, for example [1e-3].")
         if any(percent > 100 for percent in self.few_percents):
             raise UserError(f"evaluation.few_percents={list(self.few_percents)}: give at most 100 percent.")
 
-    def __call__(self, train: Features, test: Features, validation: Bool[Tensor, " n"], num_classes: int) -> Evaluation:
+    def __call__(
+        self,
+        train: Features,
+        test: Features,
+        validation: Bool[Tensor, " n"],
+        num_classes: int,
+        device: torch.device | None = None,
+    ) -> Evaluation:
         """`validation` marks the training samples that may choose hyperparameters; accuracies are in [0, 1].
 
-        Classifiers read representations; spectra are those of the training representations and embeddings.
+        Classifiers read representations; spectra are those of the training representations and embeddings. All is
+        computed on `device`, to which the features are moved; with `sgd`, which is for features larger than memory,
+        a batch at a time, and few-label probes and spectra stay where the features are.
         """
+        device = device or train.representations.device
+        if self.linear == "lbfgs":
+            train, test, validation = train.to(device), test.to(device), validation.to(device)
         data = (train.representations, train.labels, test.representations, test.labels, num_classes)
-        metrics = linear_probe(*data, validation, self.l2_grid)
+        if self.linear == "lbfgs":
+            metrics = linear_probe(*data, validation, self.l2_grid)
+        else:
+            metrics = sgd_probe(
+                *data, validation, self.learning_rates, self.epochs, self.probe_batch_size, self.seed, device=device
+            )
         for shots in self.few_shots:
             metrics |= few_label_probe(*data, shots=shots, draws=self.draws, seed=self.seed)
         for percent in self.few_percents:
             metrics |= few_label_probe(*data, percent=percent, draws=self.draws, seed=self.seed)
-        metrics |= knn(*data, self.k, self.temperature)
+        queries = test.representations.to(device), test.labels.to(device)
+        metrics |= knn(train.representations, train.labels, *queries, num_classes, self.k, self.temperature)
         spectra = {}
         for name, z in (("representation", train.representations), ("embedding", train.embeddings)):
             values, ranks = spectrum(z, name)

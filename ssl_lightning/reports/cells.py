@@ -1,12 +1,13 @@
 """Runs that differ in seeds alone, brought together."""
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ssl_lightning.configuration import IRRELEVANT, SEEDS
-from ssl_lightning.runs import Run
+from ssl_lightning.configuration import IRRELEVANT, SEEDS, identity
+from ssl_lightning.reports.records import Record
 
 _WHAT = ("method", "dataset", "subset", "fraction", "budget")
 
@@ -15,11 +16,15 @@ _WHAT = ("method", "dataset", "subset", "fraction", "budget")
 class Cell:
     """Results of the seeds of one configuration."""
 
-    results: Sequence[Mapping[str, Any]]
+    records: Sequence[Record]
     variant: str
     """Keys and values in which it differs from cells of the same method, dataset, subset and fraction."""
     shown: tuple[str, ...]
     """Which parts of the identity vary in the report."""
+
+    @property
+    def results(self) -> list[Mapping[str, Any]]:
+        return [record.results for record in self.records]
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -47,21 +52,25 @@ class Cell:
         return mean, statistics.stdev(values) if len(values) > 1 else float("nan")
 
 
-def cells_of(runs: Iterable[Run]) -> list[Cell]:
+def cells_of(records: Iterable[Record]) -> list[Cell]:
     """Cells of the finished runs, sorted by what they are."""
-    members: dict[str, list[tuple[Mapping[str, Any], Mapping[str, Any]]]] = {}
-    for run in runs:
-        members.setdefault(run.cell(), []).append((run.config(), run.results()))
-    identities = {cell: tuple(pairs[0][1]["identity"][key] for key in _WHAT) for cell, pairs in members.items()}
+    members: dict[str, list[Record]] = {}
+    for record in records:
+        if record.status == "finished":
+            members.setdefault(identity(record.config, {}, ignore=SEEDS), []).append(record)
+    identities = {cell: tuple(m[0].results["identity"][key] for key in _WHAT) for cell, m in members.items()}
     shown = tuple(key for i, key in enumerate(_WHAT) if len({what[i] for what in identities.values()}) > 1)
+    settings = {cell: dict(_flat(m[0].config)) for cell, m in members.items()}
+    alike: dict[tuple[Any, ...], list[dict[str, str]]] = {}
+    for cell, what in identities.items():
+        alike.setdefault(what, []).append(settings[cell])
+    varying = {what: _varying(others) for what, others in alike.items()}
     cells = []
-    for cell, pairs in members.items():
-        alike = [dict(_flat(members[c][0][0])) for c in members if identities[c] == identities[cell]]
-        own = dict(_flat(pairs[0][0]))
-        varying = {k: v for k, v in own.items() if any(other.get(k, ...) != v for other in alike)}
-        names = _short(varying)
-        variant = ", ".join(f"{names[key]}={value}" for key, value in sorted(varying.items()))
-        cells.append(Cell([results for _, results in pairs], variant, shown))
+    for cell, records_of_cell in members.items():
+        own = {key: value for key, value in settings[cell].items() if key in varying[identities[cell]]}
+        names = _short(own)
+        variant = ", ".join(f"{names[key]}={value}" for key, value in sorted(own.items()))
+        cells.append(Cell(records_of_cell, variant, shown))
     return sorted(
         cells,
         key=lambda c: (
@@ -70,6 +79,17 @@ def cells_of(runs: Iterable[Run]) -> list[Cell]:
             c.fraction,
         ),
     )
+
+
+def _varying(settings: Sequence[Mapping[str, str]]) -> set[str]:
+    """Keys that some lack, or have with another value."""
+    values: dict[str, set[str]] = {}
+    counts: Counter[str] = Counter()
+    for one in settings:
+        counts.update(one.keys())
+        for key, value in one.items():
+            values.setdefault(key, set()).add(value)
+    return {key for key in values if len(values[key]) > 1 or counts[key] < len(settings)}
 
 
 def _short(keys: Iterable[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Plots as PNG files. No global state of matplotlib is used."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssl_lightning.callbacks.metrics_file import read_metrics
 from ssl_lightning.files import replacing
+from ssl_lightning.metrics import read_metrics
 
 if TYPE_CHECKING:
     from ssl_lightning.reports.cells import Cell
@@ -75,7 +76,7 @@ def accuracy_against_fraction(
     if len(fractions) > 1 or untrained.get(metrics[0]):
         handles, labels = axes[0].get_legend_handles_labels()
         shown = len(labels) if len(fractions) > 1 else 1  # rows have names already; the untrained encoder comes first
-        figure.legend(handles[:shown], labels[:shown], loc="outside lower center", ncols=3, fontsize="small")
+        _legend_below(figure, handles[:shown], labels[:shown], columns=3)
     return save(figure, path, title)
 
 
@@ -104,7 +105,7 @@ def accuracy_against_cost(cells: Sequence["Cell"], metric: str, path: Path, titl
             )
     axis.set(xlabel="training time of one run, seconds", ylabel=f"{metric} (test)", xscale="log")
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.legend(fontsize="small")
+    _legend_below(figure, *axis.get_legend_handles_labels(), columns=2)
     return save(figure, path, title)
 
 
@@ -117,7 +118,7 @@ def log_spectra(cells: Sequence["Cell"], path: Path, title: str) -> Path:
             spectra = [results["spectra"][name] for results in cell.results]
             _spectrum(axis, spectra, f"{line}, fraction {cell.fraction:g}", f"C{i}")
         axis.set_title(name)
-    axes[0].legend(fontsize="small")
+    _legend_below(figure, *axes[0].get_legend_handles_labels(), columns=3)
     return save(figure, path, title)
 
 
@@ -127,6 +128,12 @@ def _spectrum(axis: Axes, spectra: Sequence[Sequence[float]], label: str | None,
         index = np.arange(1, len(values) + 1)
         axis.plot(index, np.maximum(share, 1e-8), label=label if i == 0 else None, color=colour, linewidth=1)
     axis.set(xlabel="k", ylabel=r"singular value $\sigma_k / \sigma_1$", yscale="log")
+
+
+def _legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:
+    """A legend that covers nothing: the figure grows with it."""
+    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(labels) / columns))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize="small")
 
 
 def _lines(cells: Sequence["Cell"]) -> dict[str, list["Cell"]]:

@@ -4,7 +4,8 @@ import csv
 
 import pytest
 
-from ssl_lightning.callbacks.metrics_file import MetricsFile, read_metrics
+from ssl_lightning.callbacks.metrics_file import MetricsFile
+from ssl_lightning.metrics import read_metrics
 
 
 @pytest.fixture

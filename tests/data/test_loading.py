@@ -162,8 +162,6 @@ def test_training_sees_the_masked_positions_only(fraction):
     assert len(seen) == round(fraction * 100)
 
 
-
-
 def views_of(image, seed=0, step=0, rank=0):
     module = module_of(seed=seed, global_step=step, global_rank=rank, world_size=2)
     batch = Batch(image, torch.zeros(len(image), dtype=torch.int64), torch.arange(len(image)))

@@ -7,6 +7,7 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features
 from ssl_lightning.evaluation.knn import knn
 from ssl_lightning.evaluation.linear import few_label_probe, linear_probe
+from ssl_lightning.evaluation.sgd import sgd_probe
 from ssl_lightning.evaluation.spectrum import spectrum
 from ssl_lightning.evaluation.suite import EvaluationSuite
 
@@ -36,6 +37,17 @@ def test_the_suite_is_the_union_of_its_parts():
         **knn(*data, k=7, temperature=0.2),
         **spectrum(TRAIN.representations, "representation")[1],
         **spectrum(TRAIN.embeddings, "embedding")[1],
+    }
+
+
+def test_sgd_takes_the_place_of_the_exact_linear_probe_and_of_nothing_else():
+    settings = {"linear": "sgd", "learning_rates": (0.01, 0.1), "epochs": 3, "probe_batch_size": 16, "seed": 4}
+    data = (TRAIN.representations, TRAIN.labels, TEST.representations, TEST.labels, 4)
+    exact = EvaluationSuite(seed=4)(TRAIN, TEST, VALIDATION, 4).metrics
+    others = {name: value for name, value in exact.items() if not name.startswith("linear/")}
+    assert EvaluationSuite(**settings)(TRAIN, TEST, VALIDATION, 4).metrics == {
+        **others,
+        **sgd_probe(*data, VALIDATION, (0.01, 0.1), epochs=3, batch_size=16, seed=4),
     }
 
 
@@ -87,6 +99,10 @@ def test_collapsed_features_give_finite_metrics_at_chance():
         ({"draws": 0}, "evaluation.draws=0"),
         ({"l2_grid": (1.0, 0.0)}, r"evaluation.l2_grid=\[1.0, 0.0\]"),
         ({"l2_grid": ()}, r"evaluation.l2_grid=\[\]: give at least one"),
+        ({"learning_rates": (0.1, -0.1)}, r"evaluation.learning_rates=\[0.1, -0.1\]"),
+        ({"learning_rates": ()}, r"evaluation.learning_rates=\[\]: give at least one"),
+        ({"epochs": 0}, "evaluation.epochs=0: give a number above 0"),
+        ({"probe_batch_size": 0}, "evaluation.probe_batch_size=0"),
         ({"few_shots": (0,)}, r"evaluation.few_shots=\[0\]"),
         ({"few_percents": (101.0,)}, "at most 100 percent"),
     ],

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ssl_lightning.configuration import component_name, resolve
 from ssl_lightning.reports.cells import cells_of
+from ssl_lightning.reports.records import records_of
 from ssl_lightning.runs import Run, find_runs, run_of, subset_name
 from tests.composing import composed
 from tests.conftest import Outcome
@@ -94,7 +95,7 @@ class Folder:
         return run
 
     def cells(self) -> list[Any]:
-        return cells_of(find_runs([self.folder]))
+        return cells_of(records_of(find_runs([self.folder])))
 
 
 @pytest.fixture

@@ -1,0 +1,36 @@
+"""A job's side of the pool: no process of a job outlives the pool, however the pool ends."""
+
+import os
+import signal
+import threading
+import time
+
+GRACE = 30.0
+"""Seconds that a job has to save its work once it was asked to stop."""
+
+_VARIABLE = "SSL_POOL"
+
+
+def in_pool(environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a job whose standard input is a pipe that ends when the pool does."""
+    return environment | {_VARIABLE: "1"}
+
+
+def end_with_pool() -> None:
+    """Where this is a process of a job: asks the job to stop when the pool is gone, and kills it after `GRACE`.
+
+    Standard input is what all processes of a job inherit, so those that Lightning starts watch the pool too.
+    """
+    if _VARIABLE in os.environ:
+        threading.Thread(target=_watch, daemon=True).start()
+
+
+def _watch() -> None:
+    os.read(0, 1)  # nobody ever writes: it returns when the last writer, the pool, is gone
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)  # nobody reads the output any more: what is printed now must not be an error
+    os.dup2(nowhere, 2)
+    if os.getpid() == os.getpgrp():  # the first process of the job tells the others
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os.killpg(0, signal.SIGKILL)

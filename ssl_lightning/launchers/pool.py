@@ -1,0 +1,226 @@
+"""Each job of a multirun as a process of its own, on a pool of slots."""
+
+import contextlib
+import inspect
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.types import TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from ssl_lightning.errors import UserError
+from ssl_lightning.launchers.job import GRACE, in_pool
+from ssl_lightning.launchers.slots import Slot, available_cores, make_slots, visible_gpus
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command of a multirun.
+
+    Args:
+        number: in the multirun.
+        command: program and arguments.
+        title: what tells it from other jobs.
+    """
+
+    number: int
+    command: list[str]
+    title: str
+
+
+def launch(
+    task_function: TaskFunction, config: DictConfig, wanted: Any, overrides: Sequence[Sequence[str]], first: int
+) -> list[JobReturn]:
+    """Runs jobs of a multirun to their ends.
+
+    Args:
+        task_function: of a Hydra application that can be started as `python -m <its module>`.
+        config: of the multirun.
+        wanted: see `make_slots`.
+        overrides: of each job.
+        first: number of the first job.
+
+    Raises:
+        UserError: names the jobs that failed, after all were run.
+        SystemExit: 128 + the number of the signal, where SIGINT or SIGTERM has ended the multirun.
+    """
+    slots = make_slots(wanted, visible_gpus(), available_cores())
+    alike = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
+    jobs = [
+        Job(
+            number,
+            job_command(task_function, config, values, number),
+            " ".join(value for value in filter_overrides(values) if value not in alike),
+        )
+        for number, values in enumerate(overrides, first)
+    ]
+    print(f"Jobs: {len(jobs)}, slots: {len(slots)}", flush=True)
+    with _signals() as received:
+        codes = run(jobs, slots, received)
+    failed = [f"#{number}" for number, code in sorted(codes.items()) if code != 0]
+    done = f"{len(codes) - len(failed)} of {len(jobs)} jobs done"
+    if received:
+        print(f"Interrupted, {done}. The same command goes on from the last checkpoints.", file=sys.stderr, flush=True)
+        sys.exit(128 + received[0])
+    if failed:
+        raise UserError(f"{done}, {len(failed)} failed: {', '.join(failed)}. The same command tries them again.")
+    print(done, flush=True)
+    return [JobReturn(overrides=values, status=JobStatus.COMPLETED) for values in overrides]
+
+
+def job_command(task_function: TaskFunction, config: DictConfig, overrides: Sequence[str], number: int) -> list[str]:
+    """Runs one job of a multirun by itself: the same application and configs, what the user wrote, its own values."""
+    module = inspect.getmodule(task_function)
+    assert module is not None
+    assert module.__spec__ is not None
+    folders = {source.provider: source.path for source in config.hydra.runtime.config_sources}
+    options = ["--config-path", folders["main"], "--config-name", config.hydra.job.config_name]
+    if "command-line" in folders:
+        options += ["--config-dir", folders["command-line"]]
+    shared = OmegaConf.to_container(config.hydra.overrides.hydra)
+    assert isinstance(shared, list)
+    own = [f"hydra.job.id={number}", f"hydra.job.num={number}", "hydra.mode=RUN"]
+    return [sys.executable, "-m", module.__spec__.name, *options, *map(str, shared), *overrides, *own]
+
+
+@dataclass(frozen=True)
+class _Running:
+    number: int
+    slot: int
+    since: float
+    process: subprocess.Popen[bytes]
+    reader: threading.Thread
+
+    def kill(self) -> None:
+        """All processes of the job."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def run(jobs: Sequence[Job], slots: Sequence[Slot], received: Sequence[int] = ()) -> dict[int, int]:
+    """Runs each job, in order, as soon as a slot is free, and prints their lines after their numbers.
+
+    A process of a job that outlives the job's first one is killed.
+
+    Args:
+        received: once it holds something, running jobs are asked to stop, killed if they have not after `GRACE`
+            seconds, and no others are started.
+
+    Returns:
+        Exit codes by the numbers of the jobs, in the order of their ends: minus the signal where one killed the job.
+    """
+    waiting, free = deque(jobs), set(range(len(slots)))
+    running: list[_Running] = []
+    codes: dict[int, int] = {}
+    lines: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
+    kill_at: float | None = None
+    with _life() as life:
+        try:
+            while waiting or running:
+                if received and kill_at is None:
+                    kill_at = time.monotonic() + GRACE
+                    waiting.clear()
+                    print(f"{signal.Signals(received[0]).name}: {len(running)} jobs are asked to stop", flush=True)
+                    for job in running:
+                        job.process.terminate()
+                if kill_at is not None and time.monotonic() > kill_at:
+                    for job in running:
+                        job.kill()
+                while waiting and free:
+                    number = min(free)
+                    free.remove(number)
+                    running.append(_start(waiting.popleft(), number, slots[number], life, lines))
+                _print(lines, 0.1)
+                for job in [job for job in running if job.process.poll() is not None]:
+                    job.kill()  # what remains of it
+                    job.reader.join(1)  # not forever: a process that has left the group may hold the pipe
+                    _print(lines)
+                    running.remove(job)
+                    free.add(job.slot)
+                    codes[job.number] = job.process.returncode
+                    print(f"#{job.number} {_ending(job, stopped=kill_at is not None)}", flush=True)
+        finally:
+            for job in running:  # none, unless this loop has failed
+                job.kill()
+                job.process.wait()
+    return codes
+
+
+def _start(job: Job, number: int, slot: Slot, life: int, lines: "queue.SimpleQueue[tuple[int, bytes]]") -> _Running:
+    environment = slot.environment(os.environ) | {
+        "PYTHONUNBUFFERED": "1",  # lines arrive when they are printed
+        "PYTHONSAFEPATH": "1",  # as a console script, a job finds no modules in the working directory
+    }
+    print(f"#{job.number} starts on slot {number}{slot}: {job.title}", flush=True)
+    with slot.cores_bound():
+        process = subprocess.Popen(
+            job.command,
+            stdin=life,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=in_pool(environment),
+            start_new_session=True,  # a group of processes that signals from the terminal do not reach
+        )
+    reader = threading.Thread(target=_read, args=(job.number, process, lines), daemon=True)
+    reader.start()
+    return _Running(job.number, number, time.monotonic(), process, reader)
+
+
+def _read(number: int, process: subprocess.Popen[bytes], lines: "queue.SimpleQueue[tuple[int, bytes]]") -> None:
+    assert process.stdout is not None
+    with process.stdout:
+        for line in process.stdout:
+            lines.put((number, line))
+
+
+def _print(lines: "queue.SimpleQueue[tuple[int, bytes]]", timeout: float = 0) -> None:
+    """What there is, after waiting for the first line for `timeout` seconds at most."""
+    with contextlib.suppress(queue.Empty):
+        for _ in range(max(1, lines.qsize())):
+            number, line = lines.get(timeout=timeout)
+            shown = line.decode(errors="replace").rstrip("\r\n").rpartition("\r")[2]  # of a bar, only its end
+            print(f"#{number} | {shown}", flush=True)
+
+
+def _ending(job: _Running, stopped: bool) -> str:
+    code = job.process.returncode
+    if code == 0:
+        return f"done ({time.monotonic() - job.since:.0f} s)"
+    if stopped:
+        return "stopped"
+    return f"failed: killed by signal {-code}" if code < 0 else f"failed: exit code {code}"
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of being ended by them."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda number, _: received.append(number))
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _life() -> Iterator[int]:
+    """The reading end of a pipe that ends with this process, even where it is killed."""
+    reading, writing = os.pipe()  # jobs inherit neither, only the first as their standard input
+    try:
+        yield reading
+    finally:
+        os.close(reading)
+        os.close(writing)

@@ -1,0 +1,142 @@
+"""The numbers that a report shows: of cells and of runs, a row each, by column."""
+
+import math
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ssl_lightning.configuration import component_name
+from ssl_lightning.reports.cells import Cell
+from ssl_lightning.reports.records import Record
+
+METRICS = {
+    "linear/top1": "linear %",
+    "knn/top1": "k-NN %",
+    "linear_5shot/top1": "5-shot %",
+    "representation/rankme": "RankMe r",
+}
+CLASSIFIER = {"classifier/top1": "classifier %"}  # shown where a method has it
+MISSING = "–"
+
+
+class Quantity(NamedTuple):
+    """What is shown of a number, and what it is sorted by: None where it is missing."""
+
+    text: str
+    value: float | None
+
+
+Row = Mapping[str, str | Quantity]
+"""By column; the rows of a table have the same."""
+
+
+def comparison(cells: Sequence[Cell]) -> list[Row]:
+    """The untrained encoder of each dataset, where it was measured, and the cells."""
+    rows: list[Row] = []
+    metrics = _metrics(cells)
+    shown = [key for key in ("dataset", "subset", "budget") if key in cells[0].shown] if cells else []
+    variants = any(cell.variant for cell in cells)
+    for dataset in datasets(cells):
+        here = [cell for cell in cells if cell.identity["dataset"] == dataset]
+        untrained = untrained_encoders(here)
+        if any(untrained.values()):
+            rows.append(
+                {"method": "untrained"}
+                | {key: dataset if key == "dataset" else "" for key in shown}
+                | ({"variant": ""} if variants else {})
+                | {"fraction": _quantity(), "images": _quantity()}
+                | {"seeds": _quantity(max(map(len, untrained.values())), "d")}
+                | {column: _mean(*_statistics(untrained.get(name, [])), name) for name, column in metrics.items()}
+                | {"seconds": _quantity()}
+            )
+        rows += [
+            {"method": cell.identity["method"]}
+            | {key: str(cell.identity[key]) for key in shown}
+            | ({"variant": cell.variant or MISSING} if variants else {})
+            | {"fraction": _quantity(cell.fraction, "g")}
+            | {"images": _quantity(cell.results[0]["mask"]["size"], "d")}
+            | {"seeds": _quantity(len(cell.results), "d")}
+            | {column: _mean(*cell.statistics(name), name) for name, column in metrics.items()}
+            | {"seconds": _mean(*cell.statistics("train_seconds", cost=True), "seconds")}
+            for cell in here
+        ]
+    return rows
+
+
+def table_of_runs(records: Sequence[Record], cells: Sequence[Cell]) -> list[Row]:
+    """All runs, finished or not."""
+    metrics = _metrics(cells)
+    variants = {record.run.id: cell.variant for cell in cells for record in cell.records}
+    rows: list[Row] = []
+    for record in records:
+        what = record.results.get("identity") or _identity(record)
+        measured, cost = record.results.get("metrics", {}), record.results.get("cost", {})
+        rows.append(
+            {"status": record.status}
+            | {key: str(what.get(key, MISSING)) for key in ("method", "dataset", "subset")}
+            | ({"variant": variants.get(record.run.id) or MISSING} if any(variants.values()) else {})
+            | {"fraction": _quantity(what.get("fraction"), "g"), "seed": _quantity(what.get("seed"), "d")}
+            | {column: _mean(measured.get(name), math.nan, name) for name, column in metrics.items()}
+            | {"seconds": _quantity(cost.get("train_seconds"), ".1f")}
+            | {"images/s": _quantity(cost.get("images_per_second"), ".0f")}
+            | {"id": record.run.id}
+            | ({"error": record.reason} if any(r.error for r in records) else {})
+        )
+    return rows
+
+
+def datasets(cells: Sequence[Cell]) -> list[str]:
+    return list(dict.fromkeys(cell.identity["dataset"] for cell in cells))
+
+
+def classifies(cells: Sequence[Cell]) -> bool:
+    return any(cell.values(name) for cell in cells for name in CLASSIFIER)
+
+
+def untrained_encoders(cells: Sequence[Cell]) -> dict[str, list[float]]:
+    """Metrics, one value a seed: methods of one seed start from the same encoder."""
+    by_seed = {r["identity"]["seed"]: r["untrained"] for cell in cells for r in cell.results if "untrained" in r}
+    return {name: [m[name] for m in by_seed.values() if name in m] for name in METRICS}
+
+
+def _metrics(cells: Sequence[Cell]) -> dict[str, str]:
+    return METRICS | (CLASSIFIER if classifies(cells) else {})
+
+
+def _identity(record: Record) -> dict[str, Any]:
+    """Of a run that has no results, by its config; a folder with a config of something else has none.
+
+    The name of a subset stands in its class, which only an import could tell, but in the folder's name too.
+    """
+    config = record.config
+    if not all(isinstance(config.get(key), Mapping) and "_target_" in config[key] for key in ("method", "subset")):
+        return {}
+    subset = re.search(r"-(\w+)-(?:all|[\d.]+(?:e-\d+)?)-s\d+-\w+$", record.run.id)
+    return {
+        "method": component_name(config["method"]),
+        "dataset": config["dataset"]["name"],
+        "subset": subset[1] if subset else component_name(config["subset"]),
+        "fraction": config["subset"]["fraction"],
+        "seed": config["seed"],
+    }
+
+
+def _statistics(values: Sequence[float]) -> tuple[float, float]:
+    mean = statistics.fmean(values) if values else math.nan
+    return mean, statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def _mean(mean: float | None, deviation: float, name: str) -> Quantity:
+    """Accuracies in %, where they are measured; with their deviation, where there is one."""
+    if mean is None or mean != mean:
+        return _quantity()
+    scale = 100 if name.endswith("top1") else 1
+    quantity = _quantity(scale * mean, ".1f")
+    return quantity if deviation != deviation else quantity._replace(text=f"{quantity.text} ± {scale * deviation:.1f}")
+
+
+def _quantity(value: float | None = None, form: str = "") -> Quantity:
+    if value is None:
+        return Quantity(MISSING, None)
+    return Quantity(f"{value:{form}}", value if math.isfinite(value) else None)

@@ -1,0 +1,113 @@
+"""report.html: one file that a browser opens without a network.
+
+The page's script makes all that is seen from the data, which lie in the page as JSON. They enter the document as text
+alone, and the page's policy lets no other script run and nothing be fetched, so the names and errors of foreign runs
+stay what they are.
+"""
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any, get_args
+
+from ssl_lightning.reports.cells import Cell
+from ssl_lightning.reports.comparison import Row, comparison, table_of_runs
+from ssl_lightning.reports.records import Curve, Record
+from ssl_lightning.runs import Status
+
+
+def page(
+    heading: str, explanation: str, cells: Sequence[Cell], records: Sequence[Record], figures: Sequence[Path]
+) -> str:
+    """The whole file.
+
+    Args:
+        cells: what is compared.
+        records: of all runs, finished or not.
+        figures: PNG files, which become a part of the page.
+    """
+    counts = Counter(record.status for record in records)
+    summary = ", ".join(f"{counts[status]} {status}" for status in get_args(Status) if counts[status])
+    data = {
+        "heading": heading,
+        "summary": f"{len(records)} run{'s' * (len(records) > 1)}: {summary}",
+        "explanation": explanation,
+        "comparison": _table(comparison(cells)),
+        "overview": _table(table_of_runs(records, cells)),
+        "figures": [{"name": file.stem.replace("_", " "), "source": _data_uri(file)} for file in figures],
+        "runs": [_run(record) for record in records],
+    }
+    style, script = _part("css"), _part("js")
+    return Template(_part("html")).substitute(
+        style=style,
+        style_hash=_hash(style),
+        script=script,
+        script_hash=_hash(script),
+        data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
+    )
+
+
+def _table(rows: Sequence[Row]) -> dict[str, Any]:
+    """Columns [name, whether it is one of numbers]; cells as a text, or [text, number to sort by]."""
+    columns = [[name, not isinstance(value, str)] for name, value in rows[0].items()] if rows else []
+    return {"columns": columns, "rows": [list(row.values()) for row in rows]}
+
+
+def _run(record: Record) -> dict[str, Any]:
+    """What the page of a run shows, all of it texts."""
+    results = record.results
+    return {
+        "id": record.run.id,
+        "status": record.status,
+        "error": record.error,
+        "config": dict(_flat(record.config)),
+        "metrics": _shown(results.get("metrics", {})),
+        "untrained": _shown(results.get("untrained", {})),
+        "cost": _shown(results.get("cost", {})),
+        "mask": _shown(results.get("mask", {})),
+        "environment": _shown(results.get("environment", {})),
+        "curves": [_curve(curve) for curve in record.curves],
+    }
+
+
+def _shown(node: Mapping[str, Any]) -> dict[str, str]:
+    """Numbers to six digits."""
+    rounded = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in node.items()}
+    return dict(_flat(rounded))
+
+
+def _flat(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys and what stands there: lists of plain values stay one."""
+    items: Sequence[tuple[Any, Any]] = ()
+    if isinstance(node, Mapping):
+        items = list(node.items())
+    elif isinstance(node, list) and any(isinstance(item, Mapping) for item in node):
+        items = list(enumerate(node))
+    for name, value in items:
+        yield from _flat(value, f"{key}.{name}" if key else str(name))
+    if not items and key:
+        yield key, node if isinstance(node, str) else json.dumps(node)
+
+
+def _curve(curve: Curve) -> dict[str, str]:
+    """Numbers as words of a text: there are many of them, and a page shows few."""
+    values = " ".join(f"{value:.5g}" for value in curve.values)
+    return {"name": curve.name, "steps": " ".join(map(str, curve.steps)), "values": values}
+
+
+def _data_uri(file: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+def _part(suffix: str) -> str:
+    return (resources.files(__package__) / f"page.{suffix}").read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """By which the page's policy knows its own style and script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,92 @@
+"""What a report knows of each run, read once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from ssl_lightning.metrics import read_metrics
+from ssl_lightning.runs import Run, Status
+
+MAX_POINTS = 200  # of a curve
+
+_FURTHEST_LAST: tuple[Status, ...] = ("unfinished", "failed", "running", "finished")
+
+
+class Curve(NamedTuple):
+    """A column of metrics.csv: optimizer steps, and the values that were logged at them."""
+
+    name: str
+    steps: list[int]
+    values: list[float]
+
+
+class Record(NamedTuple):
+    """A run as it was found.
+
+    Args:
+        results: of a finished run, else empty.
+        error: of a failed run, else empty.
+    """
+
+    run: Run
+    status: Status
+    config: Mapping[str, Any]
+    results: Mapping[str, Any]
+    curves: Sequence[Curve]
+    error: str
+
+    @property
+    def reason(self) -> str:
+        """The first line of the error."""
+        return self.error.strip().partition("\n")[0]
+
+
+def records_of(runs: Iterable[Run]) -> list[Record]:
+    """A record for each id: of a run that several sweeps have made, the one that has come furthest."""
+    chosen: dict[str, tuple[Status, Run]] = {}
+    for run in runs:
+        status = run.status
+        rank = _FURTHEST_LAST.index
+        if run.id not in chosen or rank(status) >= rank(chosen[run.id][0]):
+            chosen[run.id] = (status, run)
+    return [_record(run, status) for status, run in chosen.values()]
+
+
+def _record(run: Run, status: Status) -> Record:
+    return Record(
+        run,
+        status,
+        run.config(),
+        run.results() if status == "finished" else {},
+        _curves(read_metrics(run.metrics_file)),
+        run.error_file.read_text(encoding="utf-8") if status == "failed" else "",
+    )
+
+
+def _curves(rows: Sequence[Mapping[str, str]]) -> list[Curve]:
+    """All that was logged against optimizer steps, thinned."""
+    steps = np.array([int(row["step"]) for row in rows])
+    curves = []
+    for name in rows[0] if rows else ():
+        if name in ("step", "epoch"):
+            continue
+        values = np.array([float(row[name] or "nan") for row in rows])
+        logged = np.flatnonzero(np.isfinite(values))
+        if logged.size:
+            kept = logged[_thinned(values[logged])]
+            curves.append(Curve(name, steps[kept].tolist(), values[kept].tolist()))
+    return curves
+
+
+def _thinned(values: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
+    """Indices of both ends and of the lowest and the highest of equal stretches: no peak is lost."""
+    n, stretches = len(values), MAX_POINTS // 2 - 1
+    if n <= MAX_POINTS:
+        return np.arange(n)
+    stretch = np.arange(n) * stretches // n
+    by_value = np.lexsort((values, stretch))
+    first = np.searchsorted(stretch, np.arange(stretches))
+    last = np.append(first[1:], n) - 1
+    return np.unique(np.concatenate([[0, n - 1], by_value[first], by_value[last]]))

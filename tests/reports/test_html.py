@@ -1,0 +1,600 @@
+"""report.html in a real browser: it says what report.md says, by mouse and keyboard, and nothing in it is foreign."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+
+from ssl_lightning.files import write_text
+from ssl_lightning.report import report
+from ssl_lightning.runs import Run, run_of
+from tests.reports.test_report import Folder, config_of, results_of, rows
+
+NASTY = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"><!--"
+NASTY_NAME = "<img src=x onerror=alert(1)>"
+TOP1 = {0.05: 0.098, 0.2: 0.5, 0.5: 0.703, 1.0: 1.0}  # as words, 100.0 and 9.8 would stand elsewhere
+
+
+@dataclass
+class Sweeps:
+    """What the page is about."""
+
+    page: Path
+    text: str
+    finished: list[Run]
+    tuned: Run
+    failed: Run
+    begun: Run
+
+
+@pytest.fixture(scope="module")
+def sweeps(tmp_path_factory) -> Iterator[Sweeps]:
+    grid = Folder(tmp_path_factory.mktemp("report") / "runs" / "grid")
+    finished = [
+        grid.finish(top1, fraction=fraction, seed=seed, seconds=100 * fraction, untrained=0.05 + seed / 100)
+        for fraction, top1 in TOP1.items()
+        for seed in (1, 2)
+    ]
+    for run in finished:
+        results = run.results()
+        results["cost"]["images_per_second"] = 1234.5
+        results["environment"] = {"versions": {"torch": "2.10.0"}, "device": "a CPU"}
+        if results["identity"]["fraction"] == 0.2:
+            del results["metrics"]["linear_5shot/top1"]
+        run.finish(results)
+    curve = "".join(f"{10 * i},{i},{0.1 / i},{5 / i},{0.3 if i % 3 == 0 else ''}\n" for i in range(1, 301))
+    write_text(finished[0].metrics_file, "step,epoch,lr,loss,online/val_top1\n" + curve)
+    tuned = grid.finish(0.6, "method.temperature=0.7", "method=directclr", seed=1)
+    failed = grid.fail(ValueError("no luck\nat all"), seed=3)
+    begun = grid.begin(seed=4, fraction=0.05)
+    report([grid.folder])
+    page = grid.folder / "report" / "report.html"
+    yield Sweeps(page, page.with_name("report.md").read_text(encoding="utf-8"), finished, tuned, failed, begun)
+    HydraConfig.instance().cfg = None
+
+
+@pytest.fixture(scope="module")
+def nasty(tmp_path_factory) -> Iterator[tuple[Path, Run, Run]]:
+    """A report of runs whose every word tries to become a part of the page."""
+    folder = tmp_path_factory.mktemp("nasty") / "runs" / "grid"
+    made = []
+    for seed in (1, 2):
+        config = config_of(seed=seed)
+        config["sweep"] = NASTY
+        config["dataset"]["name"] = NASTY_NAME
+        run = run_of(config | {"paths": {"runs": str(folder.parent)}, "sweep": "grid"}, {})
+        if seed == 1:
+            with run.claimed(config):
+                run.finish(results_of(config, 0.5) | {"environment": {"device": NASTY}})
+        else:
+            with pytest.raises(ValueError, match="<script>"), run.claimed(config):
+                raise ValueError(NASTY)
+        made.append(run)
+    report([folder])
+    yield folder / "report" / "report.html", made[0], made[1]
+    HydraConfig.instance().cfg = None
+
+
+class Browser:
+    """Chromium, and what the tests ask it."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    def open(self, page: Path, address: str = "") -> None:
+        self.driver.get("about:blank")  # else a new address would be a way within the page
+        self.logged()
+        self.driver.get(page.as_uri() + address)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def find(self, selector: str) -> Any:
+        return self.driver.find_element("css selector", selector)
+
+    def all(self, selector: str) -> list[Any]:
+        return self.driver.find_elements("css selector", selector)
+
+    def table(self, name: str) -> list[dict[str, str]]:
+        """The rows that are shown, by column."""
+        return self.run(
+            """
+            const table = document.querySelector(`table[aria-label="${arguments[0]}"]`);
+            const heads = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+            const rows = [...table.tBodies[0].rows].filter((row) => row.checkVisibility());
+            return rows.map((row) => Object.fromEntries([...row.cells].map((cell, i) => [heads[i], cell.textContent])));
+            """,
+            name,
+        )
+
+    def head(self, table: str, column: str) -> Any:
+        (found,) = (th for th in self.all(f'table[aria-label="{table}"] thead th') if th.text.strip() == column)
+        return found
+
+    def sort(self, table: str, column: str) -> list[str]:
+        """The column after a click on its head."""
+        self.head(table, column).find_element("css selector", "button").click()
+        return [row[column] for row in self.table(table)]
+
+    def filter(self, section: int, words: str) -> str:
+        """What the page says of how much is left."""
+        from selenium.webdriver.common.keys import Keys
+
+        field = self.all("input[type=search]")[section]
+        field.send_keys(Keys.CONTROL + "a" + Keys.NULL, Keys.DELETE, words)
+        return self.all("[role=status]")[section].text
+
+    def back(self) -> None:
+        self.driver.back()
+        self.wait("h1", self.run("return report.heading"))
+
+    def go(self, run: Run) -> None:
+        self.run('document.querySelector(`a[href="${arguments[0]}"]`).click()', f"#run={run.id}")
+        self.wait("h1", run.id)
+
+    def wait(self, selector: str, text: str) -> None:
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.driver, 20).until(
+            lambda _: self.run(f"return document.querySelector('{selector}').textContent") == text
+        )
+
+    def logged(self) -> list[str]:
+        """Errors and warnings since the last time."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def happened(self, method: str) -> list[dict[str, Any]]:
+        """Events of the network since the last time that any was asked for."""
+        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        return [event["params"] for event in events if event["method"] == f"Network.{method}"]
+
+    def emulate(self, width: int = 1280, scheme: str = "light") -> None:
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory) -> Iterator[Browser]:
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("chromium and chromedriver are not installed")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for argument in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options, Service(driver))
+    yield Browser(browser)
+    browser.quit()
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    """After each test: no message in the console, and no address but files and data."""
+    chromium.emulate()
+    chromium.happened("")
+    yield chromium
+    assert chromium.logged() == []
+    urls = [event["request"]["url"] for event in chromium.happened("requestWillBeSent")]
+    assert {url.partition(":")[0] for url in urls} <= {"file", "data"}
+
+
+# Tables
+
+
+def test_the_comparison_is_that_of_markdown(browser, sweeps):
+    browser.open(sweeps.page)
+    shown = browser.table("Comparison")
+    assert shown == rows(sweeps.text)
+    assert {row["method"] for row in shown} == {"untrained", "simclr", "directclr"}
+    (heading,) = re.findall("^# (.*)$", sweeps.text, re.M)
+    assert browser.find("h1").text == browser.driver.title == heading
+
+
+def test_all_runs_are_listed(browser, sweeps):
+    browser.open(sweeps.page)
+    found = {row["id"]: row for row in browser.table("Runs")}
+    assert set(found) == {run.id for run in (*sweeps.finished, sweeps.tuned, sweeps.failed, sweeps.begun)}
+    assert found[sweeps.finished[0].id] == {
+        "status": "finished",
+        "method": "simclr",
+        "dataset": "digits",
+        "subset": "random",
+        "fraction": "0.05",
+        "seed": "1",
+        "linear %": "9.8",
+        "k-NN %": "4.9",
+        "5-shot %": "2.5",
+        "RankMe r": "9.8",
+        "seconds": "5.0",
+        "images/s": "1234",
+        "id": sweeps.finished[0].id,
+        "error": "",
+    }
+    failed, begun = found[sweeps.failed.id], found[sweeps.begun.id]
+    assert (failed["status"], failed["error"], failed["linear %"]) == ("failed", "no luck", "–")
+    assert [begun[key] for key in ("status", "method", "dataset", "subset", "fraction", "seed", "error")] == [
+        *("unfinished", "simclr", "digits", "random", "0.05", "4", ""),
+    ]
+    assert f"{len(found)} runs: 9 finished, 1 failed, 1 unfinished" in browser.find("main").text
+
+
+def test_a_click_on_a_head_sorts_numbers_as_numbers(browser, sweeps):
+    browser.open(sweeps.page)
+    head = browser.head("Runs", "linear %")
+    assert head.get_attribute("aria-sort") is None
+    up = browser.sort("Runs", "linear %")
+    values = ["9.8", "9.8", "50.0", "50.0", "60.0", "70.3", "70.3", "100.0", "100.0"]
+    assert up == [*values, "–", "–"]
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert browser.sort("Runs", "linear %") == [*reversed(values), "–", "–"]
+    assert head.get_attribute("aria-sort") == "descending"
+    assert browser.sort("Runs", "fraction") == sorted((row["fraction"] for row in browser.table("Runs")), key=float)
+    assert head.get_attribute("aria-sort") is None
+    assert [th.text for th in browser.all("th[aria-sort]")] == [browser.head("Runs", "fraction").text]
+
+
+def test_missing_means_come_last_and_words_sort_too(browser, sweeps):
+    browser.open(sweeps.page)
+    five_shot = browser.sort("Comparison", "5-shot %")
+    assert five_shot[-2:] == ["–", "–"]  # the untrained encoders' and those of a fraction
+    assert five_shot[:-2] == sorted(five_shot[:-2], key=lambda text: float(text.partition(" ")[0]))
+    assert browser.sort("Comparison", "5-shot %") == [*reversed(five_shot[:-2]), "–", "–"]
+    methods = browser.sort("Comparison", "method")
+    assert methods == sorted(methods)
+    assert browser.sort("Comparison", "method") == sorted(methods, reverse=True)
+
+
+def test_a_filter_looks_into_every_column(browser, sweeps):
+    browser.open(sweeps.page)
+    assert browser.filter(1, "") == "11 of 11 rows"
+    assert browser.filter(1, "DirectCLR") == "1 of 11 rows"
+    assert [row["id"] for row in browser.table("Runs")] == [sweeps.tuned.id]
+    assert browser.filter(1, "no luck") == "1 of 11 rows"
+    assert [row["id"] for row in browser.table("Runs")] == [sweeps.failed.id]
+    assert browser.filter(1, "finished simclr 70.3") == "2 of 11 rows"
+    assert browser.filter(1, "nothing of the kind") == "0 of 11 rows"
+    assert browser.table("Runs") == []
+    assert len(browser.table("Comparison")) == 6  # has its own
+    assert browser.filter(0, "untrained") == "1 of 6 rows"
+    assert browser.filter(1, "") == "11 of 11 rows"
+
+
+def test_by_keyboard(browser, sweeps):
+    """Tab and Enter reach what a mouse does: sort, then open a run, and come back to where one was."""
+    from selenium.webdriver.common.keys import Keys
+
+    browser.open(sweeps.page)
+    browser.all("input[type=search]")[0].click()
+
+    def active() -> Any:
+        return browser.driver.switch_to.active_element
+
+    for column in (None, "method", "fraction"):  # the region that scrolls, then its heads
+        active().send_keys(Keys.TAB)
+        assert column is None or active().text == column
+    active().send_keys(Keys.ENTER)
+    assert browser.head("Comparison", "fraction").get_attribute("aria-sort") == "ascending"
+    while active().tag_name != "a":
+        active().send_keys(Keys.TAB)
+    link, opened = active(), active().text
+    link.send_keys(Keys.ENTER)
+    browser.wait("h1", opened)
+    assert active().tag_name == "h1"
+    browser.back()
+    assert active() == link
+
+
+# The page of a run
+
+
+def test_a_run_s_page_and_back(browser, sweeps):
+    run = sweeps.finished[0]
+    browser.open(sweeps.page)
+    browser.sort("Runs", "seconds")
+    browser.filter(1, "0.05")
+    before = browser.table("Runs")
+    browser.go(run)
+    assert browser.driver.current_url.endswith(f"#run={run.id}")
+    assert browser.driver.title == run.id
+    assert not browser.all('table[aria-label="Comparison"]')
+    browser.back()
+    assert browser.table("Runs") == before
+    assert browser.all("input[type=search]")[1].get_attribute("value") == "0.05"
+    assert browser.driver.title == browser.find("h1").text != run.id
+    browser.all("tr.link:not([hidden]) td")[0].click()  # a row leads where its link does
+    browser.wait("h1", before[0]["id"])
+
+
+def test_what_a_run_s_page_shows(browser, sweeps):
+    run = sweeps.finished[0]
+    browser.open(sweeps.page, f"#run={run.id}")
+    config = {row["key"]: row["value"] for row in browser.table("Config")}
+    assert config == dict(flat(run.config()))
+    assert config["subset.fraction"] == "0.05"
+    assert config["augment.views.0.copies"] == "2"
+    assert config["checkpoint.every_steps"] == "null"
+    assert config["logger"] == "{}"
+    metrics = {row["metric"]: (row["trained"], row["untrained"]) for row in browser.table("Metrics")}
+    assert metrics["linear/top1"] == ("0.098", "0.06")
+    assert metrics["representation/rankme"] == ("9.8", "–")
+    assert metrics.keys() == run.results()["metrics"].keys()
+    assert browser.table("Cost") == [
+        {"quantity": "train_seconds", "value": "5.0"},
+        {"quantity": "images_per_second", "value": "1234.5"},
+    ]
+    assert {"property": "versions.torch", "value": "2.10.0"} in browser.table("Environment")
+    assert {"property": "size", "value": "50"} in browser.table("Mask")
+
+
+def flat(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """An independent way to say what config.yaml holds."""
+    if isinstance(node, dict) and node:
+        for name, value in node.items():
+            yield from flat(value, f"{key}.{name}".lstrip("."))
+    elif isinstance(node, list) and "{" in str(node):
+        for i, value in enumerate(node):
+            yield from flat(value, f"{key}.{i}")
+    else:
+        yield key, node if isinstance(node, str) else json.dumps(node)
+
+
+def test_curves_are_drawn(browser, sweeps):
+    browser.open(sweeps.page, f"#run={sweeps.finished[0].id}")
+    names = [caption.text for caption in browser.all("figcaption")]
+    assert names == ["lr", "loss", "online/val_top1"]
+    labels = [svg.get_attribute("aria-label") for svg in browser.all("svg[role=img]")]
+    assert labels[1] == "loss: 5 at step 10, 0.01667 at step 3000, lowest 0.01667, highest 5"
+    assert labels[2] == "online/val_top1: 0.3 at step 30, 0.3 at step 3000, lowest 0.3, highest 0.3"
+    lines = [
+        [tuple(map(float, point.split(","))) for point in line.get_attribute("points").split()]
+        for line in browser.all("svg polyline")
+    ]
+    assert [100 <= len(line) <= 200 for line in lines] == [True] * 3
+    loss = lines[1]
+    assert all(x < next_x and y <= next_y for (x, y), (next_x, next_y) in pairwise(loss))  # y: down
+    inside = browser.run(
+        """
+        return [...document.querySelectorAll("svg")].every((svg) => {
+          const whole = svg.getBoundingClientRect();
+          return [...svg.children].every((child) => {
+            const box = child.getBoundingClientRect();
+            return box.left >= whole.left - 1 && box.right <= whole.right + 1
+              && box.top >= whole.top - 1 && box.bottom <= whole.bottom + 1;
+          });
+        });
+        """
+    )
+    assert inside
+    browser.open(sweeps.page, f"#run={sweeps.tuned.id}")
+    assert browser.all("svg") == []
+
+
+def test_the_difference_to_another_run(browser, sweeps):
+    from selenium.webdriver.support.ui import Select
+
+    browser.open(sweeps.page, f"#run={sweeps.finished[0].id}")
+    others = Select(browser.find("select"))
+    assert len(others.options) == 11  # the ten others, and none
+    others.select_by_visible_text(sweeps.tuned.id)
+    found = {row["key"]: (row["this run"], row["the other"]) for row in browser.table("Differences in config")}
+    ours, theirs = (dict(flat(run.config())) for run in (sweeps.finished[0], sweeps.tuned))
+    pairs = {key: (ours.get(key, "–"), theirs.get(key, "–")) for key in ours | theirs}
+    assert found == {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+    assert found["subset.fraction"] == ("0.05", "1.0")
+    assert found["method.d0"] == ("–", "null")
+    assert found["method.projector._target_"] == ("ssl_lightning.models.projectors.mlp", "–")
+    assert "seed" not in found
+    others.select_by_visible_text(sweeps.finished[1].id)
+    keys = [row["key"] for row in browser.table("Differences in config")]
+    assert keys == ["seed", "subset.seed"]
+    others.select_by_index(0)
+    assert browser.all('table[aria-label="Differences in config"]') == []
+
+
+def test_a_failed_run_s_page_has_its_whole_error(browser, sweeps):
+    browser.open(sweeps.page, f"#run={sweeps.failed.id}")
+    assert browser.find("p.status").text == "failed"
+    assert browser.run("return document.querySelector('pre').textContent") == sweeps.failed.error_file.read_text()
+    assert "Traceback" in browser.find("pre").text
+    assert browser.all('table[aria-label="Metrics"]') == []
+    assert browser.table("Config")
+
+
+def test_an_address_of_no_run_is_the_overview(browser, sweeps):
+    browser.open(sweeps.page, "#run=absent")
+    assert browser.table("Runs")
+
+
+def test_the_plots_are_in_the_page(browser, sweeps):
+    browser.open(sweeps.page)
+    images = browser.all(".plots img")
+    assert [image.get_attribute("src")[:22] for image in images] == ["data:image/png;base64,"] * 3
+    assert all(browser.run("return arguments[0].decode().then(() => true)", image) for image in images)
+    assert all(browser.run("return arguments[0].naturalWidth", image) > 100 for image in images)
+    assert all(image.get_attribute("alt") for image in images)
+    shutil.copy(sweeps.page, moved := sweeps.page.parents[3] / "moved.html")
+    browser.open(moved)  # alone
+    assert browser.run("return document.querySelector('.plots img').decode().then(() => true)")
+
+
+# Foreign words
+
+
+@pytest.mark.parametrize("address", ["overview", "finished", "failed"])
+def test_names_and_errors_stay_text(browser, nasty, address):
+    page, finished, failed = nasty
+    text = page.read_text(encoding="utf-8")
+    assert text.count("</script>") == 2
+    assert "<img" not in text
+    opened = {"overview": None, "finished": finished, "failed": failed}[address]
+    browser.open(page)
+    if opened is not None:
+        browser.run('document.querySelector(`a[href="#run=${encodeURIComponent(arguments[0])}"]`).click()', opened.id)
+        browser.wait("h1", opened.id)
+    assert browser.driver.title == browser.find("h1").text
+    assert browser.run("return document.scripts.length") == 2
+    assert [image.get_attribute("src")[:5] for image in browser.all("img")] == ["data:"] * (3 if opened is None else 0)
+    shown = browser.run("return document.querySelector('main').textContent")
+    assert NASTY_NAME in shown
+    if opened is None:
+        assert [row["error"] for row in browser.table("Runs")] == ["", NASTY]
+        assert browser.filter(1, "<script>") == "1 of 2 rows"
+    else:
+        assert {"key": "sweep", "value": NASTY} in browser.table("Config")
+        assert (NASTY in browser.run("return document.querySelector('pre')?.textContent ?? ''")) == (opened is failed)
+
+
+def test_the_policy_stops_what_the_page_does_not_know(browser, sweeps):
+    browser.open(sweeps.page)
+    browser.run(
+        """
+        const script = document.createElement("script");
+        script.textContent = "document.title = 'taken'";
+        document.body.append(script);
+        const image = document.createElement("img");
+        image.src = "https://example.org/x.png";
+        document.body.append(image);
+        return fetch("https://example.org/").then(() => "sent", () => "stopped");
+        """
+    )
+    assert browser.driver.title != "taken"
+    logged = browser.logged()
+    assert {kind for kind in ("script-src", "img-src", "default-src") if any(kind in line for line in logged)} == {
+        *("script-src", "img-src", "default-src")
+    }
+    assert {event.get("blockedReason") for event in browser.happened("loadingFailed")} == {"csp"}
+
+
+# Readers
+
+
+@pytest.mark.parametrize("width", [320, 375])
+def test_a_narrow_window_does_not_scroll_sideways(browser, sweeps, nasty, width):
+    browser.emulate(width)
+    for page, run in ((sweeps.page, sweeps.finished[0]), (nasty[0], nasty[2])):
+        browser.open(page)
+        assert browser.run("return document.scrollingElement.scrollWidth <= innerWidth")
+        regions = browser.run(
+            "return [...document.querySelectorAll('.scroll')].map((e) => [e.scrollWidth, e.clientWidth])"
+        )
+        assert all(content > box for content, box in regions)  # they do
+        browser.run("location.hash = '#run=' + encodeURIComponent(arguments[0])", run.id)
+        browser.wait("h1", run.id)
+        assert browser.run("return document.scrollingElement.scrollWidth <= innerWidth")
+
+
+CONTRASTS = """
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const over = (colours) => {
+    canvas.clearRect(0, 0, 1, 1);
+    for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const luminance = (rgb) => {
+    const [r, g, b] = rgb.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const found = {};
+  for (const element of document.querySelectorAll("main *:not(svg *)")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
+    if (!own || !element.checkVisibility()) continue;
+    const behind = [];
+    for (let e = element; e; e = e.parentElement) behind.unshift(getComputedStyle(e).backgroundColor);
+    const style = getComputedStyle(element);
+    const [a, b] = [luminance(over(behind)), luminance(over([...behind, style.color]))];
+    const name = `${element.tagName} ${element.className}`;
+    found[name] = Math.min(found[name] ?? 21, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
+  }
+  return [found, luminance(over([getComputedStyle(document.body).backgroundColor]))];
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast(browser, sweeps, scheme):
+    """WCAG 2's ratio of text to what is behind it, at least 4.5."""
+    browser.emulate(scheme=scheme)
+    for address in ("", f"#run={sweeps.finished[0].id}", f"#run={sweeps.failed.id}"):
+        browser.open(sweeps.page, address)
+        ratios, background = browser.run(CONTRASTS)
+        assert len(ratios) >= 8
+        assert {name: ratio for name, ratio in ratios.items() if ratio < 4.5} == {}
+        assert (background < 0.05) == (scheme == "dark")
+
+
+def test_what_a_screen_reader_needs(browser, sweeps):
+    for address in ("", f"#run={sweeps.finished[0].id}"):
+        browser.open(sweeps.page, address)
+        assert browser.all("table")
+        assert browser.all("table:not([aria-label]), th:not([scope]), .scroll:not([aria-label])") == []
+        assert browser.run("return [...document.querySelectorAll('input, select')].every((e) => e.labels.length === 1)")
+        assert browser.run("return [...document.querySelectorAll('tbody tr')].every((r) => r.querySelector('th'))")
+        assert len(browser.all("h1")) == 1
+        assert browser.run("return document.documentElement.lang") == "en"
+    browser.open(sweeps.page)
+    assert len(browser.all("thead th button")) == len(browser.all("thead th"))
+
+
+# Whole reports
+
+
+def test_no_finished_runs(browser, tmp_path, capsys):
+    sweep = Folder(tmp_path / "runs" / "grid")
+    begun = sweep.begin()
+    report([sweep.folder])
+    page = sweep.folder / "report" / "report.html"
+    assert f"Report: {page}\n" in capsys.readouterr().out
+    browser.open(page)
+    assert browser.find("h1").text == "No finished runs"
+    assert [row["id"] for row in browser.table("Runs")] == [begun.id]
+    assert browser.all('table[aria-label="Comparison"]') == []
+    HydraConfig.instance().cfg = None
+
+
+def test_several_datasets_stand_in_one_table(browser, tmp_path):
+    sweep = Folder(tmp_path / "runs" / "grid")
+    sweep.finish(0.5, untrained=0.1)
+    sweep.finish(0.6, "dataset=cifar10", untrained=0.2)
+    other = Folder(tmp_path / "runs" / "other")
+    other.finish(0.5, untrained=0.1)  # the first again
+    report([sweep.folder, other.folder])
+    page = sweep.folder / "report" / "report.html"
+    browser.open(page)
+    tables = re.findall(r"(?:^\|.*\n)+", page.with_name("report.md").read_text(encoding="utf-8"), re.M)
+    assert len(tables) == 2
+    assert browser.table("Comparison") == [row for table in tables for row in rows(table)]
+    assert {(row["method"], row["dataset"]) for row in browser.table("Comparison")} == {
+        (method, dataset) for method in ("untrained", "simclr") for dataset in ("digits", "cifar10")
+    }
+    assert len(browser.table("Runs")) == 2
+    assert len(browser.all(".plots img")) == 6
+    HydraConfig.instance().cfg = None
+
+
+def test_a_page_made_again_is_the_same(sweeps):
+    before = sweeps.page.read_bytes()
+    report([sweeps.page.parents[1]])
+    assert sweeps.page.read_bytes() == before
