@@ -14,6 +14,7 @@ from typing import Any
 import lightning as L
 import torch
 from hydra.utils import instantiate
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 
@@ -33,6 +34,7 @@ from ssl_lightning.evaluation.features import Features, extract
 from ssl_lightning.evaluation.suite import Evaluation, EvaluationSuite
 from ssl_lightning.loggers import ended_by_errors, log_results, run_loggers
 from ssl_lightning.methods.method import SSLMethod
+from ssl_lightning.models.backbones import crashes_in_channels_last
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.reports.figures import run_figures
 from ssl_lightning.runs import Run, run_of
@@ -111,7 +113,9 @@ def _fit(
     views: Views = instantiate(config["augment"], _convert_="object")  # else each View would be a DictConfig
     data = SubsetDataModule(dataset, subset, views, config["batch_size"], config["seed"])
     data.prepare_data()  # before the trainer starts further processes, which would wait for a ranking only so long
-    if config["channels_last"]:
+    if config["channels_last"] and not (
+        isinstance(trainer.accelerator, CPUAccelerator) and crashes_in_channels_last(method)
+    ):
         method.to(memory_format=torch.channels_last)
     if config["compile"]:
         method.compile_backbone()

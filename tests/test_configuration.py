@@ -19,6 +19,7 @@ from ssl_lightning.configuration import (
     IRRELEVANT,
     SEEDS,
     SWEEPS,
+    EvaluateConfig,
     SelectConfig,
     TrainConfig,
     check_late,
@@ -59,9 +60,9 @@ def refused(*overrides: str, **options: Any) -> str:
 
 
 def _options() -> list[str]:
-    """`group=option` of every file in conf/."""
+    """`group=option` of every file in conf/ that a run can consist of."""
     files = sorted(file.relative_to(CONF).with_suffix("") for file in CONF.rglob("*.yaml"))
-    return [f"{file.parent}={file.name}" for file in files if file.parent != Path(".")]
+    return [f"{file.parent}={file.name}" for file in files if file.parts[0] not in (file.name, "encoder", "hydra")]
 
 
 PLACES = {"projector": "method.projector", "latent": "subset.latent", "proxy": "subset.proxy"}
@@ -98,6 +99,14 @@ def test_every_option_is_valid(option):
         assert node(config, place)["_target_"] == written["_target_"]
     if "proxy" in config["subset"]:
         check_proxy(config)
+
+
+@pytest.mark.parametrize("encoder", sorted(file.stem for file in (CONF / "encoder").glob("*.yaml")))
+@pytest.mark.parametrize("evaluation", sorted(file.stem for file in (CONF / "evaluation").glob("*.yaml")))
+def test_every_evaluation_of_every_encoder_is_valid(encoder, evaluation):
+    choices = (f"encoder={encoder}", f"evaluation={evaluation}", "dataset=cifar10", "trainer=ddp_cpu")
+    config = resolve(composed(*choices, name="evaluate"), EvaluateConfig)
+    assert config["encoder"]["_target_"] == OmegaConf.load(CONF / "encoder" / f"{encoder}.yaml")["_target_"]
 
 
 def _sweep_jobs() -> list[Any]:
@@ -528,6 +537,9 @@ IRRELEVANT_TO_A_RANKING = (
     "subset.proxy.dataset.root",
     "subset.proxy.dataset.cache",
     "subset.proxy.dataset.download",
+    "subset.proxy.dataset.storage",
+    "subset.proxy.dataset.resident_gib",
+    "subset.proxy.dataset.workers",
     "subset.proxy.paths",
     "subset.proxy.evaluation",
     "subset.proxy.checkpoint",

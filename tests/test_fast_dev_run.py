@@ -14,10 +14,18 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from ssl_lightning.configuration import CONF, resolve
+from ssl_lightning.errors import UserError
 from ssl_lightning.runs import Run
 from ssl_lightning.train import train
 from tests.composing import TINY, composed
-from tests.data.synthetic import write_cifar10, write_cifar100, write_fashion_mnist, write_image_folder
+from tests.data.synthetic import (
+    write_cifar10,
+    write_cifar100,
+    write_fashion_mnist,
+    write_image_folder,
+    write_stl10,
+    write_tiny_imagenet,
+)
 
 
 def options(group: str) -> list[str]:
@@ -32,6 +40,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_cifar100(folder)
     write_fashion_mnist(folder)
     write_image_folder(folder / "image_folder")
+    write_image_folder(folder / "imagenet")
+    write_stl10(folder)
+    write_tiny_imagenet(folder / "tiny-imagenet-200.zip", per_class=8)
     (folder / "positions.txt").write_text("\n".join(map(str, range(20))))
     return folder
 
@@ -91,15 +102,27 @@ GRID = [
 ]
 
 
+SETTINGS = {
+    "image_folder": ["dataset.root=${paths.data}/image_folder", "dataset.num_classes=10"],
+    "imagenet": ["dataset.image_size=32", "dataset.num_classes=10", "dataset.storage=streamed", "dataset.workers=1"],
+    "tiny_imagenet": ["dataset.num_classes=3"],
+}
+ALL_LABELS = ("sas", "sas_row_sum", "random_balanced", "el2n", "el2n_hardest", "grand", "forgetting", "supervised")
+"""What needs a label of every image, which STL-10 has not."""
+
+
 @pytest.mark.parametrize(("method", "dataset", "subset"), GRID)
 def test_every_method_runs_on_every_dataset_and_subset(method, dataset, subset, data, place, steps):
     overrides = [f"method={method}", f"dataset={dataset}", f"subset={subset}", "trainer.fast_dev_run=true"]
     overrides += [f"paths.data={data}", f"paths.cache={data / 'cache'}"]
-    overrides += ["dataset.root=${paths.data}/image_folder"] if dataset == "image_folder" else []
-    overrides += ["dataset.num_classes=10"] if dataset == "image_folder" else []
+    overrides += SETTINGS.get(dataset, [])
     overrides += ["subset.clusters=4"] if subset == "prototypes" else []
     overrides += [f"subset.path={data / 'positions.txt'}"] if subset == "file" else []
     overrides += [] if subset in ("full", "file") else ["subset.fraction=0.5"]
+    if dataset == "stl10" and {method, subset} & {*ALL_LABELS}:
+        with pytest.raises(UserError, match="needs the labels of all images, but 24 of the 44"):
+            start(*overrides)
+        return
     start(*overrides)
     trainings = 1 + PROXIES.get(subset, 0)
     assert (steps.number, steps.changes) == (trainings, trainings)

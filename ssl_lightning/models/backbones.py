@@ -105,3 +105,15 @@ def resnet34(stem: Stem = "cifar", channels: int = 3, zero_init_residual: bool =
 def resnet50(stem: Stem = "cifar", channels: int = 3, zero_init_residual: bool = True) -> ResNet:
     """D = 2048."""
     return ResNet(Bottleneck, (3, 4, 6, 3), 64, stem, channels, zero_init_residual)
+
+
+def crashes_in_channels_last(module: nn.Module) -> bool:
+    """Whether a backward pass on a CPU may write beyond its memory: oneDNN's issue 6035, strided 1×1 convolutions of
+    fewer than 16 channels. Wrong gradients are the least that follows."""
+    return any(
+        isinstance(layer, nn.Conv2d)
+        and layer.kernel_size == (1, 1)
+        and max(layer.stride) > 1
+        and layer.in_channels < 16
+        for layer in module.modules()
+    )

@@ -4,8 +4,10 @@ Each returns what it wrote: uint8 images [n, c, h, w] and int64 labels of both s
 """
 
 import gzip
+import io
 import pickle
 import struct
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -161,6 +163,45 @@ def write_image_folder(
             Image.fromarray(image[0] if channels == 1 else image.transpose(1, 2, 0)).save(path)
         splits += [images, labels]
     return Written(*splits)
+
+
+def write_stl10(root: Path, labelled: int = 20, unlabelled: int = 24, test: int = 20) -> dict[str, np.ndarray]:
+    """The five files: images column by column, labels from 1."""
+    folder = root / "stl10_binary"
+    folder.mkdir(parents=True)
+    written = {}
+    for i, (part, number) in enumerate((("train", labelled), ("unlabeled", unlabelled), ("test", test))):
+        images, labels = synthetic_images(number, 10, 3, 96, split=i)
+        (folder / f"{part}_X.bin").write_bytes(images.transpose(0, 1, 3, 2).tobytes())
+        written |= {part: images, f"{part}_labels": labels}
+        if part != "unlabeled":
+            (folder / f"{part}_y.bin").write_bytes((labels + 1).astype(np.uint8).tobytes())
+    return written
+
+
+def write_tiny_imagenet(archive: Path, per_class: int = 4, sorted_val: bool = False) -> tuple[np.ndarray, list[int]]:
+    """The archive of three classes, PNG under the names of JPEGs. Returns the images of val in order of their names,
+    and their labels."""
+    wnids = ["n01", "n02", "n03"]
+    images, labels = synthetic_images(12, 3, 3, 64, split=1)
+    with zipfile.ZipFile(archive, "w") as file:
+
+        def write(name: str, image: np.ndarray) -> None:
+            content = io.BytesIO()
+            Image.fromarray(image.transpose(1, 2, 0)).save(content, "png")
+            file.writestr(f"tiny-imagenet-200/{name}", content.getvalue())
+
+        train, train_labels = synthetic_images(3 * per_class, 3, 3, 64)
+        for i, (image, label) in enumerate(zip(train, train_labels, strict=True)):
+            write(f"train/{wnids[label]}/images/{wnids[label]}_{i}.JPEG", image)
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            folder = wnids[label] if sorted_val else "images"
+            write(f"val/{folder}/val_{i:02d}.JPEG", image)
+        write("test/images/test_0.JPEG", images[0])
+        rows = "".join(f"val_{i:02d}.JPEG\t{wnids[label]}\t0\t0\t62\t62\n" for i, label in enumerate(labels))
+        if not sorted_val:
+            file.writestr("tiny-imagenet-200/val/val_annotations.txt", rows)
+    return images, labels.tolist()
 
 
 @dataclass(kw_only=True)

@@ -1,15 +1,12 @@
 """STL-10 and TinyImageNet in their native formats."""
 
-import io
 import os
 import tarfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from ssl_lightning.data.datasets import Split
 from ssl_lightning.data.stl10 import STL10
@@ -18,7 +15,7 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.subsets.latent import FewLabels, Labels, purity
 from ssl_lightning.subsets.random import Random, RandomBalanced
 from tests.conftest import Outcome
-from tests.data.synthetic import synthetic_images
+from tests.data.synthetic import write_stl10, write_tiny_imagenet
 
 SETTINGS = {"channels": 3, "mean": [0.5] * 3, "std": [0.2] * 3}
 
@@ -27,20 +24,6 @@ def stl10_of(root: Path) -> STL10:
     return STL10(
         name="stl10", root=str(root), cache=str(root / "cache"), image_size=96, num_classes=10, stem="stl", **SETTINGS
     )
-
-
-def write_stl10(root: Path, labelled: int = 20, unlabelled: int = 24, test: int = 20) -> dict[str, np.ndarray]:
-    """The five files: images column by column, labels from 1."""
-    folder = root / "stl10_binary"
-    folder.mkdir(parents=True)
-    written = {}
-    for i, (part, number) in enumerate((("train", labelled), ("unlabeled", unlabelled), ("test", test))):
-        images, labels = synthetic_images(number, 10, 3, 96, split=i)
-        (folder / f"{part}_X.bin").write_bytes(images.transpose(0, 1, 3, 2).tobytes())
-        written |= {part: images, f"{part}_labels": labels}
-        if part != "unlabeled":
-            (folder / f"{part}_y.bin").write_bytes((labels + 1).astype(np.uint8).tobytes())
-    return written
 
 
 def assert_split(split: Split, images: np.ndarray, labels: np.ndarray) -> None:
@@ -139,35 +122,10 @@ def tiny_of(root: Path, **settings) -> TinyImageNet:
     return TinyImageNet(**values, num_classes=3, storage="resident", **SETTINGS, **settings)
 
 
-def write_tiny(archive: Path, per_class: int = 4, sorted_val: bool = False) -> tuple[np.ndarray, list[int]]:
-    """The archive of three classes, PNG under the names of JPEGs. Returns the images of val in order of their names,
-    and their labels."""
-    wnids = ["n01", "n02", "n03"]
-    images, labels = synthetic_images(12, 3, 3, 64, split=1)
-    with zipfile.ZipFile(archive, "w") as file:
-
-        def write(name: str, image: np.ndarray) -> None:
-            content = io.BytesIO()
-            Image.fromarray(image.transpose(1, 2, 0)).save(content, "png")
-            file.writestr(f"tiny-imagenet-200/{name}", content.getvalue())
-
-        train, train_labels = synthetic_images(3 * per_class, 3, 3, 64)
-        for i, (image, label) in enumerate(zip(train, train_labels, strict=True)):
-            write(f"train/{wnids[label]}/images/{wnids[label]}_{i}.JPEG", image)
-        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-            folder = wnids[label] if sorted_val else "images"
-            write(f"val/{folder}/val_{i:02d}.JPEG", image)
-        write("test/images/test_0.JPEG", images[0])
-        rows = "".join(f"val_{i:02d}.JPEG\t{wnids[label]}\t0\t0\t62\t62\n" for i, label in enumerate(labels))
-        if not sorted_val:
-            file.writestr("tiny-imagenet-200/val/val_annotations.txt", rows)
-    return images, labels.tolist()
-
-
 def test_tiny_imagenet_reads_the_archive_and_its_annotations(tmp_path):
     abandoned = tmp_path / ".tiny-imagenet-200-killed" / "tiny-imagenet-200"
     abandoned.mkdir(parents=True)  # by a process that was killed while it unpacked
-    images, labels = write_tiny(tmp_path / "tiny-imagenet-200.zip")
+    images, labels = write_tiny_imagenet(tmp_path / "tiny-imagenet-200.zip")
     dataset = tiny_of(tmp_path)
     assert_split(dataset.test(), images, np.array(labels))
     assert dataset.train().labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
@@ -188,7 +146,7 @@ def vars_of(dataset: TinyImageNet) -> dict:
 
 
 def test_tiny_imagenet_with_a_sorted_val(tmp_path):
-    images, labels = write_tiny(tmp_path / "tiny-imagenet-200.zip", sorted_val=True)
+    images, labels = write_tiny_imagenet(tmp_path / "tiny-imagenet-200.zip", sorted_val=True)
     order = np.argsort(labels, kind="stable")
     assert_split(tiny_of(tmp_path).test(), images[order], np.array(labels)[order])
 
@@ -197,7 +155,7 @@ def test_damaged_tiny_imagenet(tmp_path):
     with pytest.raises(UserError, match=r"no .*tiny-imagenet-200, and no tiny-imagenet-200.zip.*dataset.download=true"):
         tiny_of(tmp_path).prepare()
     archive = tmp_path / "tiny-imagenet-200.zip"
-    write_tiny(archive)
+    write_tiny_imagenet(archive)
     content = archive.read_bytes()
     archive.write_bytes(content[:1000])
     with pytest.raises(UserError, match=r"tiny-imagenet-200\.zip is damaged or truncated"):

@@ -132,6 +132,12 @@ def test_an_epoch_mixes_whole_runs_of_neighbours_within_windows(monkeypatch, n):
         assert not torch.equal(first[:32].sort().values, second[:32].sort().values)
 
 
+def test_a_batch_is_read_in_the_order_of_the_file():
+    features, labels = _part(TRAIN, LABELS).read(torch.tensor([7, 2, 205]))
+    assert torch.equal(features, TRAIN[[2, 7, 205]])
+    assert torch.equal(labels, LABELS[[2, 7, 205]])
+
+
 def test_statistics_are_those_of_the_rows_alone(monkeypatch):
     monkeypatch.setattr(sgd, "_ROWS", 7)
     features = TRAIN * torch.logspace(-6, 6, 12) + 100.0

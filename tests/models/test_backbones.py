@@ -49,3 +49,9 @@ def test_zero_init_residual_makes_blocks_identities():
 @pytest.mark.parametrize(("layers", "identity"), [((1, 1, 2), True), ((1, 1, 1), False), ((2, 1), False)])
 def test_identity_shortcut_of_the_last_block(layers, identity):
     assert backbones.ResNet(backbones.BasicBlock, layers, 8).has_identity_shortcut is identity
+
+
+def test_narrow_strided_shortcuts_crash_in_channels_last():
+    assert backbones.crashes_in_channels_last(backbones.resnet_tiny(width=8))
+    assert not backbones.crashes_in_channels_last(backbones.resnet_tiny(width=16))
+    assert not backbones.crashes_in_channels_last(backbones.resnet18())
