@@ -173,11 +173,13 @@ def _environment(alone: bool) -> list[ClusterEnvironment]:
 
 
 def refuse_in_multirun(processes: int) -> None:
-    """A multirun calls its jobs in one process, which cannot start others for each of them."""
+    """A multirun calls its jobs in one process, which cannot start others for each of them; SLURM can."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    if processes > 1 and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if processes == 1 or SLURMEnvironment.detect():
+        return
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise UserError(
             f"trainer.devices asks for {processes} processes a job, which a multirun in one process cannot "
             "start. Run each job as a command of its own: add hydra/launcher=pool. Or use trainer=auto."
