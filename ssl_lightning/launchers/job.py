@@ -12,8 +12,11 @@ _VARIABLE = "SSL_POOL"
 
 
 def in_pool(environment: dict[str, str]) -> dict[str, str]:
-    """The environment of a job whose standard input is a pipe that ends when the pool does."""
-    return environment | {_VARIABLE: "1"}
+    """The environment of a job whose standard input is a pipe that ends when the pool does.
+
+    Where the pool itself is a task of SLURM's, its jobs are not: they start their processes themselves.
+    """
+    return {key: value for key, value in environment.items() if key != "SLURM_NTASKS"} | {_VARIABLE: "1"}
 
 
 def end_with_pool() -> None:

@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.launchers.job import in_pool
 from ssl_lightning.launchers.slots import Slot, make_slots
 
 FOUR = ("0", "1", "2", "3")
@@ -73,3 +75,13 @@ def test_processes_are_bound_to_the_cores_of_their_slot():
         seen = subprocess.check_output([sys.executable, "-c", "import os; print(os.sched_getaffinity(0))"], text=True)
     assert seen == f"{{{core}}}\n"
     assert os.sched_getaffinity(0) == before
+
+
+def test_jobs_of_a_pool_inside_a_task_of_slurm_are_no_tasks_of_slurm(monkeypatch):
+    for key, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "study"}.items():
+        monkeypatch.setenv(key, value)
+    assert SLURMEnvironment.detect()
+    environment = in_pool(dict(os.environ))
+    monkeypatch.delenv("SLURM_NTASKS")
+    assert environment == {**os.environ, "SSL_POOL": "1"}
+    assert not SLURMEnvironment.detect()
