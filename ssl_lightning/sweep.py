@@ -67,3 +67,7 @@ def _file(name: str) -> Path:
     if not file.is_file():
         raise UserError(f"There is no grid {name!r} in {SWEEPS}, and no such file; {nearest(name, _grids())}")
     return file
+
+
+if __name__ == "__main__":
+    main()

@@ -34,6 +34,7 @@ class SubsetDataModule(L.LightningDataModule):
         self.seed = seed
         self.ranking: Ranking | None = None
         self.mask: Mask | None = None
+        self._streamed: StreamedLoader | None = None
 
     def prepare_data(self) -> None:
         """Once, in one process: fetch or build what all processes will read."""
@@ -80,8 +81,15 @@ class SubsetDataModule(L.LightningDataModule):
         split = self.dataset.train()
         if isinstance(split.images, StreamedImages):
             split.images.processes = trainer.num_devices
-            return StreamedLoader(split, order, lambda: trainer.global_step, self.views, device.type == "cuda")
+            self._streamed = StreamedLoader(
+                split, order, lambda: trainer.global_step, self.views, device.type == "cuda"
+            )
+            return self._streamed
         return ResidentLoader(_resident(split, device), order, lambda: trainer.global_step)
+
+    def teardown(self, stage: str | None = None) -> None:
+        if self._streamed is not None:
+            self._streamed.stop()
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         assert self.trainer is not None

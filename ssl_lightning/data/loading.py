@@ -10,12 +10,13 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.datasets import Images, Split
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.views import Views
+from ssl_lightning.errors import UserError
 
 
 def seed_of(purpose: Literal["order", "views", "crops", "step"], *numbers: int) -> int:
@@ -131,12 +132,17 @@ class StreamedLoader(Loader):
         self.crops = _Crops(split, order, views)
         self.pin_memory = pin_memory
         self._next: int | None = None
+        self._batches: Iterator[Batch] | None = None
 
     def batch(self, step: int) -> Batch:
-        if step != self._next:  # the first, or one after a jump
-            self._batches = iter(_by_workers(self.crops, self.crops.workers, itertools.count(step), self.pin_memory))
+        if self._batches is None or step != self._next:  # the first, or one after a jump
+            self._batches = _by_workers(self.crops, self.crops.workers, itertools.count(step), self.pin_memory)
         self._next = step + 1
         return next(self._batches)
+
+    def stop(self) -> None:
+        """Ends the workers; the next batch starts others."""
+        self._next = self._batches = None
 
 
 class _Crops:
@@ -159,16 +165,33 @@ def in_order(images: Images, part: range | None = None, batch_size: int = 512) -
     slices = [slice(start, min(start + batch_size, part.stop)) for start in range(part.start, part.stop, batch_size)]
     if isinstance(images, Tensor):
         return (images[some] for some in slices)
-    return iter(_by_workers(images, images.workers, slices))
+    return _by_workers(images, images.workers, slices)
 
 
-def _by_workers(source: Any, workers: int, keys: Iterable[Any], pin_memory: bool = False) -> Iterable[Any]:
-    """`source[key]` for all keys, by forked processes."""
-    return DataLoader(
-        source,
+class _Answering(Dataset[Any]):
+    """`self[key]` is `source[key]`, or the UserError that it raises: workers would wrap that in their tracebacks."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self.source[key]
+        except UserError as error:
+            return error
+
+
+def _by_workers(source: Any, workers: int, keys: Iterable[Any], pin_memory: bool = False) -> Iterator[Any]:
+    """`source[key]` for all keys, by forked processes, which end with the iterator."""
+    loader = DataLoader(
+        _Answering(source),
         batch_size=None,
         sampler=keys,
         num_workers=workers,
         pin_memory=pin_memory,
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
+    for answer in loader:
+        if isinstance(answer, UserError):
+            raise answer
+        yield answer

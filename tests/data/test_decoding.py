@@ -1,6 +1,8 @@
 """Streamed images: what is cut is what torchvision cuts, and a batch is a function of the step alone."""
 
+import gc
 import itertools
+import multiprocessing
 import signal
 from pathlib import Path
 
@@ -229,8 +231,20 @@ def test_a_broken_image_is_named(tmp_path):
     path = tmp_path / "data" / "train" / "class_003" / "broken.png"
     path.write_bytes(next(path.parent.iterdir()).read_bytes()[:60])
     split = folder_of(tmp_path, workers=2).train()
-    with pytest.raises(UserError, match=r"cannot decode the image .*class_003/broken.png"):
+    with pytest.raises(UserError, match=r"^cannot decode the image .*class_003/broken.png .* Replace or remove it.$"):
         list(in_order(split.images))
+
+
+def test_workers_end_with_their_loader(tmp_path):
+    write_image_folder(tmp_path / "data")
+    loader = loader_of(tmp_path, 2)
+    loader.batch(0)
+    workers = multiprocessing.active_children()
+    assert len(workers) >= 2
+    loader.stop()
+    gc.collect()
+    assert not multiprocessing.active_children()
+    assert_same(loader.batch(3), loader_of(tmp_path, 0).batch(3))
 
 
 SMALL = (
