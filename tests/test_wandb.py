@@ -293,7 +293,8 @@ def test_a_server_that_stops_answering_takes_no_results_along(tmp_path, answerin
         assert said in ended.output
         assert description(folder / f"run-{run.id}.wandb")["run_id"] == run.id
         assert f"wandb: http://127.0.0.1:{answering.server_port}/team/ssl_lightning/runs/{run.id}\n" in ended.output
-    assert "CreateRunFiles" in answering.asked  # so the server was to have more
+    # The server was to have more, whichever way wandb has tried first.
+    assert any(name == "CreateRunFiles" or name.endswith("file_stream") for name in answering.asked)
 
 
 def test_online_without_login_is_an_error_before_training(tmp_path, server):

@@ -426,15 +426,18 @@ def test_what_cannot_change_a_ranking_keeps_its_file(override):
 
 def test_other_data_proxies_or_vectors_have_a_ranking_of_their_own(tmp_path):
     labels = shuffled([5, 6])
-    paths = {make(cache="cache").path(in_memory(labels)), make(cache="cache").path(in_memory(labels, "other"))}
-    paths.add(make(cache="cache").path(in_memory(1 - labels)))
-    paths.add(make(cache="cache", proxy=Given(Toy(None), keys=("other",))).path(in_memory(labels)))
+    paths = {
+        make(cache="cache").ranking_file(in_memory(labels)),
+        make(cache="cache").ranking_file(in_memory(labels, "other")),
+    }
+    paths.add(make(cache="cache").ranking_file(in_memory(1 - labels)))
+    paths.add(make(cache="cache", proxy=Given(Toy(None), keys=("other",))).ranking_file(in_memory(labels)))
     for name, value in (("a", 1.0), ("b", 2.0), ("c", 1.0)):
         np.save(tmp_path / f"{name}.npy", np.full((11, 2), value, np.float32))
         latent = KMeans(clusters=2, file=str(tmp_path / f"{name}.npy"))
-        paths.add(make(cache="cache", latent=latent).path(in_memory(labels)))
+        paths.add(make(cache="cache", latent=latent).ranking_file(in_memory(labels)))
     assert len(paths) == 4 + 2  # the file's name does not count
-    assert make(cache=None).path(in_memory(labels)) is None
+    assert make(cache=None).ranking_file(in_memory(labels)) is None
 
 
 # Teams
