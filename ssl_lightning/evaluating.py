@@ -34,6 +34,7 @@ def evaluate(config: Mapping[str, Any]) -> Path:
         raise UserError(f"dataset has no value: say what {source.name()} is to look at, for instance dataset=cifar10.")
     dataset: ImageDataset = instantiate(described)
     dataset.prepare()
+    torch.manual_seed(0)  # random weights are the same in every process and call
     encoder = source.load()
     channels = len(encoder.mean)
     if dataset.channels not in (1, channels):
@@ -43,14 +44,17 @@ def evaluate(config: Mapping[str, Any]) -> Path:
         )
     key = encoder_hash(encoder)
     what = [asdict(dataset.fingerprint("train")), asdict(dataset.fingerprint("test"))]
-    name = f"{dataset.name}-{_hash([SCHEMA, what, config['evaluation'], key])[:8]}"
+    settings = [SCHEMA, what, dataset.validation_fraction, config["evaluation"], key]
+    name = f"{dataset.name}-{_hash(settings)[:8]}"
     folder = source.run_folder() or Path(config["paths"]["runs"]) / "encoders" / f"{source.name()}-{key[:8]}"
     file = folder / "evaluations" / f"{name}.json"
-    if file.exists():
-        _show(json.loads(file.read_text(encoding="utf-8")), file)
-        return file
     fabric = fabric_of(config["trainer"])
     team = team_of(fabric)
+    there = file.exists()
+    if there if fabric is None else fabric.broadcast(there):  # what the first process saw: another job may be faster
+        if team.rank == 0:
+            _show(json.loads(file.read_text(encoding="utf-8")), file)
+        return file
     device = fabric.device if fabric is not None else _device(config["trainer"]["accelerator"])
     cache = Path(config["paths"]["cache"]).absolute() / "features" / _hash([what, key])[:16]
     batch_size = config["batch_size"]

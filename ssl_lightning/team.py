@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,17 @@ class Team:
             self.barrier()
             yield missing
             self.barrier()
+
+    def write(self, array: np.ndarray, start: int, rows: np.ndarray) -> None:
+        """Sets rows from `start` on. By ordinary writing where others read them: a mapped page that two nodes change
+        would be that of one of them."""
+        if self.size == 1:
+            array[start : start + len(rows)] = rows
+            return
+        assert isinstance(array, np.memmap)
+        with open(str(array.filename), "r+b") as file:
+            file.seek(array.offset + start * array.strides[0])
+            file.write(np.ascontiguousarray(rows, array.dtype).tobytes())
 
     def array(self, path: Path | None, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         """An array that all processes write to: a memory-mapped .npy file at `path`, made anew.
@@ -76,11 +88,15 @@ def fabric_of(trainer: Mapping[str, Any]) -> "Fabric | None":
     if trainer["strategy"] == "auto" and trainer["devices"] == 1 and trainer["num_nodes"] == 1:
         return None
     from lightning.fabric import Fabric
+    from lightning.fabric.strategies import DDPStrategy
 
     from ssl_lightning.training import quiet, refuse_in_multirun
 
     quiet()
-    fabric = Fabric(**{key: trainer[key] for key in ("accelerator", "strategy", "devices", "num_nodes")})
+    settings = {key: trainer[key] for key in ("accelerator", "strategy", "devices", "num_nodes")}
+    if settings["strategy"] == "ddp":  # whose barriers would give up where another job makes the same for an hour
+        settings["strategy"] = DDPStrategy(timeout=timedelta(days=7))
+    fabric = Fabric(**settings)
     refuse_in_multirun(fabric.world_size)
     return fabric
 

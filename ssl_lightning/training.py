@@ -201,7 +201,8 @@ def _look(
 
     def features(method: SSLMethod, kind: str) -> tuple[Features, Features]:
         encoder = Encoder(method, dataset.mean, dataset.std, method.project).to(device)
-        folder = run.folder / "features" / kind if team.size > 1 else None  # where processes meet
+        # Files, where processes meet or where features may be larger than memory.
+        folder = run.folder / "features" / kind if team.size > 1 or suite.linear == "sgd" else None
         train = extract(encoder.features, dataset.labelled(), team, folder and folder / "train")
         return train, extract(encoder.features, dataset.test(), team, folder and folder / "test")
 

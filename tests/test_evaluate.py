@@ -128,6 +128,11 @@ def test_two_processes_give_the_evaluation_of_one(run, tmp_path):
         (("encoder=torchvision", "encoder.weights=null"), "dataset has no value"),
         (("encoder=torchvision", "encoder.architecture=resnet51", "dataset=digits"), "did you mean 'resnet50'?"),
         (("run=nowhere", "datset=digits"), "datset"),
+        (("run=nowhere/checkpoints/epoch5.ckpt",), "only checkpoints/last.ckpt is read"),
+        (
+            ("encoder=torchvision", "encoder.architecture=squeezenet1_0", "encoder.weights=null", "dataset=digits"),
+            "ends in",
+        ),
     ],
 )
 def test_wrong_input(command, arguments, message):
@@ -180,6 +185,25 @@ def test_a_checkpoint_with_code_in_it_is_refused(tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
+def test_the_dataset_of_a_foreign_run_executes_nothing(command, run, tmp_path):
+    config = run.config()
+    config["dataset"] = {"_target_": "builtins.open", "file": str(tmp_path / "executed"), "mode": "w"}
+    run.config_file.write_text(json.dumps(config))
+    done = command("ssl-evaluate", f"run={run.folder}", *PROBES)
+    assert done.code == 1
+    assert "which does not make a ssl_lightning.data.datasets.ImageDataset" in done.err
+    assert not (tmp_path / "executed").exists()
+
+
+def test_random_weights_are_those_of_every_call(command, tmp_path):
+    arguments = ("encoder=torchvision", "encoder.architecture=resnet18", "encoder.size=16", "encoder.weights=null")
+    for fraction in (0.1, 0.1, 0.2):
+        done = command("ssl-evaluate", *arguments, "dataset=digits", f"dataset.validation_fraction={fraction}", *PROBES)
+        assert done.code == 0, done.err
+    assert len(list(tmp_path.glob("runs/encoders/*/evaluations/*.json"))) == 2
+    assert len(list(tmp_path.glob("cache/features/*/train/*.npy"))) == 1  # no projector: one kind of features
+
+
 def test_an_encoder_of_timm(tmp_path):
     pytest.importorskip("timm", reason="timm is not installed: pip install 'ssl-lightning[timm]'")
     settings = {"architecture": "resnet10t", "pretrained": False, "size": 32}
@@ -205,5 +229,11 @@ def test_the_hash_of_an_encoder_changes_with_weights_normalisation_and_size(run)
     encoder.mean += 1
     assert encoder_hash(encoder) != key
     encoder.mean -= 1
+    for module in encoder.network.modules():
+        if isinstance(module, torch.nn.ReLU):
+            module.__class__ = torch.nn.GELU
+            module.approximate = "none"
+    assert encoder_hash(encoder) != key
+    encoder = source.load()
     next(encoder.network.parameters()).data.view(-1)[0] += 1
     assert encoder_hash(encoder) != key

@@ -9,7 +9,8 @@ import torch.distributed as dist
 
 
 class StopTogether(L.Callback):
-    """SIGTERM to any of several processes ends training in all of them after the same step, where they save.
+    """SIGTERM to any of several processes ends training in all of them after the same step, where they save;
+    on GPUs after a step of which a row is logged.
 
     Lightning's own handler starts a collective from within the signal, wherever each process happens to be, so that
     they wait for each other for ever.
@@ -26,8 +27,10 @@ class StopTogether(L.Callback):
         self._asked = True
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if trainer.world_size > 1:
-            asked = torch.tensor(self._asked, dtype=torch.int32, device=trainer.strategy.root_device)
+        device = trainer.strategy.root_device
+        every = 1 if device.type == "cpu" else int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        if trainer.world_size > 1 and trainer.global_step % every == 0:  # a GPU has to be waited for
+            asked = torch.tensor(self._asked, dtype=torch.int32, device=device)
             dist.all_reduce(asked, dist.ReduceOp.MAX)
             if asked:
                 trainer._signal_connector.received_sigterm = True

@@ -35,12 +35,21 @@ class SubsetDataModule(L.LightningDataModule):
         self.ranking: Ranking | None = None
         self.mask: Mask | None = None
         self._streamed: StreamedLoader | None = None
+        self._prepared = False
 
     def prepare_data(self) -> None:
         """Once, in one process: fetch or build what all processes will read."""
+        if self._prepared:  # by us, before the trainer does
+            return
+        self._prepared = True
         self.dataset.prepare()
         if remark := self.dataset.remark():
             rank_zero_only(print)(remark, flush=True)
+        if not self.dataset.validation().any():
+            raise UserError(
+                f"{self.dataset.name}: no class has two labelled training images, so that probes have nothing to "
+                "choose their settings on. Add images."
+            )
         if self.subset.expensive and self.ranking is None:
             self.ranking = self.subset.ranking(self.dataset)
             if remark := self.subset.remark(self.ranking):

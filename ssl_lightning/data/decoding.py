@@ -85,7 +85,9 @@ class StreamedImages:
         width, height = torch.tensor([image.size for image in images]).T
         windows, flips = views.windows(height, width, generator)
         crops = torch.empty(views.num_views, len(images), *self.shape[1:], dtype=torch.uint8)
-        for i, (position, image) in enumerate(zip(positions.tolist(), images, strict=True)):
+        images.reverse()
+        for i, position in enumerate(positions.tolist()):
+            image = images.pop()  # whose pixels are freed with it
             crops[:, i] = torch.from_numpy(self._cut(position, image, windows[:, :, i].tolist()))
         return torch.where(flips[:, :, None, None, None], crops.flip(-1), crops)
 
@@ -106,6 +108,8 @@ class StreamedImages:
         mode = "L" if self.channels == 1 else "RGB"
         shrink = min(min(window[2:]) for window in windows) / self.size
         try:
+            if image.mode.startswith(("I", "F")):  # Pillow would cut these off at 255
+                raise ValueError(f"its pixels are of mode {image.mode}; convert it to 8 bits a channel")
             if shrink >= 2:  # JPEG decoders give 1/2, 1/4 or 1/8 of the pixels for less work
                 image.draft(mode, (math.ceil(width / shrink), math.ceil(height / shrink)))
             image = image.convert(mode)

@@ -103,10 +103,13 @@ class ImageFolder(ImageDataset):
             "Put images of the same classes into both."
         )
 
+    @property
+    def _seen(self) -> tuple[float, ...]:
+        return STORE_FORMAT, self.image_size, self.channels, self.square
+
     @cached_property
     def _store(self) -> Store:
-        settings = (STORE_FORMAT, self.image_size, self.channels, self.square)
-        key = repr(settings) + "".join(files.hash(times=True) for files in self._listing.values())
+        key = repr(self._seen) + "".join(files.hash(times=True) for files in self._listing.values())
         return Store(Path(self.cache).absolute() / "datasets" / hashlib.sha256(key.encode()).hexdigest()[:16])
 
     def _images(self, split: str) -> StreamedImages:
@@ -132,7 +135,8 @@ class ImageFolder(ImageDataset):
     def _content_hash(self, split: SplitName) -> str:
         if not self.streamed:
             return self._store.hash(split)
-        return self._listing[split].hash()
+        seen = repr(self._seen) + self._listing[split].hash()  # what makes pixels of which files
+        return hashlib.sha256(seen.encode()).hexdigest()[:16]
 
     def _count_classes(self) -> int:
         return len(self._listing["train"].classes)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from ssl_lightning.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 REMEMBERED_FROM = 100_000  # images: fewer are looked up in a second
+SETTLED = 2_000_000_000  # nanoseconds since a folder was changed: one that is being filled is not remembered
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +54,9 @@ class ImageFiles:
         return os.path.join(self.root, os.fsdecode(self.names[start : self.ends[position]].tobytes()))
 
     def hash(self, times: bool = False) -> str:
-        """Of all relative paths and sizes, and of the times where asked."""
+        """Of all relative paths, labels and sizes, and of the times where asked."""
         digest = hashlib.sha256(f"{self.part} {len(self)}\n".encode())
-        for array in (self.ends, self.names, self.sizes, *([self.modified] if times else [])):
+        for array in (self.ends, self.names, self.labels, self.sizes, *([self.modified] if times else [])):
             digest.update(array.tobytes())
         return digest.hexdigest()[:16]
 
@@ -76,8 +78,10 @@ def image_files(root: Path, part: str, cache: Path) -> ImageFiles:
     file = cache / "indexes" / f"{key}.npz"
     found = _remembered(root, part, file)
     if found is None:
+        started = time.time_ns()
         found = _scan(root, part)
-        if len(found) >= REMEMBERED_FROM:
+        settled = max(found.folders.values(), default=0) < started - SETTLED
+        if len(found) >= REMEMBERED_FROM and settled:
             found.save(file)
     return found
 
@@ -96,7 +100,7 @@ def _remembered(root: Path, part: str, file: Path) -> ImageFiles | None:
 
 def _scan(root: Path, part: str) -> ImageFiles:
     found, folders = [], {}
-    for folder, _, names in os.walk(root / part, followlinks=True):
+    for folder, _, names in os.walk(root / part, onerror=_refuse, followlinks=True):
         relative = Path(folder).relative_to(root)
         folders[relative.as_posix()] = os.stat(folder).st_mtime_ns
         for name in names if len(relative.parts) > 1 else ():
@@ -123,3 +127,8 @@ def _scan(root: Path, part: str) -> ImageFiles:
         np.array([modified for *_, modified in found], np.int64),
         folders,
     )
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # the part itself may be missing
+        raise UserError(f"cannot read {error.filename}: {error.strerror}. Remove or mend it.") from error

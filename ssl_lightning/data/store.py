@@ -1,7 +1,8 @@
 """Decoded images on disk: a split is two arrays, which are read through the page cache, and a summary."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from jaxtyping import Int64, UInt8
 from ssl_lightning.data.datasets import Arrays, label_hash
 from ssl_lightning.data.readers import locked, writing
 from ssl_lightning.errors import UserError
+from ssl_lightning.files import remove_unfinished
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,12 @@ class Store:
     def complete(self, split: str) -> bool:
         return self._summary(split).exists()
 
-    def lock(self) -> Any:
-        """Held by the process that writes."""
-        return locked(self.folder)
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held by the process that writes; tidies up after a killed one."""
+        with locked(self.folder):
+            remove_unfinished(self.folder)
+            yield
 
     def write(
         self,

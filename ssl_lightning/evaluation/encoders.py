@@ -36,8 +36,8 @@ class EncoderSource(ABC):
 
 
 def encoder_hash(encoder: Encoder) -> str:
-    """Sixteen digits that change with the weights, the normalisation and the size of the images."""
-    digest = hashlib.sha256(f"{encoder.size}".encode())
+    """Sixteen digits that change with architecture, weights, normalisation and the size of the images."""
+    digest = hashlib.sha256(f"{encoder.size} {encoder.network}".encode())
     for name, value in encoder.state_dict().items():
         digest.update(name.encode())
         digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy())
@@ -58,7 +58,11 @@ class RunEncoder(EncoderSource):
         if self.run is None:
             raise UserError("run has no value: give the folder of a run, run=runs/<sweep>/<run>, or choose encoder=...")
         path = Path(self.run)
-        return path.parent.parent if path.suffix == ".ckpt" else path
+        if path.suffix != ".ckpt":
+            return path
+        if path.name != "last.ckpt":
+            raise UserError(f"run={self.run}: of a run, only checkpoints/last.ckpt is read. Give the run's folder.")
+        return path.parent.parent
 
     def load(self) -> Encoder:
         from ssl_lightning.runs import load_encoder
@@ -69,10 +73,14 @@ class RunEncoder(EncoderSource):
         return self.run_folder().name
 
     def dataset(self) -> dict[str, Any]:
+        from omegaconf import OmegaConf
+
+        from ssl_lightning.configuration import resolve
         from ssl_lightning.runs import Run, checkpoint_of
 
         checkpoint_of(self.run_folder())  # says what is missing
-        return Run(self.run_folder()).config()["dataset"]
+        config = Run(self.run_folder()).config()
+        return resolve(OmegaConf.create(config))["dataset"]  # checked: nothing else than a dataset will be made of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +121,9 @@ class TorchvisionEncoder(EncoderSource):
             ) from error
         if file:
             _load_state(network, str(self.weights))
-        *_, (last, _) = [item for item in network.named_modules() if isinstance(item[1], nn.Linear)]
-        network.set_submodule(last, nn.Identity())
+        if not (linear := [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]):
+            raise UserError(f"encoder.architecture={self.architecture} ends in no linear classifier. Choose another.")
+        network.set_submodule(linear[-1], nn.Identity())
         return Encoder(network, self.mean, self.std, size=self.size)
 
 

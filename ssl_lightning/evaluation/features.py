@@ -1,6 +1,6 @@
 """Features of a frozen encoder: what every evaluation reads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,8 @@ from ssl_lightning.data.loading import in_order
 from ssl_lightning.errors import UserError
 from ssl_lightning.team import ALONE, Team
 
+NAMES = ("representations", "embeddings")
+
 Encode = Callable[[UInt8[Tensor, "n c h w"]], tuple[Float[Tensor, "n d"], Float[Tensor, "n e"]]]
 
 
@@ -26,7 +28,10 @@ class Features(NamedTuple):
     labels: Int[Tensor, " n"]
 
     def to(self, device: torch.device) -> "Features":
-        return Features(*(values.to(device) for values in self))
+        representations = self.representations.to(device)
+        same = self.embeddings is self.representations
+        embeddings = representations if same else self.embeddings.to(device)
+        return Features(representations, embeddings, self.labels.to(device))
 
 
 def extract(
@@ -45,28 +50,36 @@ def extract(
     if isinstance(images, StreamedImages):
         images.processes = team.size
     with torch.inference_mode():
-        arrays = []
-        for name, example in zip(("representations", "embeddings"), encode(images[:2]), strict=True):
-            path = folder and folder / f"{name}.npy"
-            arrays.append(team.array(path, (len(labels), example.shape[1]), "float32"))
+        examples = encode(images[:2])
+        names = NAMES[:1] if examples[0] is examples[1] else NAMES  # without a projector there is one kind
+        arrays = [
+            team.array(folder and folder / f"{name}.npy", (len(labels), example.shape[1]), "float32")
+            for name, example in zip(names, examples, strict=False)
+        ]
         start = share.start
         for some in in_order(images, share, batch_size):
-            for array, values in zip(arrays, encode(some), strict=True):
-                array[start : start + len(some)] = values.float().cpu().numpy()
+            for array, values in zip(arrays, encode(some), strict=False):
+                team.write(array, start, values.float().cpu().numpy())
             start += len(some)
     team.barrier()
-    representations, embeddings = (torch.from_numpy(np.asarray(array)) for array in arrays)
-    return Features(representations, embeddings, labels)
+    if folder is not None:
+        return stored(split, folder)
+    return _features(arrays, split)
 
 
 def stored(split: Split, folder: Path) -> Features:
     """What `extract` has left in a folder, read through the page cache."""
     try:
         # Copy on write, as torch wants writable arrays.
-        arrays = [np.load(folder / f"{name}.npy", mmap_mode="c") for name in ("representations", "embeddings")]
-        if any(len(array) != len(split.labels) for array in arrays):
+        files = [file for name in NAMES if (file := folder / f"{name}.npy").exists()]
+        arrays = [np.load(file, mmap_mode="c") for file in files]
+        if not arrays or any(len(array) != len(split.labels) for array in arrays):
             raise ValueError(f"they are not of {len(split.labels)} images")
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"the features in {folder} are damaged ({error}). Delete that folder.") from error
-    representations, embeddings = map(torch.from_numpy, arrays)
-    return Features(representations, embeddings, split.labels)
+    return _features(arrays, split)
+
+
+def _features(arrays: Sequence[np.ndarray], split: Split) -> Features:
+    tensors = [torch.from_numpy(np.asarray(array)) for array in arrays]
+    return Features(tensors[0], tensors[-1], split.labels)

@@ -106,14 +106,15 @@ def embed(
         batches = track(batches, f"embedding {embedding.num_views} views of each image", len(starts))
     for start, some in batches:
         stop = start + len(some)
-        out[start:stop] = embedding(some, start).cpu().numpy()
-        if not np.isfinite(out[start:stop]).all():
+        made = embedding(some, start).cpu().numpy()
+        if not np.isfinite(made).all():
             raise UserError(
                 f"the proxy gives embeddings that are not finite (images {start} to {stop - 1}). "
                 "Choose another run, or train it again with a lower learning rate."
             )
+        team.write(out, start, made)
     team.barrier()
-    return out
+    return np.lib.format.open_memmap(path, "r+") if path is not None and team.size > 1 else out
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import gc
 import itertools
 import multiprocessing
+import os
 import signal
 from pathlib import Path
 
@@ -192,6 +193,7 @@ def test_storage_is_chosen_by_a_budget_that_can_be_overridden(tmp_path):
     assert folder_of(tmp_path).remark() is None
     assert small.content_key() == folder_of(tmp_path).content_key() != large.content_key()
     assert large.content_key() == folder_of(tmp_path, storage="resident").content_key()
+    assert len({folder_of(tmp_path, **other).fingerprint() for other in ({}, {"square": 0.5}, {"image_size": 8})}) == 3
     small.prepare()
     assert not (tmp_path / "cache").exists()
     assert small.fingerprint() != large.fingerprint()
@@ -201,6 +203,9 @@ def test_storage_is_chosen_by_a_budget_that_can_be_overridden(tmp_path):
 def test_what_lies_in_a_large_folder_is_remembered(tmp_path, monkeypatch):
     monkeypatch.setattr(listing, "REMEMBERED_FROM", 10)
     write_image_folder(tmp_path / "data")
+    folder_of(tmp_path).content_key()
+    assert not (tmp_path / "cache" / "indexes").exists()  # it may still be filled
+    monkeypatch.setattr(listing, "SETTLED", 0)
     first = folder_of(tmp_path)
     key, fingerprint = first.content_key(), first.fingerprint()
     indexes = list((tmp_path / "cache" / "indexes").iterdir())
@@ -296,3 +301,35 @@ def test_rotation_is_refused_for_streamed_images(tmp_path):
     ended = ssl_train(tmp_path, *SMALL, "augment=digits")
     assert ended.code == 1
     assert "dataset.storage=resident" in ended.output
+
+
+def test_pixels_of_sixteen_bits_are_refused(tmp_path):
+    write_image_folder(tmp_path / "data")
+    deep = tmp_path / "data" / "train" / "class_000" / "deep.png"
+    Image.fromarray(np.linspace(0, 65535, 1024).astype(np.uint16).reshape(32, 32)).save(deep)
+    with pytest.raises(UserError, match=r"deep.png \(its pixels are of mode I;16; convert it to 8 bits a channel\)"):
+        folder_of(tmp_path).train().images[:]
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_one(tmp_path, monkeypatch):
+    write_image_folder(tmp_path / "data")
+    real = os.scandir
+
+    def broken(path):
+        if str(path).endswith("class_003"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", broken)
+    with pytest.raises(UserError, match=r"cannot read .*class_003: Permission denied"):
+        folder_of(tmp_path).train()
+
+
+def test_what_a_killed_decoder_has_left_is_removed(tmp_path):
+    write_image_folder(tmp_path / "data")
+    dataset = folder_of(tmp_path, storage="resident")
+    dataset._store.folder.mkdir(parents=True)
+    left = dataset._store.folder / ".train_images.npy.killed.part"
+    left.write_bytes(b"half")
+    dataset.prepare()
+    assert not left.exists()
