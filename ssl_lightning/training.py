@@ -63,7 +63,7 @@ def complete(config: dict[str, Any], alone: bool = False) -> Run:
         },
     )
     if run.done and run.results()["evaluation"] == config["evaluation"]:
-        if not alone:  # else it is looked up again and again
+        if not alone and trainer.is_global_zero:  # a proxy is looked up again and again
             print(f"{run.id} is finished: {_summary(run.results())}", flush=True)
         return run
     rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
@@ -295,4 +295,5 @@ def quiet() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*`srun` command is available.*")  # a job of a pool is no task of SLURM's
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # the recorder logs at the end too
