@@ -61,11 +61,7 @@ class LARS(Optimizer):
     def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
         weight_decay, lr, eps = group["weight_decay"], group["lr"], group["eps"]
         gradients = [p.grad for p in params if p.grad is not None]
-        direction = (
-            torch._foreach_add(gradients, params, alpha=weight_decay)
-            if weight_decay
-            else torch._foreach_clone(gradients)
-        )
+        direction = torch._foreach_add(gradients, params, alpha=weight_decay)
         if group["adapt"]:
             weight_norms = torch.stack(torch._foreach_norm(params))
             gradient_norms = torch.stack(torch._foreach_norm(gradients))
