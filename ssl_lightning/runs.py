@@ -89,7 +89,8 @@ class Run:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            lock = self._lock().acquire(timeout=2)
+            # Workers of a process that was killed hold its lock until they notice, which takes five seconds.
+            lock = self._lock().acquire(timeout=10)
         except TimeoutError:
             raise UserError(f"Another process is working on {self.folder}. Wait for it, or stop it first.") from None
         with lock:
