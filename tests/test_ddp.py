@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import hashlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -41,9 +43,9 @@ ARGUMENTS = (
 )
 
 
-def ssl_train(folder: Path) -> subprocess.CompletedProcess[str]:
+def ssl_train(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PL_")}
-    command = [str(Path(sys.executable).parent / "ssl-train"), *ARGUMENTS]
+    command = [str(Path(sys.executable).parent / "ssl-train"), *ARGUMENTS, *more]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -231,3 +233,14 @@ def test_terminated_processes_save_together_and_resume(tmp_path):
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     assert whole.results()["metrics"] == stopped.results()["metrics"]
     assert whole.metrics_file.read_text() == stopped.metrics_file.read_text()
+
+
+def test_a_missing_ranking_is_made_before_the_second_process_starts(tmp_path):
+    done = ssl_train(tmp_path, "subset=sas", "subset.fraction=0.5", "subset.views=1", "trainer.max_epochs=1")
+    assert done.returncode == 0, done.stderr
+    (ranking,) = (tmp_path / "cache" / "rankings").glob("*.npz")
+    proxy, run = sorted(find_runs([tmp_path / "runs"]), key=lambda run: run.results()["environment"]["world_size"])
+    assert [made.results()["environment"]["world_size"] for made in (proxy, run)] == [1, 2]
+    assert run.results()["mask"]["rule"] == "sas"
+    positions = np.sort(np.load(ranking)["order"][:629])
+    assert run.results()["mask"]["hash"] == hashlib.sha256(positions.astype("<i8").tobytes()).hexdigest()[:16]
