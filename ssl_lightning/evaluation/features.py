@@ -63,7 +63,9 @@ def extract(
             start += len(some)
     team.barrier()
     if folder is not None:
-        return stored(split, folder)
+        features = stored(split, folder)
+        team.barrier()  # before any of the team may remove the files
+        return features
     return _features(arrays, split)
 
 

@@ -114,7 +114,7 @@ def embed(
             )
         team.write(out, start, made)
     team.barrier()
-    return np.lib.format.open_memmap(path, "r+") if path is not None and team.size > 1 else out
+    return out
 
 
 @dataclass(frozen=True, kw_only=True)
