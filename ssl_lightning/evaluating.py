@@ -17,6 +17,7 @@ from ssl_lightning.evaluation.features import Features, extract, stored
 from ssl_lightning.evaluation.suite import EvaluationSuite
 from ssl_lightning.files import write_json
 from ssl_lightning.models.encoder import Encoder
+from ssl_lightning.subsets.embedding import device_of
 from ssl_lightning.team import Team, fabric_of, team_of
 
 SCHEMA = 1
@@ -55,7 +56,7 @@ def evaluate(config: Mapping[str, Any]) -> Path:
         if team.rank == 0:
             _show(json.loads(file.read_text(encoding="utf-8")), file)
         return file
-    device = fabric.device if fabric is not None else _device(config["trainer"]["accelerator"])
+    device = fabric.device if fabric is not None else device_of(config["trainer"]["accelerator"])
     cache = Path(config["paths"]["cache"]).absolute() / "features" / _hash([what, key])[:16]
     batch_size = config["batch_size"]
     train, test = (
@@ -88,12 +89,6 @@ def _features(encoder: Encoder, split: Split, folder: Path, team: Team, batch_si
             if team.rank == 0:
                 done.touch()
     return stored(split, folder)
-
-
-def _device(accelerator: str) -> torch.device:
-    from ssl_lightning.subsets.embedding import device_of
-
-    return device_of(accelerator)
 
 
 def _hash(content: Any) -> str:

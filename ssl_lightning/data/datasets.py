@@ -291,8 +291,8 @@ class FashionMNIST(ImageDataset):
 
 
 @dataclass(kw_only=True)
-class _CIFAR(ImageDataset):
-    """CIFAR's Python version: its folder, or its archive, below `root`."""
+class ArchivedDataset(ImageDataset):
+    """Files in a folder below `root`, or in the archive beside that folder, which torchvision's dataset knows."""
 
     root: str
 
@@ -300,15 +300,13 @@ class _CIFAR(ImageDataset):
     folder: ClassVar[str]
     archive: ClassVar[str]
     files: ClassVar[dict[str, list[str]]]
-    label_key: ClassVar[str]
 
     @property
     def _folder(self) -> Path:
         return Path(self.root).absolute() / self.folder
 
     def _missing(self) -> list[str]:
-        names = self.files["train"] + self.files["test"]
-        return [name for name in names if not (self._folder / name).exists()]
+        return [name for names in self.files.values() for name in names if not (self._folder / name).exists()]
 
     def prepare(self) -> None:
         archive = self._folder.parent / self.archive
@@ -320,7 +318,7 @@ class _CIFAR(ImageDataset):
                 f"Add dataset.download=true to the command, or put {archive.name} into {archive.parent}."
             )
         with locked(archive):
-            if not self._missing():  # another process was faster
+            if not (missing := self._missing()):  # another process was faster
                 return
             if not archive.exists():
                 import torchvision.datasets  # late: it takes seconds
@@ -328,6 +326,13 @@ class _CIFAR(ImageDataset):
                 source = getattr(torchvision.datasets, self.source)
                 fetch(source.url, archive, source.tgz_md5)
             extract(archive, self._folder, missing)
+
+
+@dataclass(kw_only=True)
+class _CIFAR(ArchivedDataset):
+    """CIFAR's Python version."""
+
+    label_key: ClassVar[str]
 
     def _read(self, split: SplitName) -> Arrays:
         batches = [read_cifar_batch(self._folder / name, self.label_key) for name in self.files[split]]

@@ -58,10 +58,8 @@ class ImageFolder(ImageDataset):
 
     def prepare(self) -> None:
         for split in ("train", "test"):
-            if not self.streamed and not self._store.complete(split):
-                with self._store.lock():
-                    if not self._store.complete(split):  # another process was faster
-                        self._build(split)
+            if not self.streamed:
+                self._store.ensure(split, self._build)
 
     def content_key(self) -> str:
         """Hash of all paths below the root and file sizes, wherever the folder lies, and whether it is streamed."""

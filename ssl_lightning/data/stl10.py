@@ -10,8 +10,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from ssl_lightning.data.datasets import Arrays, ImageDataset, SplitName
-from ssl_lightning.data.readers import extract, fetch, locked
+from ssl_lightning.data.datasets import ArchivedDataset, Arrays, SplitName
 from ssl_lightning.data.store import Store
 from ssl_lightning.errors import UserError
 from ssl_lightning.progress import track
@@ -21,55 +20,29 @@ SHAPE = (3, 96, 96)
 
 
 @dataclass(kw_only=True)
-class STL10(ImageDataset):
+class STL10(ArchivedDataset):
     """STL-10 (Coates et al., AISTATS 2011), 3×96×96: `root/stl10_binary/`.
 
     Train is the 5,000 labelled images, then the 100,000 without label. The files hold columns before rows; images the
     right way up are kept below `cache`.
     """
 
-    root: str
     cache: str
 
+    source: ClassVar[str] = "STL10"
+    folder: ClassVar[str] = "stl10_binary"
     archive: ClassVar[str] = "stl10_binary.tar.gz"
-    parts: ClassVar[dict[str, list[str]]] = {"train": ["train", "unlabeled"], "test": ["test"]}
-    files: ClassVar = ["train_X.bin", "train_y.bin", "unlabeled_X.bin", "test_X.bin", "test_y.bin"]
-
-    @property
-    def _folder(self) -> Path:
-        return Path(self.root).absolute() / "stl10_binary"
-
-    def _missing(self) -> list[str]:
-        return [name for name in self.files if not (self._folder / name).exists()]
+    files: ClassVar = {"train": ["train_X.bin", "train_y.bin", "unlabeled_X.bin"], "test": ["test_X.bin", "test_y.bin"]}
+    parts: ClassVar = {"train": ["train", "unlabeled"], "test": ["test"]}
 
     def prepare(self) -> None:
-        if self._missing():
-            self._unpack()
+        super().prepare()
         for split in self.parts:
-            if not self._store.complete(split):
-                with self._store.lock():
-                    if not self._store.complete(split):  # another process was faster
-                        self._build(split)
-
-    def _unpack(self) -> None:
-        archive = self._folder.parent / self.archive
-        if not archive.exists() and not self.download:
-            raise UserError(
-                f"{self.name}: no {self._missing()[0]} in {self._folder}, and no {archive.name} beside that folder. "
-                f"Add dataset.download=true to the command, or put {archive.name} into {archive.parent}."
-            )
-        with locked(archive):
-            if not (missing := self._missing()):  # another process was faster
-                return
-            if not archive.exists():
-                from torchvision.datasets import STL10 as Source  # late: its import takes seconds
-
-                fetch(Source.url, archive, Source.tgz_md5)
-            extract(archive, self._folder, missing)
+            self._store.ensure(split, self._build)
 
     @cached_property
     def _store(self) -> Store:
-        states = [(self._folder / name).stat() for name in self.files]
+        states = [(self._folder / name).stat() for names in self.files.values() for name in names]
         key = repr((STORE_FORMAT, [(state.st_size, state.st_mtime_ns) for state in states]))
         return Store(Path(self.cache).absolute() / "datasets" / hashlib.sha256(key.encode()).hexdigest()[:16])
 

@@ -1,8 +1,7 @@
 """Decoded images on disk: a split is two arrays, which are read through the page cache, and a summary."""
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,15 +22,14 @@ class Store:
 
     folder: Path
 
-    def complete(self, split: str) -> bool:
-        return self._summary(split).exists()
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Held by the process that writes; tidies up after a killed one."""
+    def ensure(self, split: str, build: Callable[[str], None]) -> None:
+        """Has one process `build` the split, which calls `write`, unless it is there; tidies up after a killed one."""
+        if self._summary(split).exists():
+            return
         with locked(self.folder):
             remove_unfinished(self.folder)
-            yield
+            if not self._summary(split).exists():  # another process was faster
+                build(split)
 
     def write(
         self,
