@@ -27,8 +27,8 @@ wheel-smoke: .venv/installed-dev
 	  $$python -m pip install --quiet --no-deps --target "$$folder/site" "$$folder"/*.whl && \
 	  cd "$$folder" && export PYTHONPATH="$$folder/site" && \
 	  $$python -c "import ssl_lightning; assert ssl_lightning.__file__.startswith('$$folder')" && \
-	  $$python -m ssl_lightning.sweep quickstart seed=1 trainer.max_epochs=2 && \
-	  $$python -m ssl_lightning.sweep quickstart seed=1 trainer.max_epochs=2 sweep=pool method=simclr \
+	  $$python -m ssl_lightning.commands.sweep quickstart seed=1 trainer.max_epochs=2 && \
+	  $$python -m ssl_lightning.commands.sweep quickstart seed=1 trainer.max_epochs=2 sweep=pool method=simclr \
 	    hydra/launcher=pool hydra.launcher.slots=2
 
 clean:

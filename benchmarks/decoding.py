@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ssl_lightning.data.datasets import Split
+from ssl_lightning.data.dataset import Split
 from ssl_lightning.data.decoding import StreamedImages
-from ssl_lightning.data.listing import image_files
-from ssl_lightning.data.loading import Order, StreamedLoader
-from ssl_lightning.data.views import View, Views
+from ssl_lightning.data.loading import StreamedLoader
+from ssl_lightning.data.sampler import BatchSampler
+from ssl_lightning.data.sources.listing import image_files
+from ssl_lightning.data.views import Augment, View
 
 BATCH = 32
 SCALE = (0.08, 1.0)
@@ -41,10 +42,10 @@ def write_images(root: Path, number: int, height: int, width: int) -> None:
 def ours(root: Path, part: str, size: int, batches: int) -> Callable[[], int]:
     files = image_files(root, part, root / "cache")
     split = Split(StreamedImages(files, size, 3, workers=1), torch.zeros(len(files), dtype=torch.int64))
-    views = Views([View(copies=2, crop_scale=SCALE, flip_probability=0.5)])
+    views = Augment([View(copies=2, crop_scale=SCALE, flip_probability=0.5)])
 
     def run() -> int:
-        loader = StreamedLoader(split, Order(torch.arange(len(files)), BATCH, 0), lambda: 0, views)
+        loader = StreamedLoader(split, BatchSampler(torch.arange(len(files)), BATCH, 0), lambda: 0, views)
         return sum(loader.batch(step).image.shape[1] for step in range(batches))
 
     return run

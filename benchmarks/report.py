@@ -22,12 +22,14 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
-from ssl_lightning.callbacks.metrics_file import MetricsFile
-from ssl_lightning.configuration import CONF, component_name, resolve
-from ssl_lightning.report import report
+from ssl_lightning.config.identity import component_name
+from ssl_lightning.config.places import CONF
+from ssl_lightning.config.resolve import resolve
+from ssl_lightning.loggers.metrics_file import MetricsFile
+from ssl_lightning.pipeline.report import report
 from ssl_lightning.reports.cells import cells_of
 from ssl_lightning.reports.records import records_of
-from ssl_lightning.runs import find_runs, run_of, subset_name
+from ssl_lightning.runs.run import find_runs, run_of, subset_name
 
 TARGET = 5.0
 TURNS = 3
@@ -83,7 +85,7 @@ def make(config: dict[str, Any]) -> None:
         },
         "spectra": {"representation": spectrum, "embedding": spectrum},
     }
-    with run.claimed(config):
+    with run.locked(config):
         curve = [
             {
                 "step": 10 * i,

@@ -17,12 +17,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from ssl_lightning.configuration import CONF, resolve
+from ssl_lightning.config.places import CONF
+from ssl_lightning.config.resolve import resolve
 from ssl_lightning.data.batch import Batch
-from ssl_lightning.data.datasets import ImageDataset
+from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.losses.gather import LOCAL
 from ssl_lightning.methods.method import SSLMethod
-from ssl_lightning.training import complete
+from ssl_lightning.pipeline.pretrain import complete
 
 IMAGES, BATCH, STEPS, TURNS = 2560, 256, 20, 3
 
@@ -34,12 +35,12 @@ class Noise(ImageDataset):
     def prepare(self) -> None:
         pass
 
-    def _read(self, split: str) -> Any:
+    def read(self, split: str) -> Any:
         generator = np.random.default_rng(0)
         images = generator.integers(0, 256, (IMAGES if split == "train" else 100, 3, 32, 32), np.uint8)
         return images, np.arange(len(images)) % 10
 
-    def _count_classes(self) -> int:
+    def count_classes(self) -> int:
         return 10
 
 

@@ -1,4 +1,4 @@
-"""Views per second of ssl_lightning's batched augmentation and of torchvision's, which goes image by image.
+"""Augment per second of ssl_lightning's batched augmentation and of torchvision's, which goes image by image.
 
     python benchmarks/views.py
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torchvision.transforms import v2
 
-from ssl_lightning.data.views import View, Views
+from ssl_lightning.data.views import Augment, View
 
 NUM_IMAGES = 512
 NUM_IMAGES_PER_SAMPLE = 128  # torchvision's share: the rate does not depend on it
@@ -73,10 +73,10 @@ def main() -> None:
     print(f"{NUM_IMAGES} images of {SIZE}x{SIZE}, two views each; {threads} threads; views per second\n")
     print(f"{'recipe':28} {'batched':>10} {'1 thread':>10} {'torchvision':>12} {'ratio at 1 thread':>18}")
     for name, recipe in RECIPES.items():
-        views = Views([View(copies=2, **recipe)])
+        views = Augment([View(copies=2, **recipe)])
         one = per_sample(recipe)
 
-        def batched(views: Views = views) -> None:
+        def batched(views: Augment = views) -> None:
             views(images, mean, std, generator)
 
         def single(one: Callable = one) -> None:

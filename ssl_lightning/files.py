@@ -1,12 +1,19 @@
 """Files appear whole or not at all."""
 
 import contextlib
+import glob
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
+
+from ssl_lightning.errors import UserError
 
 
 @contextlib.contextmanager
@@ -43,3 +50,38 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that appears under `path` when the block ends, and not at all when it fails."""
+    try:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            yield file
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}. Free some space or choose another folder."
+        ) from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock that belongs to `path`: one process at a time builds it, and tidies up after killed ones."""
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=2)
+        except Timeout:
+            print(f"Waiting for another process, which is making {path.name}.", file=sys.stderr, flush=True)
+            lock.acquire()
+    except OSError as error:
+        raise UserError(
+            f"cannot write into {path.parent}: {error.strerror or error}. Choose another folder."
+        ) from error
+    try:
+        for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+            unfinished.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()

@@ -7,7 +7,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_lightning.configuration import CONF
+from ssl_lightning.config.places import CONF
 
 TINY = (
     "trainer=cpu",

@@ -43,7 +43,7 @@ def command(
         capfd.readouterr()
         code: Any = 0
         try:
-            importlib.import_module(f"ssl_lightning.{name.removeprefix('ssl-')}").main()
+            importlib.import_module(f"ssl_lightning.commands.{name.removeprefix('ssl-')}").main()
         except SystemExit as exit:
             code = exit.code or 0
         captured = capfd.readouterr()

@@ -17,7 +17,12 @@ import lightning as L
 import torch
 
 context = multiprocessing.get_context("forkserver")
-_COMMANDS = ["ssl_lightning.training", "ssl_lightning.train", "ssl_lightning.selection", "ssl_lightning.select"]
+_COMMANDS = [
+    "ssl_lightning.pipeline.pretrain",
+    "ssl_lightning.commands.train",
+    "ssl_lightning.pipeline.rank",
+    "ssl_lightning.commands.select",
+]
 context.set_forkserver_preload([*_COMMANDS, "sklearn.datasets"])
 
 
@@ -147,7 +152,8 @@ def _run(
     os.dup2(output, 2)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    from ssl_lightning import selection, training
+    from ssl_lightning.pipeline import pretrain as training
+    from ssl_lightning.pipeline import rank as selection
 
     if not figures:
         training.run_figures = lambda run, results: {}
@@ -155,7 +161,7 @@ def _run(
     if at is not None:
         at.install()
     sys.argv = [command, *arguments]
-    importlib.import_module(f"ssl_lightning.{command.removeprefix('ssl-')}").main()
+    importlib.import_module(f"ssl_lightning.commands.{command.removeprefix('ssl-')}").main()
 
 
 class SeenSamples(L.Callback):

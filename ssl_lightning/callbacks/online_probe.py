@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_lightning.data.datamodule import SubsetDataModule
-from ssl_lightning.data.loading import seed_of
 from ssl_lightning.methods.method import Objective
 
 
@@ -83,16 +82,3 @@ class OnlineProbe(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._state = state_dict or None
-
-
-class StepSeeds(L.Callback):
-    """Reseeds the global generators before each step, as a function of (seed, step, rank), so that dropout and the
-    like need no stored generator state to resume."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        torch.manual_seed(seed_of("step", self.seed, trainer.global_step, trainer.global_rank))

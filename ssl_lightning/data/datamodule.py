@@ -6,12 +6,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from ssl_lightning.data.batch import Batch
-from ssl_lightning.data.datasets import ImageDataset, Split
+from ssl_lightning.data.dataset import ImageDataset, Split
 from ssl_lightning.data.decoding import StreamedImages
-from ssl_lightning.data.loading import Loader, Order, ResidentLoader, StreamedLoader, seed_of
-from ssl_lightning.data.views import Views
+from ssl_lightning.data.loading import Loader, ResidentLoader, StreamedLoader
+from ssl_lightning.data.sampler import BatchSampler, seed_of
+from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import UserError
-from ssl_lightning.subsets.mask import Mask, Ranking, SubsetRule
+from ssl_lightning.subsets.ranking import Mask, Ranking
+from ssl_lightning.subsets.rule import SubsetRule
 
 
 class SubsetDataModule(L.LightningDataModule):
@@ -25,7 +27,9 @@ class SubsetDataModule(L.LightningDataModule):
         seed: of order and augmentation.
     """
 
-    def __init__(self, dataset: ImageDataset, subset: SubsetRule, views: Views, batch_size: int, seed: int = 0) -> None:
+    def __init__(
+        self, dataset: ImageDataset, subset: SubsetRule, views: Augment, batch_size: int, seed: int = 0
+    ) -> None:
         super().__init__()
         self.dataset = dataset
         self.subset = subset
@@ -86,7 +90,7 @@ class SubsetDataModule(L.LightningDataModule):
         assert self.mask is not None
         trainer, device = self.trainer, self.trainer.strategy.root_device
         positions = torch.from_numpy(self.mask.positions)
-        order = Order(positions, self.batch_size, self.seed, trainer.global_rank, trainer.world_size)
+        order = BatchSampler(positions, self.batch_size, self.seed, trainer.global_rank, trainer.world_size)
         split = self.dataset.train()
         if isinstance(split.images, StreamedImages):
             split.images.processes = trainer.num_devices

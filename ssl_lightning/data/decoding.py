@@ -12,8 +12,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from ssl_lightning.data.listing import ImageFiles
-from ssl_lightning.data.views import Views
+from ssl_lightning.data.sources.listing import ImageFiles
+from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import UserError
 
 AHEAD = 1024  # images decoded before they are asked for
@@ -78,9 +78,9 @@ class StreamedImages:
         return self._cut(position, image, [window])[0]
 
     def crops(
-        self, positions: Int[Tensor, " m"], views: Views, generator: torch.Generator
+        self, positions: Int[Tensor, " m"], views: Augment, generator: torch.Generator
     ) -> UInt8[Tensor, "v m c s s"]:
-        """A random crop of each image for each view, mirrored or not; colours are left to `Views.colour`."""
+        """A random crop of each image for each view, mirrored or not; colours are left to `Augment.colour`."""
         images = [self._open(int(position)) for position in positions]
         width, height = torch.tensor([image.size for image in images]).T
         windows, flips = views.windows(height, width, generator)

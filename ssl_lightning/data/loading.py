@@ -1,28 +1,22 @@
 """Batches as a pure function of the step: from a resident store, or from files that workers decode."""
 
-import hashlib
 import itertools
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ssl_lightning.data.batch import Batch
-from ssl_lightning.data.datasets import Images, Split
+from ssl_lightning.data.dataset import Images, Split
 from ssl_lightning.data.decoding import StreamedImages
-from ssl_lightning.data.views import Views
+from ssl_lightning.data.sampler import BatchSampler, seed_of
+from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import UserError
-
-
-def seed_of(purpose: Literal["order", "views", "crops", "step"], *numbers: int) -> int:
-    """One well-mixed 63-bit seed from what it is for and several numbers, such as (seed, step, rank)."""
-    text = " ".join((purpose, *map(str, numbers)))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def normalise(
@@ -33,49 +27,10 @@ def normalise(
     return torch.addcmul(-shift[:, None, None], images.to(std.dtype), scale[:, None, None])
 
 
-class Order:
-    """Which positions each step sees: a pure function of (seed, optimizer step, rank).
-
-    The order is new every epoch; an epoch's last incomplete batch is dropped. As nothing is remembered between
-    batches, a training that resumes at step s goes on with exactly the samples that it would have seen.
-
-    Args:
-        positions: what to train on.
-        batch_size: images a step of all ranks together, divisible by `world_size`.
-        seed: of the order.
-        rank, world_size: each rank gets its contiguous share of a batch.
-    """
-
-    def __init__(
-        self, positions: Int[Tensor, " m"], batch_size: int, seed: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.positions = positions
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self._epoch: int | None = None
-
-    def __len__(self) -> int:
-        """Steps of an epoch."""
-        return len(self.positions) // self.batch_size
-
-    def share(self, step: int) -> Int[Tensor, " share"]:
-        """Of this rank in the batch of the 0-based optimizer step; where the positions are."""
-        epoch, position = divmod(step, len(self))
-        if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(seed_of("order", self.seed, epoch))
-            self._order = self.positions[torch.randperm(len(self.positions), generator=generator)]
-            self._epoch = epoch
-        share = self.batch_size // self.world_size
-        start = position * self.batch_size + self.rank * share
-        return self._order[start : start + share]
-
-
 class Loader(ABC):
     """Batches in an order. `step` tells the number of optimizer steps made so far."""
 
-    def __init__(self, order: Order, step: Callable[[], int]) -> None:
+    def __init__(self, order: BatchSampler, step: Callable[[], int]) -> None:
         self.order = order
         self.step = step
 
@@ -91,7 +46,7 @@ class Loader(ABC):
         """This rank's share of the batch of the 0-based optimizer step."""
 
     def state_dict(self) -> dict[str, int]:
-        """Tells Lightning that this loader can resume. There is nothing to store: see `Order`."""
+        """Tells Lightning that this loader can resume. There is nothing to store: see `BatchSampler`."""
         return {}
 
     def load_state_dict(self, state: dict[str, int]) -> None:  # noqa: B027  by intention
@@ -105,7 +60,7 @@ class ResidentLoader(Loader):
         split: all images; `Batch.index` refers to it.
     """
 
-    def __init__(self, split: Split, order: Order, step: Callable[[], int]) -> None:
+    def __init__(self, split: Split, order: BatchSampler, step: Callable[[], int]) -> None:
         super().__init__(order, step)
         assert isinstance(split.images, Tensor)
         self.images, self.labels = split.images, split.labels
@@ -126,7 +81,7 @@ class StreamedLoader(Loader):
     """
 
     def __init__(
-        self, split: Split, order: Order, step: Callable[[], int], views: Views, pin_memory: bool = False
+        self, split: Split, order: BatchSampler, step: Callable[[], int], views: Augment, pin_memory: bool = False
     ) -> None:
         super().__init__(order, step)
         self.crops = _Crops(split, order, views)
@@ -148,7 +103,7 @@ class StreamedLoader(Loader):
 class _Crops:
     """`self[step]` is the batch of a step."""
 
-    def __init__(self, split: Split, order: Order, views: Views) -> None:
+    def __init__(self, split: Split, order: BatchSampler, views: Augment) -> None:
         assert isinstance(split.images, StreamedImages)
         self.images, self.labels, self.order, self.views = split.images, split.labels, order, views
         self.workers = split.images.workers

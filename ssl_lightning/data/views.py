@@ -244,7 +244,7 @@ def _at(index: Tensor, x: Tensor, operator: Callable[[Tensor], Tensor]) -> Tenso
     return x.index_copy_(0, index, operator(x.index_select(0, index))) if len(index) else x
 
 
-class Views:
+class Augment:
     """Turns a batch of stored images into its views.
 
     Args:
@@ -277,7 +277,7 @@ class Views:
         generator: torch.Generator,
         size: int | None = None,
     ) -> Float[Tensor, "v n c s s"]:
-        """Views of 1 or 3 channels, float32, each normalised to (x − mean) / std with x in [0, 1].
+        """Augment of 1 or 3 channels, float32, each normalised to (x − mean) / std with x in [0, 1].
 
         Args:
             images: with 1 or 3 channels, on any device; left as they are.

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 
-from ssl_lightning.data.datasets import Split
+from ssl_lightning.data.dataset import Split
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.loading import in_order
 from ssl_lightning.errors import UserError
-from ssl_lightning.team import ALONE, Team
+from ssl_lightning.processes import ALONE, ProcessGroup
 
 NAMES = ("representations", "embeddings")
 
@@ -35,9 +35,9 @@ class Features(NamedTuple):
 
 
 def extract(
-    encode: Encode, split: Split, team: Team = ALONE, folder: Path | None = None, batch_size: int = 512
+    encode: Encode, split: Split, processes: ProcessGroup = ALONE, folder: Path | None = None, batch_size: int = 512
 ) -> Features:
-    """Features of all images of a split, float32, made together by a team. All of it return them.
+    """Features of all images of a split, float32, made together by all processes. All of them return them.
 
     Args:
         encode: uint8 images to (representation [n, d], embedding [n, e]) of any float type, on any device;
@@ -46,25 +46,25 @@ def extract(
             process alone needs none and then holds them.
     """
     images, labels = split
-    share = team.share(len(labels))
+    share = processes.share(len(labels))
     if isinstance(images, StreamedImages):
-        images.processes = team.size
+        images.processes = processes.size
     with torch.inference_mode():
         examples = encode(images[:2])
         names = NAMES[:1] if examples[0] is examples[1] else NAMES  # without a projector there is one kind
         arrays = [
-            team.array(folder and folder / f"{name}.npy", (len(labels), example.shape[1]), "float32")
+            processes.array(folder and folder / f"{name}.npy", (len(labels), example.shape[1]), "float32")
             for name, example in zip(names, examples, strict=False)
         ]
         start = share.start
         for some in in_order(images, share, batch_size):
             for array, values in zip(arrays, encode(some), strict=False):
-                team.write(array, start, values.float().cpu().numpy())
+                processes.write(array, start, values.float().cpu().numpy())
             start += len(some)
-    team.barrier()
+    processes.barrier()
     if folder is not None:
         features = stored(split, folder)
-        team.barrier()  # before any of the team may remove the files
+        processes.barrier()  # before any process may remove the files
         return features
     return _features(arrays, split)
 

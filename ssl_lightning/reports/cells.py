@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ssl_lightning.configuration import IRRELEVANT, SEEDS, identity
+from ssl_lightning.config.identity import IRRELEVANT, SEEDS, identity
 from ssl_lightning.reports.records import Record
 
 _WHAT = ("method", "dataset", "subset", "fraction", "budget")

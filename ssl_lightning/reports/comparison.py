@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ssl_lightning.configuration import component_name
+from ssl_lightning.config.identity import component_name
 from ssl_lightning.reports.cells import Cell
 from ssl_lightning.reports.records import Record
 

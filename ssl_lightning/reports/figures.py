@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssl_lightning.files import replacing
-from ssl_lightning.metrics import read_metrics
+from ssl_lightning.runs.metrics import read_metrics
 
 if TYPE_CHECKING:
     from ssl_lightning.reports.cells import Cell
-    from ssl_lightning.runs import Run
+    from ssl_lightning.runs.run import Run
 
 MARKERS = "osD^vP*X"
 

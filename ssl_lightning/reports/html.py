@@ -18,7 +18,7 @@ from typing import Any, get_args
 from ssl_lightning.reports.cells import Cell
 from ssl_lightning.reports.comparison import Row, comparison, table_of_runs
 from ssl_lightning.reports.records import Curve, Record
-from ssl_lightning.runs import Status
+from ssl_lightning.runs.run import Status
 
 
 def page(

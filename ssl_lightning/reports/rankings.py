@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from ssl_lightning.data.datasets import Split
+from ssl_lightning.data.dataset import Split
 from ssl_lightning.subsets.latent import purity
-from ssl_lightning.subsets.mask import Ranking
+from ssl_lightning.subsets.ranking import Ranking
 from ssl_lightning.subsets.sas import turning_points
 
 ROWS = 10  # latent classes in a table

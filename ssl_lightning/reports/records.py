@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from ssl_lightning.metrics import read_metrics
-from ssl_lightning.runs import Run, Status
+from ssl_lightning.runs.metrics import read_metrics
+from ssl_lightning.runs.run import Run, Status
 
 MAX_POINTS = 200  # of a curve
 

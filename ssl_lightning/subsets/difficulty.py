@@ -13,17 +13,16 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from ssl_lightning.callbacks.forgetting import ForgettingEvents, forgetting_score
-from ssl_lightning.data.datasets import ImageDataset
+from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.data.loading import in_order, normalise
 from ssl_lightning.errors import UserError
 from ssl_lightning.methods.method import SSLMethod
+from ssl_lightning.processes import ALONE, ProcessGroup, device_of
 from ssl_lightning.progress import track
-from ssl_lightning.runs import LoadedRun
-from ssl_lightning.subsets.embedding import device_of
-from ssl_lightning.subsets.mask import Ranking, SubsetRule, generator
+from ssl_lightning.runs.loading import LoadedRun
 from ssl_lightning.subsets.proxy import Proxy
-from ssl_lightning.team import ALONE, Team
+from ssl_lightning.subsets.ranking import Ranking, generator
+from ssl_lightning.subsets.rule import SubsetRule
 
 
 def el2n(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"]) -> Float64[Tensor, " n"]:
@@ -96,13 +95,13 @@ class DifficultyRule(SubsetRule):
         for proxy in self._proxies():
             proxy.load()
 
-    def content_key(self) -> str:
+    def content_digest(self) -> str:
         return "-".join(proxy.key for proxy in self._proxies())
 
     def parameters(self) -> dict[str, Any]:
         return {key: value for key, value in super().parameters().items() if key not in ("proxy", "accelerator")}
 
-    def rank(self, dataset: ImageDataset, team: Team = ALONE) -> Ranking:
+    def rank(self, dataset: ImageDataset, processes: ProcessGroup = ALONE) -> Ranking:
         labels = dataset.all_labels(f"subset={self.name}")
         scores = []
         for proxy in self._proxies():
@@ -172,31 +171,3 @@ class GraNd(DifficultyRule):
         method = proxy.method.requires_grad_(True)
         batches = self._batches(proxy, dataset, self.chunk)
         return torch.cat([grand(method, images, labels, self.chunk) for images, labels in batches])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Forgetting(DifficultyRule):
-    """By forgetting events during training; what was never learned is hardest (arXiv 1812.05159)."""
-
-    name: ClassVar[str] = "forgetting"
-
-    def difficulty(self, proxy: LoadedRun, dataset: ImageDataset) -> Float64[Tensor, " n"]:
-        epochs = proxy.config["trainer"]["max_epochs"]
-        n = len(dataset.train().labels)
-        if proxy.config["trainer"]["fast_dev_run"]:
-            return torch.zeros(n, dtype=torch.float64)
-        counted = ForgettingEvents()
-        try:
-            counted.load_state_dict(proxy.checkpoint["callbacks"][counted.state_key])
-        except KeyError:
-            raise UserError(
-                "the run of subset.proxy.run did not count forgetting events. Train it with "
-                "+callbacks.forgetting._target_=ssl_lightning.callbacks.forgetting.ForgettingEvents, or set "
-                "subset.proxy.run=null."
-            ) from None
-        if len(counted.events) != n:
-            raise UserError(
-                f"the run of subset.proxy.run counted forgetting events of {len(counted.events)} images, but "
-                f"{dataset.name} has {n} for training. Choose a run on the same dataset."
-            )
-        return forgetting_score(counted.events, counted.learned, epochs)

@@ -13,27 +13,23 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_lightning.data.datasets import ImageDataset, Images
+from ssl_lightning.data.dataset import ImageDataset, Images
 from ssl_lightning.data.decoding import StreamedImages
-from ssl_lightning.data.loading import in_order, seed_of
-from ssl_lightning.data.views import Views
+from ssl_lightning.data.loading import in_order
+from ssl_lightning.data.sampler import seed_of
+from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import UserError
+from ssl_lightning.processes import ALONE, ProcessGroup, device_of
 from ssl_lightning.progress import track
-from ssl_lightning.runs import LoadedRun
-from ssl_lightning.subsets.mask import SubsetRule
+from ssl_lightning.runs.loading import LoadedRun
 from ssl_lightning.subsets.proxy import Proxy
-from ssl_lightning.team import ALONE, Team
+from ssl_lightning.subsets.rule import SubsetRule
 
 # Images whose views are drawn from one generator, so that neither batches nor processes change them.
 GROUP = 64
 
+
 Layer = Literal["representation", "embedding"]
-
-
-def device_of(accelerator: str) -> torch.device:
-    """The device that a trainer of this accelerator would use in its first process, or the CPU."""
-    wanted = accelerator in ("auto", "gpu", "cuda")
-    return torch.device("cuda") if wanted and torch.cuda.is_available() else torch.device("cpu")
 
 
 class MeanEmbedding:
@@ -50,7 +46,7 @@ class MeanEmbedding:
     """
 
     def __init__(
-        self, proxy: LoadedRun, augment: Views, num_views: int, layer: Layer, seed: int, device: torch.device
+        self, proxy: LoadedRun, augment: Augment, num_views: int, layer: Layer, seed: int, device: torch.device
     ) -> None:
         self.method = proxy.method.to(device, memory_format=torch.channels_last)
         self.augment = augment
@@ -87,22 +83,22 @@ def embed(
     embedding: MeanEmbedding,
     images: Images,
     path: Path | None = None,
-    team: Team = ALONE,
+    processes: ProcessGroup = ALONE,
     batch_size: int = 512,
 ) -> Float32[np.ndarray, "n d"]:
-    """The mean embeddings of all images, made together by a team, streamed into a file where there is a `path`.
+    """The mean embeddings of all images, made together by all processes, streamed into a file where there is a `path`.
 
     Args:
         batch_size: images at a time, a multiple of `GROUP`; changes nothing but memory and speed.
     """
     dimensions = embedding(images[:2], 0).shape[1]
-    out = team.array(path, (len(images), dimensions), "float32")
-    share = team.share(len(images), GROUP)
+    out = processes.array(path, (len(images), dimensions), "float32")
+    share = processes.share(len(images), GROUP)
     if isinstance(images, StreamedImages):
-        images.processes = team.size
+        images.processes = processes.size
     starts = range(share.start, share.stop, batch_size)
     batches: Any = zip(starts, in_order(images, share, batch_size), strict=True)
-    if team.rank == 0:
+    if processes.rank == 0:
         batches = track(batches, f"embedding {embedding.num_views} views of each image", len(starts))
     for start, some in batches:
         stop = start + len(some)
@@ -112,8 +108,8 @@ def embed(
                 f"the proxy gives embeddings that are not finite (images {start} to {stop - 1}). "
                 "Choose another run, or train it again with a lower learning rate."
             )
-        team.write(out, start, made)
-    team.barrier()
+        processes.write(out, start, made)
+    processes.barrier()
     return out
 
 
@@ -130,7 +126,7 @@ class EmbeddingRule(SubsetRule):
     """
 
     proxy: Proxy
-    augment: Views
+    augment: Augment
     views: Annotated[int, Gt(0)] = 8
     layer: Layer = "representation"
     accelerator: str = "auto"
@@ -143,7 +139,7 @@ class EmbeddingRule(SubsetRule):
     def rehearsal(self) -> "EmbeddingRule":
         return replace(self, cache=None, views=1)
 
-    def content_key(self) -> str:
+    def content_digest(self) -> str:
         return self.proxy.key
 
     def parameters(self) -> dict[str, Any]:
@@ -151,25 +147,25 @@ class EmbeddingRule(SubsetRule):
         del values["proxy"], values["accelerator"]
         return values | {"augment": self.augment.describe()}
 
-    def features(self, dataset: ImageDataset, team: Team = ALONE) -> Float32[np.ndarray, "n d"]:
+    def features(self, dataset: ImageDataset, processes: ProcessGroup = ALONE) -> Float32[np.ndarray, "n d"]:
         """Mean embeddings of all images of train, in order."""
         if self.cache is None:
-            return self._embed(dataset, None, team)
+            return self._embed(dataset, None, processes)
         what = [dataset.fingerprint().as_dict(), self.proxy.key, self.augment.describe()]
         text = json.dumps([*what, self.views, self.layer, self.seed], sort_keys=True)
         path = Path(self.cache).absolute() / "features" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.npy"
-        with team.building(path) as missing:
+        with processes.building(path) as missing:
             if missing:
-                unfinished = path.with_name(f".{path.name}.{team.size}.part")
-                self._embed(dataset, unfinished, team)
-                if team.rank == 0:
+                unfinished = path.with_name(f".{path.name}.{processes.size}.part")
+                self._embed(dataset, unfinished, processes)
+                if processes.rank == 0:
                     unfinished.replace(path)
         try:
             return np.lib.format.open_memmap(path, mode="r")
         except (OSError, ValueError) as error:
             raise UserError(f"{path} holds no readable features ({error}). Delete it and start again.") from error
 
-    def _embed(self, dataset: ImageDataset, path: Path | None, team: Team) -> Float32[np.ndarray, "n d"]:
+    def _embed(self, dataset: ImageDataset, path: Path | None, processes: ProcessGroup) -> Float32[np.ndarray, "n d"]:
         device = device_of(self.accelerator)
         proxy = self.proxy.load()
         if (channels := proxy.config["dataset"]["channels"]) != dataset.channels:
@@ -178,4 +174,4 @@ class EmbeddingRule(SubsetRule):
                 f"{dataset.name} have {dataset.channels}. Choose a run on such images, or set subset.proxy.run=null."
             )
         embedding = MeanEmbedding(proxy, self.augment, self.views, self.layer, self.seed, device)
-        return embed(embedding, dataset.train().images, path, team)
+        return embed(embedding, dataset.train().images, path, processes)

@@ -14,14 +14,15 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from ssl_lightning.data.datasets import Fingerprint, ImageDataset
-from ssl_lightning.data.readers import read_pickle
+from ssl_lightning.data.dataset import Fingerprint, ImageDataset
+from ssl_lightning.data.sources.pickles import read_pickle
 from ssl_lightning.errors import UserError
-from ssl_lightning.subsets.mask import Mask, Ranking, SubsetRule, refuse_foreign, size_of
-from ssl_lightning.team import ALONE, Team
+from ssl_lightning.processes import ALONE, ProcessGroup
+from ssl_lightning.subsets.ranking import Mask, Ranking, refuse_foreign, size_of
+from ssl_lightning.subsets.rule import SubsetRule
 
 
-class Listing(NamedTuple):
+class PositionList(NamedTuple):
     """What a file says.
 
     Args:
@@ -61,10 +62,10 @@ class File(SubsetRule):
             super().__post_init__()
 
     @cached_property
-    def listing(self) -> Listing:
-        return read_listing(Path(self.path))
+    def listing(self) -> PositionList:
+        return read_positions(Path(self.path))
 
-    def content_key(self) -> str:
+    def content_digest(self) -> str:
         positions, *_, ranking = self.listing
         digest = hashlib.sha256(positions.astype("<i8").tobytes())
         if ranking is not None:
@@ -75,7 +76,7 @@ class File(SubsetRule):
     def parameters(self) -> dict[str, Any]:
         return {}
 
-    def rank(self, dataset: ImageDataset, team: Team = ALONE) -> Ranking:
+    def rank(self, dataset: ImageDataset, processes: ProcessGroup = ALONE) -> Ranking:
         positions, place, made_for, length, ranking = self.listing
         fingerprint = dataset.fingerprint()
         n = fingerprint.length
@@ -111,7 +112,7 @@ class File(SubsetRule):
         return ranking.mask(self.fraction, self.budget)
 
 
-def read_listing(path: Path) -> Listing:
+def read_positions(path: Path) -> PositionList:
     """Read a file of positions in the format that its suffix names. Nothing in it is ever executed.
 
     Raises UserError that names the file and, of a wrong value, its place.
@@ -154,20 +155,20 @@ def _positions(path: Path, values: Sequence[Any], place: Callable[[int], str]) -
     return np.array(values, np.int64)
 
 
-def _of_array(path: Path, array: np.ndarray) -> Listing:
+def _of_array(path: Path, array: np.ndarray) -> PositionList:
     if array.ndim != 1:
         raise ValueError(f"it holds {array.dtype}{list(array.shape)}, not one dimension of integers or booleans")
     if array.dtype == np.bool_:
-        return Listing(np.flatnonzero(array), _index, length=len(array))
-    return Listing(_positions(path, array.tolist(), _index), _index)
+        return PositionList(np.flatnonzero(array), _index, length=len(array))
+    return PositionList(_positions(path, array.tolist(), _index), _index)
 
 
-def _of_npy(path: Path) -> Listing:
+def _of_npy(path: Path) -> PositionList:
     with path.open("rb") as file:
         return _of_array(path, np.lib.format.read_array(file, allow_pickle=False))
 
 
-def _of_npz(path: Path) -> Listing:
+def _of_npz(path: Path) -> PositionList:
     if not zipfile.is_zipfile(path):  # of which numpy.load would say that it might be a pickle
         raise ValueError("it is no archive of arrays, or its end is missing")
     with np.load(path, allow_pickle=False) as arrays:
@@ -177,10 +178,10 @@ def _of_npz(path: Path) -> Listing:
                 raise ValueError(f"it holds the arrays {names}, where one, or a ranking of ssl-select, is read")
             return _of_array(path, arrays[names[0]])
     ranking = Ranking.load(path, None)  # the dataset is not open yet
-    return Listing(ranking.order, _index, ranking.fingerprint, ranking=ranking)
+    return PositionList(ranking.order, _index, ranking.fingerprint, ranking=ranking)
 
 
-def _of_json(path: Path) -> Listing:
+def _of_json(path: Path) -> PositionList:
     content = json.loads(path.read_text(encoding="utf-8-sig"))
     positions, fingerprint = content, None
     if isinstance(content, dict):
@@ -191,10 +192,10 @@ def _of_json(path: Path) -> Listing:
             raise ValueError('its "fingerprint" is no object of "name", "split", "length" and "hash"') from None
     if not isinstance(positions, list):
         raise ValueError('it holds neither a list nor an object with a list of "positions"')
-    return Listing(_positions(path, positions, _index), _index, fingerprint)
+    return PositionList(_positions(path, positions, _index), _index, fingerprint)
 
 
-def _of_text(path: Path) -> Listing:
+def _of_text(path: Path) -> PositionList:
     values: list[int | str] = []
     lines: list[int] = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
@@ -205,10 +206,10 @@ def _of_text(path: Path) -> Listing:
     def place(i: int) -> str:
         return f"line {lines[i]}"
 
-    return Listing(_positions(path, values, place), place)
+    return PositionList(_positions(path, values, place), place)
 
 
-def _of_pickle(path: Path) -> Listing:
+def _of_pickle(path: Path) -> PositionList:
     try:
         content = read_pickle(path)
     except UserError as error:
@@ -219,7 +220,7 @@ def _of_pickle(path: Path) -> Listing:
             ) from error
         raise
     if not isinstance(content, dict):
-        return Listing(_positions(path, _plain_list(content, "it"), _index), _index)
+        return PositionList(_positions(path, _plain_list(content, "it"), _index), _index)
     # One latent class for all: which of them the images that are not listed belong to is unknown, and any guess would
     # let some come before the last that are listed.
     classes = {name: _plain_list(values, f"its class {name!r}") for name, values in content.items()}
@@ -231,7 +232,7 @@ def _of_pickle(path: Path) -> Listing:
         _, name, index = by_share[i]
         return f"index {index} of class {name!r}"
 
-    return Listing(_positions(path, [value for value, _, _ in by_share], place), place)
+    return PositionList(_positions(path, [value for value, _, _ in by_share], place), place)
 
 
 def _plain_list(value: Any, what: str) -> Sequence[Any]:
@@ -240,7 +241,7 @@ def _plain_list(value: Any, what: str) -> Sequence[Any]:
     return value
 
 
-_READERS: dict[str, Callable[[Path], Listing]] = {
+_READERS: dict[str, Callable[[Path], PositionList]] = {
     ".npy": _of_npy,
     ".npz": _of_npz,
     ".json": _of_json,

@@ -20,7 +20,7 @@ CANDIDATES = 256
 CPU_BLOCK, GPU_BLOCK = 2**24, 2**28
 
 
-class Order(NamedTuple):
+class GreedyOrder(NamedTuple):
     """Members of a class, best first, with the score of each place (not of each member): never increasing."""
 
     members: Int64[np.ndarray, " n"]
@@ -32,16 +32,16 @@ def fits(n: int, itemsize: int, memory: float) -> bool:
     return n * n * itemsize <= memory
 
 
-def row_sum(features: Float[Tensor, "n d"], threshold: float = 0.0, memory: float = 2**31) -> Order:
+def row_sum(features: Float[Tensor, "n d"], threshold: float = 0.0, memory: float = 2**31) -> GreedyOrder:
     """By Σ_{j≠i} s_ij, ties to the first: what the released code of SAS computes."""
     sums = similarity_sums(features, threshold, memory)
     members = np.argsort(-sums, kind="stable")
-    return Order(members, sums[members])
+    return GreedyOrder(members, sums[members])
 
 
 def graph_cut(
     features: Float[Tensor, "n d"], threshold: float = 0.0, budget: int | None = None, memory: float = 2**31
-) -> Order:
+) -> GreedyOrder:
     """Exact greedy maximisation of F(S) = Σ_{i∉S} Σ_{j∈S} s_ij, ties to the first.
 
     The gain of e is Σ_{j≠e} s_ej − 2 Σ_{j∈S} s_ej: a pick subtracts twice a row of similarities from all gains. F is
@@ -71,7 +71,7 @@ def graph_cut(
     if budget < n:
         members[budget:] = np.argsort(-gains, kind="stable")[: n - budget]  # those taken have a gain of -inf
         scores[budget:] = gains[members[budget:]]
-    return Order(members, scores)
+    return GreedyOrder(members, scores)
 
 
 def similarity_sums(

@@ -11,7 +11,7 @@ import torch
 from annotated_types import Gt, Le
 from jaxtyping import Float, Int64
 
-from ssl_lightning.data.datasets import ImageDataset
+from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.linear import Standardiser, draw_labels, fit_logistic
 
@@ -23,7 +23,7 @@ class LatentClasses(ABC):
     def assign(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Int64[np.ndarray, " n"]:
         """The group of each image of train, given its mean embedding."""
 
-    def content_key(self) -> str:
+    def content_digest(self) -> str:
         """Hash of what is read besides dataset and features."""
         return ""
 
@@ -49,7 +49,7 @@ class _OfFeatures(LatentClasses):
 
     file: str | None = None
 
-    def content_key(self) -> str:
+    def content_digest(self) -> str:
         if self.file is None:
             return ""
         if not Path(self.file).is_file():

@@ -6,11 +6,11 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Gt
 
-from ssl_lightning.data.datasets import ImageDataset
+from ssl_lightning.data.dataset import ImageDataset
+from ssl_lightning.processes import ALONE, ProcessGroup
 from ssl_lightning.subsets.embedding import EmbeddingRule
 from ssl_lightning.subsets.latent import cluster
-from ssl_lightning.subsets.mask import Ranking
-from ssl_lightning.team import ALONE, Team
+from ssl_lightning.subsets.ranking import Ranking
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,8 @@ class Prototypes(EmbeddingRule):
 
     name: ClassVar[str] = "prototypes"
 
-    def rank(self, dataset: ImageDataset, team: Team = ALONE) -> Ranking:
-        features = self.features(dataset, team)
+    def rank(self, dataset: ImageDataset, processes: ProcessGroup = ALONE) -> Ranking:
+        features = self.features(dataset, processes)
         assigned, distance = cluster(features, self.clusters or int(dataset.num_classes or 0), self.seed)
         score = distance.astype(np.float64) * (1 if self.keep == "hardest" else -1)
         latent = assigned if self.balanced else np.zeros(len(score), np.int64)

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt
 
-from ssl_lightning.configuration import Component, check_late, identity
-from ssl_lightning.data.readers import locked
+from ssl_lightning.config.check import check_late
+from ssl_lightning.config.identity import identity
+from ssl_lightning.config.schema import Component
 from ssl_lightning.errors import UserError
-from ssl_lightning.runs import LoadedRun, checkpoint_of, load_run, untrained
+from ssl_lightning.files import locked
+from ssl_lightning.runs.loading import LoadedRun, checkpoint_of, load_run, untrained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +27,9 @@ class Proxy:
     """
 
     run: str | None = None
-    dataset: Annotated[Any, Component("ssl_lightning.data.datasets.ImageDataset")]
+    dataset: Annotated[Any, Component("ssl_lightning.data.dataset.ImageDataset")]
     backbone: Annotated[Any, Component("torch.nn.Module", late=True)]
-    augment: Annotated[Any, Component("ssl_lightning.data.views.Views")]
+    augment: Annotated[Any, Component("ssl_lightning.data.views.Augment")]
     optimizer: Annotated[Any, Component("ssl_lightning.optim.recipe.OptimizerRecipe", late=True)]
     method: Annotated[Any, Component("ssl_lightning.methods.method.SSLMethod", late=True)]
     evaluation: Annotated[Any, Component("ssl_lightning.evaluation.suite.EvaluationSuite", late=True)]
@@ -88,14 +90,14 @@ class Proxy:
         from hydra.utils import instantiate
 
         config = self.config()
-        contents = {"data": instantiate(config["dataset"]).content_key()}
+        contents = {"data": instantiate(config["dataset"]).content_digest()}
         return identity(config, contents, ignore=("trainer.accelerator", "trainer.fast_dev_run"))
 
     def load(self) -> LoadedRun:
         """The run with its frozen method; trains it first where it must. Waits for a process that is training it."""
         if self.run is not None:
             return load_run(self.run)
-        from ssl_lightning.training import complete
+        from ssl_lightning.pipeline.pretrain import complete
 
         check_late(asdict(self), type(self), "subset.proxy")
         config = self.config()

@@ -6,10 +6,11 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Int64
 
-from ssl_lightning.data.datasets import ImageDataset
+from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
-from ssl_lightning.subsets.mask import Ranking, SubsetRule, generator
-from ssl_lightning.team import ALONE, Team
+from ssl_lightning.processes import ALONE, ProcessGroup
+from ssl_lightning.subsets.ranking import Ranking, generator
+from ssl_lightning.subsets.rule import SubsetRule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class Random(SubsetRule):
     def latent_class(self, dataset: ImageDataset) -> Int64[np.ndarray, " n"]:
         return np.zeros(dataset.fingerprint().length, np.int64)
 
-    def rank(self, dataset: ImageDataset, team: Team = ALONE) -> Ranking:
+    def rank(self, dataset: ImageDataset, processes: ProcessGroup = ALONE) -> Ranking:
         order = self.order(dataset)
         return Ranking(order, self.latent_class(dataset), np.full(len(order), np.nan), self.provenance(dataset))
 

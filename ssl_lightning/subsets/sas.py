@@ -11,13 +11,13 @@ import torch
 from annotated_types import Ge, Gt, Le, Lt
 from jaxtyping import Float64, Int64
 
-from ssl_lightning.data.datasets import ImageDataset
+from ssl_lightning.data.dataset import ImageDataset
+from ssl_lightning.processes import ALONE, ProcessGroup, device_of
 from ssl_lightning.progress import track
-from ssl_lightning.subsets.embedding import EmbeddingRule, device_of
-from ssl_lightning.subsets.greedy import Order, fits, graph_cut, row_sum, similarity_sums
+from ssl_lightning.subsets.embedding import EmbeddingRule
+from ssl_lightning.subsets.greedy import GreedyOrder, fits, graph_cut, row_sum, similarity_sums
 from ssl_lightning.subsets.latent import LatentClasses
-from ssl_lightning.subsets.mask import Ranking, generator
-from ssl_lightning.team import ALONE, Team
+from ssl_lightning.subsets.ranking import Ranking, generator
 
 # Of one pick, for each member of its class: to find the largest gain, and to update it. Measured on a CPU.
 SECONDS_A_GAIN = 2e-9
@@ -46,44 +46,44 @@ class SAS(EmbeddingRule):
 
     name: ClassVar[str] = "sas"
 
-    def content_key(self) -> str:
-        return "-".join(filter(None, (super().content_key(), self.latent.content_key())))
+    def content_digest(self) -> str:
+        return "-".join(filter(None, (super().content_digest(), self.latent.content_digest())))
 
     def parameters(self) -> dict[str, Any]:
         values = super().parameters()
         del values["memory_gib"]
         return values | {"latent": self.latent.parameters()}
 
-    def rank(self, dataset: ImageDataset, team: Team = ALONE) -> Ranking:
-        features = self.features(dataset, team)
+    def rank(self, dataset: ImageDataset, processes: ProcessGroup = ALONE) -> Ranking:
+        features = self.features(dataset, processes)
         n = len(features)
         latent, order, score = (
-            team.array(self._scratch(dataset, team, name), (n,), dtype)
+            processes.array(self._scratch(dataset, processes, name), (n,), dtype)
             for name, dtype in (("latent", "int64"), ("order", "int64"), ("score", "float64"))
         )
-        if team.rank == 0:
+        if processes.rank == 0:
             latent[:] = self.latent.assign(dataset, features, self.seed)
-        team.barrier()
+        processes.barrier()
         _, group, sizes = np.unique(latent, return_inverse=True, return_counts=True)
         picks = self._picks(sizes)
-        if team.rank == 0:
+        if processes.rank == 0:
             self._announce(sizes, picks, features)
         by_group, ends = np.argsort(group, kind="stable"), np.cumsum(sizes)
-        mine = np.argsort(-sizes, kind="stable")[team.rank :: team.size]  # similar work for each process
-        for k in track(mine, f"sas: {self.rule} in {len(sizes)} latent classes") if team.rank == 0 else mine:
+        mine = np.argsort(-sizes, kind="stable")[processes.rank :: processes.size]  # similar work for each process
+        for k in track(mine, f"sas: {self.rule} in {len(sizes)} latent classes") if processes.rank == 0 else mine:
             places = slice(ends[k] - sizes[k], ends[k])
             members = self._by_precedence(by_group[places], n)
             found = self._order(features[members], int(picks[k]))
             order[places] = members[found.members]
             score[order[places]] = found.scores
-        team.barrier()
+        processes.barrier()
         provenance = self.provenance(dataset)
         if self.rule == "graph_cut":
             provenance["max_fraction"] = self.max_fraction
         ranking = Ranking(np.array(order), np.array(latent), np.array(score), provenance)
-        team.barrier()
-        for name in ("latent", "order", "score") if team.rank == 0 else ():
-            if (file := self._scratch(dataset, team, name)) is not None:
+        processes.barrier()
+        for name in ("latent", "order", "score") if processes.rank == 0 else ():
+            if (file := self._scratch(dataset, processes, name)) is not None:
                 file.unlink()
         return ranking
 
@@ -95,7 +95,7 @@ class SAS(EmbeddingRule):
             "there on it adds what is least similar to its subset. subset=sas_row_sum has no such turn."
         )
 
-    def _order(self, features: np.ndarray, picks: int) -> Order:
+    def _order(self, features: np.ndarray, picks: int) -> GreedyOrder:
         vectors = torch.from_numpy(features).to(device_of(self.accelerator))
         memory = self.memory_gib * 2**30
         if self.rule == "row_sum":
@@ -118,9 +118,9 @@ class SAS(EmbeddingRule):
             return members[np.argsort(generator(self.seed, "precedence").permutation(n)[members])]
         return members[::-1] if self.tie_break == "largest" else members
 
-    def _scratch(self, dataset: ImageDataset, team: Team, name: str) -> Path | None:
-        """A file for what a team writes together, removed by whoever builds the ranking next if it is left over."""
-        path = self.ranking_file(dataset) if team.size > 1 else None
+    def _scratch(self, dataset: ImageDataset, processes: ProcessGroup, name: str) -> Path | None:
+        """A file for what processes write together, removed by whoever builds the ranking next if it is left over."""
+        path = self.ranking_file(dataset) if processes.size > 1 else None
         return path and path.with_name(f".{path.name}.{name}.part")
 
     def _announce(self, sizes: Int64[np.ndarray, " k"], picks: Int64[np.ndarray, " k"], features: np.ndarray) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ssl_lightning.data.datamodule import SubsetDataModule
-from ssl_lightning.data.views import View, Views
+from ssl_lightning.data.views import Augment, View
 from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning.models.backbones import resnet_tiny
 from ssl_lightning.models.projectors import linear
@@ -54,7 +54,7 @@ def fit(
     *callbacks: L.Callback, data: InMemory | None = None, fraction: float = 1.0, ckpt: Any = None, **options: Any
 ) -> L.Trainer:
     """Trains for two epochs of 3 steps unless told otherwise; returns the trainer."""
-    views = Views([View(copies=2, crop_scale=(0.5, 1.0))])
+    views = Augment([View(copies=2, crop_scale=(0.5, 1.0))])
     module = SubsetDataModule(data or dataset(), Random(fraction=fraction), views, 16)
     fitting = trainer(*callbacks, **({"max_epochs": 2} | options))
     fitting.fit(method(), module, ckpt_path=ckpt, weights_only=True)

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from ssl_lightning.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
-from ssl_lightning.callbacks.online_probe import OnlineProbe, StepSeeds
+from ssl_lightning.callbacks.online_probe import OnlineProbe
 from ssl_lightning.callbacks.recorder import Recorder
+from ssl_lightning.callbacks.seeds import StepSeeds
 from tests.callbacks.fitting import dataset, fit, relabelled, weights
 
 

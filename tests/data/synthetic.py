@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ssl_lightning.data.datasets import ImageDataset
+from ssl_lightning.data.dataset import ImageDataset
 
 
 class Written(NamedTuple):
@@ -214,10 +214,10 @@ class InMemory(ImageDataset):
     def prepare(self) -> None:
         pass
 
-    def _read(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         return self.images, self.labels
 
-    def _count_classes(self) -> int:
+    def count_classes(self) -> int:
         return int(self.labels.max()) + 1
 
 

@@ -15,13 +15,14 @@ from PIL.JpegImagePlugin import JpegImageFile
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import pil_to_tensor, resized_crop
 
-from ssl_lightning.data import listing
 from ssl_lightning.data.batch import Batch
-from ssl_lightning.data.image_folder import ImageFolder
-from ssl_lightning.data.loading import Order, StreamedLoader, in_order
-from ssl_lightning.data.views import View, Views
+from ssl_lightning.data.loading import StreamedLoader, in_order
+from ssl_lightning.data.sampler import BatchSampler
+from ssl_lightning.data.sources import listing
+from ssl_lightning.data.sources.image_folder import ImageFolder
+from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
-from ssl_lightning.runs import Run, find_runs
+from ssl_lightning.runs.run import Run, find_runs
 from tests.data.synthetic import write_image_folder
 from tests.processes import Signal, ssl_train
 
@@ -57,7 +58,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 SIZES = [(40, 60), (61, 37), (16, 16), (90, 90)]
-VIEWS = Views([View(copies=2, crop_scale=(0.2, 1.0), flip_probability=0.5)])
+VIEWS = Augment([View(copies=2, crop_scale=(0.2, 1.0), flip_probability=0.5)])
 
 
 def test_crops_are_those_of_torchvision(tmp_path):
@@ -78,7 +79,7 @@ def test_crops_are_those_of_torchvision(tmp_path):
 
 
 def test_windows_and_flips_have_the_distribution_of_views():
-    views = Views([View(crop_scale=(0.25, 0.25), crop_ratio=(1.0, 1.0), flip_probability=0.3)])
+    views = Augment([View(crop_scale=(0.25, 0.25), crop_ratio=(1.0, 1.0), flip_probability=0.3)])
     n = 4000
     windows, flips = views.windows(torch.full((n,), 32), torch.full((n,), 32), seeded(0))
     assert flips.float().mean() == pytest.approx(0.3, abs=5 * 0.46 / n**0.5)
@@ -89,7 +90,7 @@ def test_windows_and_flips_have_the_distribution_of_views():
 def test_colours_of_crops_are_those_of_whole_views():
     """Where nothing is cut, both ways are the same to the last bit."""
     images = torch.randint(0, 256, (7, 3, 16, 16), dtype=torch.uint8, generator=seeded(0))
-    views = Views(
+    views = Augment(
         [
             View(jitter_probability=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey_probability=0.2),
             View(blur_probability=0.5, solarise_probability=0.5),
@@ -141,14 +142,14 @@ def test_large_jpegs_are_decoded_at_a_fraction_of_their_size(tmp_path, monkeypat
     # A crop that is no larger than the view needs all pixels.
     monkeypatch.undo()
     monkeypatch.setattr(Image.Image, "crop", watched)
-    small = Views([View(crop_scale=(0.02, 0.02))])
+    small = Augment([View(crop_scale=(0.02, 0.02))])
     folder_of(tmp_path, image_size=50).train().images.crops(torch.tensor([0]), small, seeded(0))
     assert decoded[2] == (640, 400)
 
 
 def loader_of(root: Path, workers: int, step=lambda: 0, rank: int = 0, world_size: int = 1) -> StreamedLoader:
     split = folder_of(root, workers=workers).train()
-    order = Order(torch.arange(40), 8, 5, rank, world_size)
+    order = BatchSampler(torch.arange(40), 8, 5, rank, world_size)
     return StreamedLoader(split, order, step, VIEWS)
 
 
@@ -191,8 +192,8 @@ def test_storage_is_chosen_by_a_budget_that_can_be_overridden(tmp_path):
     assert "decoded once (dataset.storage=streamed" in str(large.remark())
     assert "streamed from their files (dataset.storage=resident" in str(small.remark())
     assert folder_of(tmp_path).remark() is None
-    assert small.content_key() == folder_of(tmp_path).content_key() != large.content_key()
-    assert large.content_key() == folder_of(tmp_path, storage="resident").content_key()
+    assert small.content_digest() == folder_of(tmp_path).content_digest() != large.content_digest()
+    assert large.content_digest() == folder_of(tmp_path, storage="resident").content_digest()
     assert len({folder_of(tmp_path, **other).fingerprint() for other in ({}, {"square": 0.5}, {"image_size": 8})}) == 3
     small.prepare()
     assert not (tmp_path / "cache").exists()
@@ -203,11 +204,11 @@ def test_storage_is_chosen_by_a_budget_that_can_be_overridden(tmp_path):
 def test_what_lies_in_a_large_folder_is_remembered(tmp_path, monkeypatch):
     monkeypatch.setattr(listing, "REMEMBERED_FROM", 10)
     write_image_folder(tmp_path / "data")
-    folder_of(tmp_path).content_key()
+    folder_of(tmp_path).content_digest()
     assert not (tmp_path / "cache" / "indexes").exists()  # it may still be filled
     monkeypatch.setattr(listing, "SETTLED", 0)
     first = folder_of(tmp_path)
-    key, fingerprint = first.content_key(), first.fingerprint()
+    key, fingerprint = first.content_digest(), first.fingerprint()
     indexes = list((tmp_path / "cache" / "indexes").iterdir())
     assert len(indexes) == 2
 
@@ -217,18 +218,18 @@ def test_what_lies_in_a_large_folder_is_remembered(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(listing, "_scan", forbidden)
         again = folder_of(tmp_path)
-        assert again.content_key() == key
+        assert again.content_digest() == key
         assert again.fingerprint() == fingerprint
         assert torch.equal(again.train().images[:], first.train().images[:])
     # A new file, a file that is gone and a damaged index are noticed.
     files = sorted((tmp_path / "data" / "train" / "class_003").iterdir())
     files[0].rename(files[0].with_name("new.png"))
-    assert folder_of(tmp_path).content_key() != key
+    assert folder_of(tmp_path).content_digest() != key
     files[0].with_name("new.png").rename(files[0])
-    assert folder_of(tmp_path).content_key() == key
+    assert folder_of(tmp_path).content_digest() == key
     for file in indexes:
         file.write_bytes(file.read_bytes()[:200])
-    assert folder_of(tmp_path).content_key() == key
+    assert folder_of(tmp_path).content_digest() == key
 
 
 def test_a_broken_image_is_named(tmp_path):

@@ -8,9 +8,10 @@ import torch
 
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.datamodule import SubsetDataModule
-from ssl_lightning.data.datasets import Split
-from ssl_lightning.data.loading import Order, ResidentLoader, normalise, seed_of
-from ssl_lightning.data.views import View, Views
+from ssl_lightning.data.dataset import Split
+from ssl_lightning.data.loading import ResidentLoader, normalise
+from ssl_lightning.data.sampler import BatchSampler, seed_of
+from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
 from ssl_lightning.subsets.random import Random
 from tests.data.synthetic import in_memory
@@ -24,7 +25,9 @@ def split_of(length: int) -> Split:
 
 
 def loader_of(positions, batch_size, seed=0, step=lambda: 0, rank=0, world_size=1):
-    return ResidentLoader(split_of(1000), Order(torch.as_tensor(positions), batch_size, seed, rank, world_size), step)
+    return ResidentLoader(
+        split_of(1000), BatchSampler(torch.as_tensor(positions), batch_size, seed, rank, world_size), step
+    )
 
 
 def indices(loader, steps):
@@ -145,7 +148,7 @@ class Trainer:
 
 def module_of(fraction=1.0, batch_size=8, seed=0, length=100, **trainer):
     dataset = in_memory(np.arange(length) % 5)
-    views = Views([View(copies=2, crop_scale=(0.3, 1.0), jitter_probability=1.0, brightness=0.4, contrast=0.4)])
+    views = Augment([View(copies=2, crop_scale=(0.3, 1.0), jitter_probability=1.0, brightness=0.4, contrast=0.4)])
     module = SubsetDataModule(dataset, Random(fraction=fraction, seed=3), views, batch_size, seed)
     module.trainer = Trainer(**trainer)
     module.prepare_data()

@@ -17,9 +17,9 @@ import torch
 from ssl_lightning.launchers import pool
 from ssl_lightning.launchers.pool import Job, run
 from ssl_lightning.launchers.slots import Slot
-from ssl_lightning.runs import Run, find_runs
+from ssl_lightning.runs.run import Run, find_runs
+from tests.pipeline.test_resume import assert_identical
 from tests.processes import ssl_train
-from tests.test_resume import assert_identical
 
 # Any commands
 

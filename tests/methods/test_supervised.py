@@ -6,11 +6,11 @@ import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
 
-from ssl_lightning.configuration import resolve
+from ssl_lightning.config.resolve import resolve
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.datamodule import SubsetDataModule
 from ssl_lightning.data.loading import normalise
-from ssl_lightning.data.views import View, Views
+from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import extract
 from ssl_lightning.evaluation.suite import EvaluationSuite
@@ -20,13 +20,13 @@ from ssl_lightning.methods.supervised import Supervised
 from ssl_lightning.models.backbones import resnet_tiny
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.optim.recipe import OptimizerRecipe
+from ssl_lightning.pipeline.pretrain import _evaluate
 from ssl_lightning.subsets.random import Random
-from ssl_lightning.training import _evaluate
 from tests.callbacks import fitting
 from tests.composing import composed
 from tests.methods.networks import SmoothBackbone, batch_of, gradients, smooth_views
-from tests.test_ddp import SmoothBackbone as ResidualBackbone
-from tests.test_ddp import weights_after_three_steps
+from tests.pipeline.test_ddp import SmoothBackbone as ResidualBackbone
+from tests.pipeline.test_ddp import weights_after_three_steps
 
 
 def smooth_supervised() -> Supervised:
@@ -103,7 +103,7 @@ def trained():
     torch.manual_seed(0)
     recipe = OptimizerRecipe(algorithm=torch.optim.AdamW, lr=1e-2, batch_size=16)
     method = Supervised(resnet_tiny(width=4, channels=1), 3, recipe)
-    data = SubsetDataModule(fitting.dataset(), Random(), Views([View(crop_scale=(0.5, 1.0))]), 16)
+    data = SubsetDataModule(fitting.dataset(), Random(), Augment([View(crop_scale=(0.5, 1.0))]), 16)
     fitting.trainer(max_epochs=12).fit(method, data)
     return method, data
 

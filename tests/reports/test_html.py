@@ -13,8 +13,8 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 
 from ssl_lightning.files import write_text
-from ssl_lightning.report import report
-from ssl_lightning.runs import Run, run_of
+from ssl_lightning.pipeline.report import report
+from ssl_lightning.runs.run import Run, run_of
 from tests.reports.test_report import Folder, config_of, results_of, rows
 
 NASTY = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"><!--"
@@ -71,10 +71,10 @@ def nasty(tmp_path_factory) -> Iterator[tuple[Path, Run, Run]]:
         config["dataset"]["name"] = NASTY_NAME
         run = run_of(config | {"paths": {"runs": str(folder.parent)}, "sweep": "grid"}, {})
         if seed == 1:
-            with run.claimed(config):
+            with run.locked(config):
                 run.finish(results_of(config, 0.5) | {"environment": {"device": NASTY}})
         else:
-            with pytest.raises(ValueError, match="<script>"), run.claimed(config):
+            with pytest.raises(ValueError, match="<script>"), run.locked(config):
                 raise ValueError(NASTY)
         made.append(run)
     report([folder])

@@ -11,7 +11,7 @@ import pytest
 
 from ssl_lightning.files import write_text
 from ssl_lightning.reports.records import MAX_POINTS, records_of
-from ssl_lightning.runs import Run, find_runs
+from ssl_lightning.runs.run import Run, find_runs
 from tests.reports.test_report import Folder, config_of, forget, markdown, report, results_of, rows, sweep
 
 __all__ = ["forget", "sweep"]

@@ -11,10 +11,11 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from PIL import Image
 
-from ssl_lightning.configuration import component_name, resolve
+from ssl_lightning.config.identity import component_name
+from ssl_lightning.config.resolve import resolve
 from ssl_lightning.reports.cells import cells_of
 from ssl_lightning.reports.records import records_of
-from ssl_lightning.runs import Run, find_runs, run_of, subset_name
+from ssl_lightning.runs.run import Run, find_runs, run_of, subset_name
 from tests.composing import composed
 from tests.conftest import Outcome
 
@@ -75,7 +76,7 @@ class Folder:
         """A run that was started and interrupted."""
         config = config_of(*overrides, **options)
         run = run_of(config | {"paths": {"runs": str(self.folder.parent)}, "sweep": self.folder.name}, {})
-        with run.claimed(config):
+        with run.locked(config):
             return run
 
     def finish(self, top1: float, *overrides: str, untrained: float | None = None, **options: Any) -> Run:
@@ -90,7 +91,7 @@ class Folder:
     def fail(self, error: Exception, *overrides: str, **options: Any) -> Run:
         config = config_of(*overrides, **options)
         run = self.begin(*overrides, **options)
-        with pytest.raises(type(error)), run.claimed(config):
+        with pytest.raises(type(error)), run.locked(config):
             raise error
         return run
 
@@ -312,7 +313,7 @@ def test_nothing_is_dropped(command, sweep):
     begun = sweep.begin(seed=1)
     failed = sweep.fail(ValueError("no luck"), seed=2)
     running = sweep.begin(seed=3)
-    with running.claimed(config_of(seed=3)):
+    with running.locked(config_of(seed=3)):
         out = report(command)
     text = markdown(sweep)
     assert "3 of 4 runs are not in the table:" in text
@@ -327,7 +328,7 @@ def test_nothing_is_dropped(command, sweep):
 def test_a_failed_run_that_is_started_again_is_no_failure(sweep):
     failed = sweep.fail(ValueError("no luck"))
     assert failed.status == "failed"
-    with failed.claimed(config_of()):
+    with failed.locked(config_of()):
         assert failed.status == "running"
     assert failed.status == "unfinished"
     failed.finish(results_of(config_of(), 0.5))

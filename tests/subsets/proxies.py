@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from ssl_lightning.methods.method import SSLMethod
-from ssl_lightning.runs import LoadedRun
+from ssl_lightning.runs.loading import LoadedRun
 from ssl_lightning.subsets.proxy import Proxy
 
 

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ssl_lightning.callbacks.forgetting import ForgettingEvents
 from ssl_lightning.data.loading import normalise
 from ssl_lightning.errors import UserError
 from ssl_lightning.methods.supervised import Supervised
 from ssl_lightning.models.backbones import resnet_tiny
-from ssl_lightning.subsets.difficulty import EL2N, Forgetting, GraNd, el2n, grand
+from ssl_lightning.subsets.difficulty import EL2N, GraNd, el2n, grand
+from ssl_lightning.subsets.forgetting import Forgetting, ForgettingEvents
 from tests.callbacks import fitting
 from tests.subsets.proxies import Given, Toy
 
@@ -182,8 +182,8 @@ def test_a_ranking_is_identified_by_the_proxy_of_each_run():
     def path(rule=EL2N, keys=("a", "b", "c"), **options):
         return rule(proxy=Given(*[None] * 3, keys=keys), cache="cache", **options).ranking_file(data)
 
-    assert EL2N(proxy=Given(*[None] * 3), runs=3).content_key() == "a-b-c"
-    assert EL2N(proxy=Given(*[None] * 3), runs=1).content_key() == "a"
+    assert EL2N(proxy=Given(*[None] * 3), runs=3).content_digest() == "a-b-c"
+    assert EL2N(proxy=Given(*[None] * 3), runs=1).content_digest() == "a"
     assert path(runs=2) == path(runs=2, keys=("a", "b", "other")) != path(runs=2, keys=("a", "other", "c"))
     changes = [{"runs": 2}, {"keep": "hardest"}, {"balanced": False}, {"seed": 1}, {"rule": GraNd}]
     assert len({path(), *(path(**change) for change in changes)}) == 1 + len(changes)

@@ -10,24 +10,26 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_lightning.data.loading import seed_of
-from ssl_lightning.data.views import View, Views
+from ssl_lightning.data.sampler import seed_of
+from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
 from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning.models.backbones import resnet_tiny
 from ssl_lightning.models.projectors import mlp
+from ssl_lightning.processes import ProcessGroup
 from ssl_lightning.subsets.embedding import GROUP, MeanEmbedding, embed
 from ssl_lightning.subsets.latent import KMeans, Labels
 from ssl_lightning.subsets.prototypes import Prototypes
 from ssl_lightning.subsets.sas import SAS
-from ssl_lightning.team import Team
 from tests.callbacks import fitting
 from tests.data.synthetic import synthetic_images
 from tests.subsets.proxies import Given, Toy
 
 CPU = torch.device("cpu")
-CROPS = Views([View(copies=2, crop_scale=(0.3, 1.0), flip_probability=0.5)])
-UNLIKE = Views([View(crop_scale=(0.3, 0.6)), View(flip_probability=0.5), View(brightness=0.8, jitter_probability=0.7)])
+CROPS = Augment([View(copies=2, crop_scale=(0.3, 1.0), flip_probability=0.5)])
+UNLIKE = Augment(
+    [View(crop_scale=(0.3, 0.6)), View(flip_probability=0.5), View(brightness=0.8, jitter_probability=0.7)]
+)
 
 
 def network():
@@ -86,7 +88,7 @@ def test_the_mean_of_unit_vectors_of_independent_views(augment, views, layer):
 def test_every_image_has_views_of_its_own():
     """Copies of one image, in one group and in others, are seen differently; so are the draws of one image."""
     copies = images_of(1).expand(3 * GROUP, -1, -1, -1)
-    proxy, augment = Given(Toy(nn.Flatten())), Views([View(jitter_probability=1.0, brightness=0.5, contrast=0.5)])
+    proxy, augment = Given(Toy(nn.Flatten())), Augment([View(jitter_probability=1.0, brightness=0.5, contrast=0.5)])
     found = embedding_of(proxy, augment, 1)(copies, 0)
     assert len(found.unique(dim=0)) == len(copies)
     twice = embedding_of(proxy, augment, 2)(copies, 0)
@@ -101,7 +103,7 @@ def test_the_zero_vector_has_no_direction():
 # What it estimates
 
 
-MIRROR = Views([View(flip_probability=0.5)])
+MIRROR = Augment([View(flip_probability=0.5)])
 PAIR = torch.tensor([[[[255, 81], [178, 32]]], [[[248, 55], [216, 6]]]], dtype=torch.uint8)
 
 
@@ -166,7 +168,7 @@ def test_neither_batches_nor_processes_change_a_bit(num_images, tmp_path):
     for size in (1, 2, 3, 7):
         path = tmp_path / f"{size}.npy"
         for rank in range(size):  # rank 0 makes the file
-            made = embed(embedding, images, path, Team(rank, size), batch_size=GROUP)
+            made = embed(embedding, images, path, ProcessGroup(rank, size), batch_size=GROUP)
         np.testing.assert_array_equal(made, whole)
         np.testing.assert_array_equal(np.load(path), whole)
 
@@ -178,7 +180,7 @@ def test_no_process_embeds_what_another_does(tmp_path):
     done = []
     for rank in range(3):
         before = np.load(tmp_path / "a.npy") if rank else 0
-        after = np.array(embed(embedding, images, tmp_path / "a.npy", Team(rank, 3)))
+        after = np.array(embed(embedding, images, tmp_path / "a.npy", ProcessGroup(rank, 3)))
         done.append(np.flatnonzero((after != before).any(1)))
     assert sorted(len(rows) for rows in done) == [0, GROUP, GROUP]
     np.testing.assert_array_equal(np.sort(np.concatenate(done)), np.arange(2 * GROUP))
@@ -214,7 +216,7 @@ def test_neither_the_proxy_nor_any_generator_notices():
 def test_images_are_normalised_as_the_proxy_saw_them():
     data = fitting.dataset()
     images = data.train().images
-    plain = Views([View()])
+    plain = Augment([View()])
     for mean, std in ((0.2, 0.5), (0.7, 0.1)):
         assert (mean, std) != (data.mean[0], data.std[0])
         rule = sas(Given(Toy(nn.Flatten()), mean=(mean,), std=(std,)), augment=plain)
@@ -291,8 +293,8 @@ def test_another_class_of_rule_shares_them(kept, monkeypatch):
         {"views": 3},
         {"layer": "embedding"},
         {"seed": 1},
-        {"augment": Views([View(copies=2, crop_scale=(0.3, 1.0), flip_probability=0.4)])},
-        {"augment": Views([View(copies=1, crop_scale=(0.3, 1.0), flip_probability=0.5)])},
+        {"augment": Augment([View(copies=2, crop_scale=(0.3, 1.0), flip_probability=0.4)])},
+        {"augment": Augment([View(copies=1, crop_scale=(0.3, 1.0), flip_probability=0.5)])},
         {"proxy": Given(Toy(reweighted), keys=("other",))},
     ],
     ids=["views", "layer", "seed", "a probability", "copies", "proxy"],

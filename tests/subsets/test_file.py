@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_lightning.data.datasets import Digits, Fingerprint
+from ssl_lightning.data.dataset import Fingerprint
+from ssl_lightning.data.sources.digits import Digits
 from ssl_lightning.errors import UserError
-from ssl_lightning.runs import Run, find_runs
-from ssl_lightning.subsets.file import File, read_listing
-from ssl_lightning.subsets.mask import Ranking
+from ssl_lightning.runs.run import Run, find_runs
+from ssl_lightning.subsets.file import File, read_positions
 from ssl_lightning.subsets.random import Random, RandomBalanced
+from ssl_lightning.subsets.ranking import Ranking
 from tests.composing import TINY
 from tests.data.synthetic import in_memory
 
@@ -92,14 +93,14 @@ def test_the_listed_come_first_in_their_order_then_the_others_ascending(tmp_path
 def test_what_else_is_the_same_list(tmp_path, name, content):
     rule = make(write(tmp_path / name, content))
     assert rule.ranking(DATASET).order[:6].tolist() == LISTED
-    assert rule.content_key() == make(write(tmp_path / "plain.json", LISTED)).content_key()
+    assert rule.content_digest() == make(write(tmp_path / "plain.json", LISTED)).content_digest()
 
 
 @pytest.mark.parametrize("name", ["mask.npy", "mask.npz"])
 def test_booleans_are_the_positions_where_they_are_true(tmp_path, name):
     rule = make(write(tmp_path / name, np.isin(np.arange(LENGTH), LISTED)))
     assert rule.mask(DATASET).positions.tolist() == sorted(LISTED)
-    assert rule.content_key() == make(write(tmp_path / "sorted.txt", sorted(LISTED))).content_key()
+    assert rule.content_digest() == make(write(tmp_path / "sorted.txt", sorted(LISTED))).content_digest()
     message = refused(write(tmp_path / f"short_{name}", np.ones(LENGTH - 1, bool)))
     assert "holds 39 booleans, but memory has 40 training images" in message
 
@@ -171,11 +172,11 @@ def test_a_ranking_made_in_part_is_cut_where_it_ends(stored):
 def test_the_key_of_a_ranking_knows_its_classes_and_its_end(stored):
     ranking, path = stored
     order, score, provenance = ranking.order, ranking.score, ranking.provenance
-    keys = {make(path).content_key()}
+    keys = {make(path).content_digest()}
     Ranking(order, ranking.latent_class, score, provenance | {"max_fraction": 0.5}).save(path)
-    keys.add(make(path).content_key())
+    keys.add(make(path).content_digest())
     Ranking(order, np.arange(LENGTH) // 39, score, provenance).save(path)
-    keys.add(make(path).content_key())
+    keys.add(make(path).content_digest())
     assert len(keys) == 3
 
 
@@ -349,27 +350,27 @@ def test_numpys_pickles_are_refused_with_advice(tmp_path, content, protocol):
 
 
 def test_the_key_is_that_of_the_positions_in_their_order(tmp_path):
-    keys = {make(write(tmp_path / name, LISTED)).content_key() for name in FORMATS}
+    keys = {make(write(tmp_path / name, LISTED)).content_digest() for name in FORMATS}
     assert len(keys) == 1
     assert {len(key) for key in keys} == {16}
     for content in (LISTED[::-1], LISTED[:-1], [*LISTED, 1]):
-        keys.add(make(write(tmp_path / "other.json", content)).content_key())
+        keys.add(make(write(tmp_path / "other.json", content)).content_digest())
     assert len(keys) == 4
 
 
 def test_a_file_is_read_once(tmp_path, monkeypatch):
     rule = make(write(tmp_path / "list.txt", LISTED))
-    before = rule.content_key()
+    before = rule.content_digest()
     write(tmp_path / "list.txt", [1, 2, 3])
-    assert rule.content_key() == before
+    assert rule.content_digest() == before
     assert rule.mask(DATASET).positions.tolist() == sorted(LISTED)
-    assert read_listing(tmp_path / "list.txt").positions.tolist() == [1, 2, 3]
+    assert read_positions(tmp_path / "list.txt").positions.tolist() == [1, 2, 3]
 
 
 def test_provenance_names_the_content_and_no_path(tmp_path):
     rule = make(write(tmp_path / "list.txt", LISTED))
     provenance = rule.ranking(DATASET).provenance
-    assert provenance["content"] == rule.content_key()
+    assert provenance["content"] == rule.content_digest()
     assert str(tmp_path) not in json.dumps(provenance)
 
 

@@ -170,9 +170,9 @@ def test_the_content_of_a_file_counts_and_not_its_name(tmp_path, kind):
     changed[3, 2] += 1
     np.save(tmp_path / "c.npy", changed)
     a, b, c = (replace(kind, file=str(tmp_path / f"{name}.npy")) for name in "abc")
-    assert kind.content_key() == ""
-    assert a.content_key() == b.content_key() != c.content_key()
-    assert len(a.content_key()) == 16
+    assert kind.content_digest() == ""
+    assert a.content_digest() == b.content_digest() != c.content_digest()
+    assert len(a.content_digest()) == 16
     assert a.parameters() == b.parameters() == c.parameters() == kind.parameters()
 
 
@@ -229,7 +229,7 @@ def test_a_wrong_file_is_one_message(dataset, tmp_path, kind, write):
 def test_a_file_that_is_not_there_is_named_before_anything_is_computed(tmp_path, kind):
     for file in (tmp_path / "absent.npy", tmp_path):
         with pytest.raises(UserError, match=r"subset\.latent\.file: there is no .*Give a \.npy file"):
-            replace(kind, file=str(file)).content_key()
+            replace(kind, file=str(file)).content_digest()
 
 
 # Purity

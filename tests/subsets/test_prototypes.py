@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from ssl_lightning.data.views import View, Views
+from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
+from ssl_lightning.processes import ALONE
 from ssl_lightning.subsets.latent import cluster
 from ssl_lightning.subsets.prototypes import Prototypes
-from ssl_lightning.team import ALONE
 from tests.data.synthetic import in_memory
 from tests.subsets.proxies import Given, Toy
 
@@ -17,7 +17,7 @@ LABELS = np.arange(60) % 4
 
 @pytest.fixture(autouse=True)
 def features(monkeypatch):
-    def give(self, dataset, team=ALONE):
+    def give(self, dataset, processes=ALONE):
         dataset.train()
         return FEATURES
 
@@ -25,7 +25,7 @@ def features(monkeypatch):
 
 
 def make(**options):
-    return Prototypes(proxy=Given(Toy(None)), augment=Views([View()]), accelerator="cpu", **options)
+    return Prototypes(proxy=Given(Toy(None)), augment=Augment([View()]), accelerator="cpu", **options)
 
 
 @pytest.mark.parametrize("clusters", [None, 1, 7])

@@ -14,15 +14,15 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 
-from ssl_lightning.configuration import resolve
-from ssl_lightning.data.datasets import Digits
-from ssl_lightning.data.views import View, Views
+from ssl_lightning.config.resolve import resolve
+from ssl_lightning.data.sources.digits import Digits
+from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
+from ssl_lightning.processes import ALONE, ProcessGroup
 from ssl_lightning.subsets import sas as module
 from ssl_lightning.subsets.latent import KMeans, Labels
-from ssl_lightning.subsets.mask import Ranking, generator
+from ssl_lightning.subsets.ranking import Ranking, generator
 from ssl_lightning.subsets.sas import SAS, turning_points
-from ssl_lightning.team import ALONE, Team
 from tests.callbacks import fitting
 from tests.composing import composed
 from tests.data.synthetic import in_memory
@@ -55,7 +55,7 @@ def directions(n, seed=0):
 
 
 def make(**options):
-    defaults = {"proxy": Given(Toy(None)), "augment": Views([View()]), "latent": Labels(), "accelerator": "cpu"}
+    defaults = {"proxy": Given(Toy(None)), "augment": Augment([View()]), "latent": Labels(), "accelerator": "cpu"}
     return SAS(**(defaults | options))
 
 
@@ -64,7 +64,7 @@ def features(monkeypatch):
     """Sets what the images look like to a rule."""
 
     def give(values):
-        monkeypatch.setattr(SAS, "features", lambda self, dataset, team=ALONE: values)
+        monkeypatch.setattr(SAS, "features", lambda self, dataset, processes=ALONE: values)
 
     return give
 
@@ -449,7 +449,7 @@ def seen(images):
 
 def team_rule(folder, **options):
     """On images that are really embedded, in five latent classes."""
-    crops = Views([View(copies=2, crop_scale=(0.3, 1.0))])
+    crops = Augment([View(copies=2, crop_scale=(0.3, 1.0))])
     return make(proxy=Given(Toy(seen)), augment=crops, views=3, cache=str(folder / "cache"), **options)
 
 
@@ -457,7 +457,7 @@ def team_ranking(rank, folder, options):
     from torch import distributed
 
     rule = team_rule(folder, **options)
-    ranking = rule.ranking(fitting.dataset(200, 5), Team(rank, 2, distributed.barrier))
+    ranking = rule.ranking(fitting.dataset(200, 5), ProcessGroup(rank, 2, distributed.barrier))
     return ranking.order, ranking.score, ranking.latent_class
 
 
@@ -479,18 +479,18 @@ def test_two_processes_rank_as_one(pair, tmp_path, options):
 
 
 class Threads:
-    """Members of a team that are threads."""
+    """Processes that are threads."""
 
     def __init__(self, size):
         self.barrier = threading.Barrier(size)
         self.results, self.threads = {}, []
 
     def start(self, rank, function):
-        team = Team(rank, self.barrier.parties, lambda: self.barrier.wait(60) and None)
+        processes = ProcessGroup(rank, self.barrier.parties, lambda: self.barrier.wait(60) and None)
 
         def run():
             try:
-                self.results[rank] = function(team)
+                self.results[rank] = function(processes)
             except threading.BrokenBarrierError:
                 self.results[rank] = "a member did not come"
 
@@ -507,11 +507,11 @@ def test_more_processes_than_classes(tmp_path):
     labels = shuffled([30, 12])
     data = in_memory(labels)
     data.train()
-    team = Threads(3)
+    processes = Threads(3)
     for rank in range(3):
-        team.start(rank, lambda member: make(cache=str(tmp_path), proxy=Given(Toy(four))).ranking(data, member))
+        processes.start(rank, lambda member: make(cache=str(tmp_path), proxy=Given(Toy(four))).ranking(data, member))
     expected = make(proxy=Given(Toy(four))).rank(data)
-    for ranking in team.join():
+    for ranking in processes.join():
         np.testing.assert_array_equal(ranking.order, expected.order)
 
 
@@ -523,20 +523,20 @@ def test_a_team_stays_together_where_another_builds_the_ranking_meanwhile(tmp_pa
     """Its first member looks before the ranking is there, its second after."""
     data = in_memory(shuffled([30, 12]))
     rule = make(cache=str(tmp_path), proxy=Given(Toy(four)))
-    team, looked = Threads(2), threading.Event()
-    waiting = team.barrier.wait
+    processes, looked = Threads(2), threading.Event()
+    waiting = processes.barrier.wait
 
     def wait(timeout):
         looked.set()
         return waiting(10)
 
-    team.barrier.wait = wait
+    processes.barrier.wait = wait
     path = rule.ranking_file(data)
-    team.start(0, lambda member: rule.ranking(data, member))
+    processes.start(0, lambda member: rule.ranking(data, member))
     assert looked.wait(60)
     replace(rule, cache=None).rank(data).save(path)
-    team.start(1, lambda member: rule.ranking(data, member))
-    first, second = team.join()
+    processes.start(1, lambda member: rule.ranking(data, member))
+    first, second = processes.join()
     assert isinstance(first, Ranking)
     np.testing.assert_array_equal(first.order, second.order)
 

@@ -1,0 +1,33 @@
+"""ssl-evaluate: what a frozen encoder, of a run or from elsewhere, makes of any labelled dataset."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from ssl_lightning.commands.ending import run_command, run_job
+from ssl_lightning.config.places import CONF
+
+
+def main() -> None:
+    run_command(_app)
+
+
+@hydra.main(config_path=str(CONF), config_name="evaluate", version_base="1.3")
+def _app(config: DictConfig) -> None:
+    run_job(lambda: evaluate(config))
+
+
+def evaluate(config: DictConfig) -> Path:
+    """Makes the evaluation of this config unless it is there, and prints it. Returns its file."""
+    from ssl_lightning.config.resolve import resolve
+    from ssl_lightning.config.schema import EvaluateConfig
+
+    plain = resolve(config, EvaluateConfig)  # before the heavy imports: wrong input is answered at once
+    from ssl_lightning.pipeline.evaluate import evaluate
+
+    return evaluate(plain)
+
+
+if __name__ == "__main__":  # as jobs of a pool are started
+    main()

@@ -1,0 +1,19 @@
+"""ssl-report: compare the runs in some folders."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssl_lightning.commands.ending import run_command
+
+if TYPE_CHECKING:
+    pass
+from ssl_lightning.pipeline.report import report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="ssl-report", description="Compare the runs in some folders.")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders of runs or of sweeps")
+    parser.add_argument("--output", type=Path, help="where to write the report (default: <first DIR>/report)")
+    arguments = parser.parse_args()
+    run_command(lambda: report(arguments.folders, arguments.output))

@@ -1,0 +1,33 @@
+"""ssl-select: rank the training images of a dataset, once, and show what the ranking prefers."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from ssl_lightning.commands.ending import run_command, run_job
+from ssl_lightning.config.places import CONF
+
+
+def main() -> None:
+    run_command(_app)
+
+
+@hydra.main(config_path=str(CONF), config_name="select", version_base="1.3")
+def _app(config: DictConfig) -> None:
+    run_job(lambda: select(config))
+
+
+def select(config: DictConfig) -> Path | None:
+    """Makes the ranking of this config unless it is there, and describes it. Returns its file."""
+    from ssl_lightning.config.resolve import resolve
+    from ssl_lightning.config.schema import SelectConfig
+
+    plain = resolve(config, SelectConfig)  # before the heavy imports: wrong input is answered at once
+    from ssl_lightning.pipeline.rank import select
+
+    return select(plain)
+
+
+if __name__ == "__main__":  # as jobs of a pool are started
+    main()

@@ -1,0 +1,73 @@
+"""ssl-sweep NAME: run a grid from sweeps/NAME.yaml, then report on it."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ssl_lightning.commands.ending import report_error, run_command
+from ssl_lightning.config.messages import nearest
+from ssl_lightning.config.places import CONF, SWEEPS
+from ssl_lightning.errors import UserError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="ssl-sweep",
+        description="Run every job of a grid, then compare them. Started again, finished jobs are skipped.",
+        epilog=f"Grids: {', '.join(sorted(_grids()))}. Or the path of a YAML file of your own.",
+    )
+    parser.add_argument("name", help="a grid, or the path of a YAML file")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides: key=value, key=a,b,c")
+    arguments = parser.parse_args()
+    run_command(lambda: sweep(arguments.name, arguments.overrides))
+
+
+def sweep(name: str, overrides: list[str]) -> None:
+    """Runs the jobs as the launcher does, one after another in this process by default, then prints and writes the
+    report.
+
+    Jobs that fail do not stop the others; their errors end the command once everything else is done.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from ssl_lightning.commands import train
+    from ssl_lightning.pipeline.report import report
+
+    file = _file(name)
+    plain = [o.input_line for o in OverridesParser.create().parse_overrides(overrides) if not o.is_sweep_override()]
+    with initialize_config_dir(str(file.parent), version_base="1.3"):
+        config = compose(file.stem, [f"hydra.searchpath=[{CONF}]", *(o for o in plain if o)])
+    folder = Path(config.paths.runs) / config.sweep
+    GlobalHydra.instance().clear()
+
+    sys.argv = ["ssl-train", "--config-dir", str(file.parent), "--config-name", file.stem, *overrides]
+    failure: Exception | None = None
+    try:
+        train._app()
+    except Exception as error:
+        report_error(error)
+        failure = error
+    if folder.is_dir() and any(folder.glob("*/config.yaml")):
+        report([folder])
+    if failure is not None:
+        raise failure
+
+
+def _grids() -> set[str]:
+    return {file.stem for file in SWEEPS.glob("*.yaml")}
+
+
+def _file(name: str) -> Path:
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return path.resolve()
+    file = SWEEPS / f"{name}.yaml"
+    if not file.is_file():
+        raise UserError(f"There is no grid {name!r} in {SWEEPS}, and no such file; {nearest(name, _grids())}")
+    return file
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""ssl-train: pretrain an encoder on a subset, evaluate it on the full labelled data, leave one folder."""
+
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig
+
+from ssl_lightning.commands.ending import run_command, run_job
+from ssl_lightning.config.places import CONF
+
+if TYPE_CHECKING:
+    from ssl_lightning.runs.run import Run
+
+
+def main() -> None:
+    run_command(_app)
+
+
+@hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
+def _app(config: DictConfig) -> None:
+    run_job(lambda: train(config))
+
+
+def train(config: DictConfig) -> "Run":
+    """Does whatever the run of this config still lacks: training, evaluation, results. Returns its folder."""
+    from ssl_lightning.config.resolve import resolve
+
+    plain = resolve(config)  # before the heavy imports: wrong input is answered at once
+    from ssl_lightning.pipeline.pretrain import complete
+
+    return complete(plain)
+
+
+if __name__ == "__main__":  # as jobs of a pool are started
+    main()

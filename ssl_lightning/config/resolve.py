@@ -1,0 +1,67 @@
+"""A composed config as plain values, checked."""
+
+import typing
+from copy import deepcopy
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ssl_lightning.config.check import _check_call
+from ssl_lightning.config.messages import nearest
+from ssl_lightning.config.places import CONF
+from ssl_lightning.config.schema import TrainConfig
+from ssl_lightning.errors import UserError
+
+NAMED_COMPONENTS = {"base": "method", "projector": "projector", "latent": "latent", "proxy": "proxy"}
+"""Keys inside a component that also accept the name of an option of a group: `method.base=directclr`."""
+
+
+def resolve(config: DictConfig, schema: type = TrainConfig) -> dict[str, Any]:
+    """The config as plain values: named components filled in, interpolations resolved, everything validated.
+
+    Raises UserError that names the key, where it was written, and the nearest valid key.
+    """
+    config = deepcopy(config)
+    OmegaConf.set_struct(config, False)
+    _fill_named_components(config)
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"{missing[0]} has no value: give it one, for instance {missing[0]}=... .")
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    named = typing.cast(dict[str, Any], plain)
+    _check_call(named, schema, "")
+    return named
+
+
+def _fill_named_components(node: Any) -> None:
+    """Replaces strings under `NAMED_COMPONENTS` in components by the option of that name."""
+    if not isinstance(node, DictConfig):
+        return
+    for key in list(node):
+        if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
+            continue
+        value = node[key]
+        if "_target_" in node and key in NAMED_COMPONENTS and isinstance(value, str):
+            node[key] = _option(NAMED_COMPONENTS[str(key)], value)
+        _fill_named_components(node[key])
+
+
+def _option(group: str, name: str) -> DictConfig:
+    """The composed option of a group, interpolations unresolved."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    running = GlobalHydra.instance()
+    loader = running.config_loader() if running.is_initialized() else None
+    if loader is None:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return _option(group, name)
+    options = loader.get_group_options(group)
+    if name not in options:
+        raise UserError(f"{group} {name!r}: there is no such option; {nearest(name, options)}")
+    config = loader.load_configuration(f"{group}/{name}", overrides=[], run_mode=RunMode.RUN)
+    option = config[group]
+    OmegaConf.set_struct(option, False)
+    return typing.cast(DictConfig, option)

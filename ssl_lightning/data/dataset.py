@@ -1,0 +1,208 @@
+"""Datasets: indexable stores of uint8 images with integer labels, with a fingerprint of their content."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int, Integer, UInt8
+from torch import Tensor
+
+from ssl_lightning.data.decoding import StreamedImages
+from ssl_lightning.errors import UserError
+
+VALIDATION_SEED = 0
+
+
+SplitName = Literal["train", "test"]
+
+
+Arrays = tuple[UInt8[np.ndarray, "n c h w"], Integer[np.ndarray, " n"]]
+
+
+Images = Tensor | StreamedImages
+"""uint8 [n, c, h, w], in memory or behind a page cache; or decoded when they are asked for."""
+
+
+class Split(NamedTuple):
+    """All images of a split, and their labels, int64; −1 where an image of train has none."""
+
+    images: Images
+    labels: Int[Tensor, " n"]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a split contains, in which order. Positions mean the same images only under equal fingerprints.
+
+    `hash` is the start of the SHA-256 over all labels, then all images.
+    """
+
+    name: str
+    split: str
+    length: int
+    hash: str
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.split}[{self.length}]:{self.hash}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Fingerprint":
+        return cls(str(values["name"]), str(values["split"]), int(values["length"]), str(values["hash"]))
+
+
+def label_digest(labels: Int[np.ndarray, " n"]) -> Any:
+    """SHA-256 over labels, to be continued with images."""
+    return hashlib.sha256(np.ascontiguousarray(labels, "<i8").tobytes())
+
+
+@dataclass(kw_only=True)
+class ImageDataset(ABC):
+    """A labelled image dataset with a train and a test split, read once.
+
+    Args:
+        name: name in run folders, fingerprints and messages.
+        image_size: height and width of the images.
+        channels: 1 for grey, 3 for colour.
+        num_classes: number of classes; None takes it from the data when they are opened.
+        mean, std: statistics per channel of images scaled to [0, 1].
+        stem: what a backbone's stem should be for this image size.
+        download: fetch missing files, where the dataset has a public source.
+        validation_fraction: share of each class that `validation` holds out of train, in (0, 1).
+
+    Opening data that do not agree with these values raises UserError.
+    """
+
+    name: str
+    image_size: int
+    channels: int
+    num_classes: int | None
+    mean: Sequence[float]
+    std: Sequence[float]
+    stem: str = "cifar"
+    download: bool = False
+    validation_fraction: float = 0.1
+    _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _fingerprints: dict[str, Fingerprint] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.mean, self.std = tuple(map(float, self.mean)), tuple(map(float, self.std))
+        for key in ("mean", "std"):
+            if len(getattr(self, key)) != self.channels:
+                raise UserError(
+                    f"dataset.{key} has {len(getattr(self, key))} values for {self.channels} channels: "
+                    f"give {self.channels}, one a channel."
+                )
+        if not 0 < self.validation_fraction < 1:
+            raise UserError(
+                f"dataset.validation_fraction is {self.validation_fraction}: give a number between 0 and 1."
+            )
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """See that the data are there; fetch and decode what must be. One process calls this first."""
+
+    @abstractmethod
+    def read(self, split: SplitName) -> Arrays:
+        """Images and labels of a split, after `prepare`."""
+
+    @abstractmethod
+    def count_classes(self) -> int:
+        """How many classes the data distinguish."""
+
+    def content_digest(self) -> str:
+        """What identifies the data in the identity of a run, beyond the dataset's name. Reads no pixels."""
+        return ""
+
+    def remark(self) -> str | None:
+        """What a user should know of how the images are read."""
+        return None
+
+    def train(self) -> Split:
+        """What subsets are taken of. Images without a label, if any, come last."""
+        return self._open("train")
+
+    def labelled(self) -> Split:
+        """The images of train that have a label: what classifiers of representations learn from."""
+        images, labels = self.train()
+        count = int((labels >= 0).sum())
+        return Split(images, labels) if count == len(labels) else Split(images[:count], labels[:count])
+
+    def all_labels(self, purpose: str) -> Int[Tensor, " n"]:
+        """The labels of train, where each image has one."""
+        labels = self.train().labels
+        if missing := int((labels < 0).sum()):
+            raise UserError(
+                f"{purpose} needs the labels of all images, but {missing:,} of the {len(labels):,} training images of "
+                f"{self.name} have none. Choose something that needs fewer labels, or another dataset."
+            )
+        return labels
+
+    def test(self) -> Split:
+        return self._open("test")
+
+    def fingerprint(self, split: SplitName = "train") -> Fingerprint:
+        if split not in self._fingerprints:
+            labels = self._open(split).labels
+            self._fingerprints[split] = Fingerprint(self.name, split, len(labels), self._content_digest(split))
+        return self._fingerprints[split]
+
+    def validation_part(self) -> Bool[Tensor, " m"]:
+        """`validation` of the labelled images alone."""
+        return self.validation()[: len(self.labelled().labels)]
+
+    def validation(self) -> Bool[Tensor, " n"]:
+        """The positions of train that are held out for tuning: always the same, the same share of each class.
+
+        At least one image of each class that has two, and never a whole class; only images that have a label.
+        """
+        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(VALIDATION_SEED)))
+        labels = self.train().labels.numpy()
+        held_out = np.zeros(len(labels), bool)
+        for label in np.unique(labels[labels >= 0]):
+            positions = generator.permutation(np.flatnonzero(labels == label))
+            size = max(1, round(self.validation_fraction * len(positions)))
+            held_out[positions[: min(size, len(positions) - 1)]] = True
+        return torch.from_numpy(held_out)
+
+    def _content_digest(self, split: SplitName) -> str:
+        images, labels = self._open(split)
+        assert isinstance(images, Tensor)
+        digest = label_digest(labels.numpy())
+        digest.update(np.ascontiguousarray(images.numpy()).reshape(-1))
+        return digest.hexdigest()[:16]
+
+    def _open(self, split: SplitName) -> Split:
+        if split not in self._splits:
+            self.prepare()
+            images, labels = self.read(split)
+            self._check(split, images.shape[1:3], labels)
+            labels = labels.astype(np.int64)
+            self._splits[split] = Split(torch.from_numpy(images), torch.from_numpy(labels))
+        return self._splits[split]
+
+    def _check(self, split: str, shape: tuple[int, int], labels: Integer[np.ndarray, " n"]) -> None:
+        """Whether channels and side of the images, and their labels, are what the settings say."""
+        num_classes = self.count_classes()
+        if self.num_classes is None:
+            self.num_classes = num_classes
+        found = {"num_classes": num_classes, "channels": shape[0], "image_size": shape[1]}
+        for key, value in found.items():
+            if getattr(self, key) != value:
+                raise UserError(
+                    f"dataset.{key} is {getattr(self, key)}, but the images of {self.name} have {value}: "
+                    f"set dataset.{key}={value}."
+                )
+        if len(labels) == 0:
+            raise UserError(f"{self.name} has no image in its {split} split. Replace its files.")
+        if labels.min() < (-1 if split == "train" else 0) or labels.max() >= num_classes:
+            raise UserError(
+                f"{self.name}: labels of {split} run from {labels.min()} to {labels.max()}, which is no "
+                f"dataset.num_classes={num_classes}. Replace its files."
+            )

@@ -1,0 +1,140 @@
+"""A folder of images, one folder a class: decoded once, or again at every step where that would be too much."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Gt, Le
+
+from ssl_lightning.data.dataset import Arrays, ImageDataset, Split, SplitName
+from ssl_lightning.data.decoding import StreamedImages
+from ssl_lightning.data.sources.listing import ImageFiles, image_files
+from ssl_lightning.data.sources.store import Store
+from ssl_lightning.errors import UserError
+from ssl_lightning.progress import track
+
+STORE_FORMAT = 2  # of decoded image folders; raised when decoding changes
+
+
+@dataclass(kw_only=True)
+class ImageFolder(ImageDataset):
+    """Images in `root/train/<class>/` and `root/test/<class>/`.
+
+    Classes are numbered by sorted name. The test split is the first of `test` and `val` that has the classes
+    of train. Where the central squares of the training images, resampled to `image_size`, take at most `resident_gib`,
+    they are decoded once, into a folder below `cache`, and views are cut from them. Else images stay in their files,
+    and workers cut views from the whole images at every step, with antialias.
+
+    Args:
+        root: the folder.
+        cache: for decoded images, and for the list of images where they are many.
+        storage: `resident` or `streamed`; `auto` is `resident` up to `resident_gib`.
+        resident_gib: 2³⁰ bytes of decoded training images.
+        square: side of the central square as a share of the shorter side, in (0, 1].
+        workers: processes that decode streamed images; None: one a core.
+    """
+
+    root: str
+    cache: str
+    storage: Literal["auto", "resident", "streamed"] = "auto"
+    resident_gib: Annotated[float, Gt(0)] = 8.0
+    square: Annotated[float, Gt(0), Le(1)] = 1.0
+    workers: Annotated[int, Ge(0)] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channels not in (1, 3):
+            raise UserError(f"dataset.channels is {self.channels}: an image folder has 1 (grey) or 3 (colour).")
+
+    @cached_property
+    def streamed(self) -> bool:
+        """Whether images stay in their files."""
+        if self.storage == "auto":
+            return self._decoded_gib > self.resident_gib
+        return self.storage == "streamed"
+
+    def prepare(self) -> None:
+        for split in ("train", "test"):
+            if not self.streamed:
+                self._store.ensure(split, self._build)
+
+    def content_digest(self) -> str:
+        """Hash of all paths below the root and file sizes, wherever the folder lies, and whether it is streamed."""
+        listing = "".join(files.hash() for files in self._listing.values())
+        return hashlib.sha256(listing.encode()).hexdigest()[:16] + ("-streamed" if self.streamed else "")
+
+    def remark(self) -> str | None:
+        if self.storage != "auto":
+            return None
+        what = f"{self.name}: {len(self._listing['train']):,} images would take {self._decoded_gib:.2g} GiB decoded"
+        if self.streamed:
+            return f"{what}: they are streamed from their files (dataset.storage=resident decodes them once)."
+        return f"{what}: they are decoded once (dataset.storage=streamed cuts views from the whole files instead)."
+
+    @property
+    def _decoded_gib(self) -> float:
+        return len(self._listing["train"]) * self.channels * self.image_size**2 / 2**30
+
+    @cached_property
+    def _listing(self) -> dict[str, ImageFiles]:
+        """By split."""
+        root, cache = Path(self.root).absolute(), Path(self.cache).absolute()
+        train = image_files(root, "train", cache)
+        if not len(train):
+            raise UserError(
+                f"{self.name}: no images in {root / 'train'}. Set dataset.root to a folder with "
+                "train/<class>/*.jpg and test/<class>/*.jpg (png, jpg, jpeg, bmp or webp)."
+            )
+        candidates = []
+        for part in ("test", "val"):
+            candidates.append(image_files(root, part, cache))
+            if candidates[-1].classes == train.classes:
+                return {"train": train, "test": candidates[-1]}
+        files = next((files for files in candidates if len(files)), candidates[0])
+        differing = sorted(set(train.classes) ^ set(files.classes))
+        raise UserError(
+            f"{self.name}: the classes of {root / files.part} are not those of {root / 'train'}: "
+            f"{', '.join(differing[:3])}{', ...' if len(differing) > 3 else ''} in only one of them. "
+            "Put images of the same classes into both."
+        )
+
+    @property
+    def _seen(self) -> tuple[float, ...]:
+        return STORE_FORMAT, self.image_size, self.channels, self.square
+
+    @cached_property
+    def _store(self) -> Store:
+        key = repr(self._seen) + "".join(files.hash(times=True) for files in self._listing.values())
+        return Store(Path(self.cache).absolute() / "datasets" / hashlib.sha256(key.encode()).hexdigest()[:16])
+
+    def _images(self, split: str) -> StreamedImages:
+        return StreamedImages(self._listing[split], self.image_size, self.channels, self.square, self.workers)
+
+    def _build(self, split: str) -> None:
+        images = self._images(split)
+        decoded = track(images.all(), f"{self.name}: decoding {split}", len(images))
+        self._store.write(split, images.files.labels, decoded, images.shape[1:], classes=images.files.classes)
+
+    def read(self, split: SplitName) -> Arrays:
+        return self._store.read(split)
+
+    def _open(self, split: SplitName) -> Split:
+        if not self.streamed:
+            return super()._open(split)
+        if split not in self._splits:
+            labels = self._listing[split].labels
+            self._check(split, (self.channels, self.image_size), labels)
+            self._splits[split] = Split(self._images(split), torch.from_numpy(labels.copy()))
+        return self._splits[split]
+
+    def _content_digest(self, split: SplitName) -> str:
+        if not self.streamed:
+            return self._store.hash(split)
+        seen = repr(self._seen) + self._listing[split].hash()  # what makes pixels of which files
+        return hashlib.sha256(seen.encode()).hexdigest()[:16]
+
+    def count_classes(self) -> int:
+        return len(self._listing["train"].classes)

@@ -1,0 +1,138 @@
+"""Which images lie below a folder: looked up once, and remembered where they are many."""
+
+import hashlib
+import json
+import os
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from ssl_lightning.errors import UserError
+from ssl_lightning.files import writing
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+
+REMEMBERED_FROM = 100_000  # images: fewer are looked up in a second
+
+
+SETTLED = 2_000_000_000  # nanoseconds since a folder was changed: one that is being filled is not remembered
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """The images at any depth below `root/part/<class>/`, sorted by class and path.
+
+    Arrays instead of an object for each file: forked workers share them without copying.
+
+    Args:
+        root, part: absolute, and relative to it.
+        classes: names of the folders, sorted.
+        labels: the number of each image's class.
+        names: paths relative to the root, joined.
+        ends: where each path ends in `names`.
+        sizes, modified: bytes, and time in nanoseconds.
+        folders: every folder that was read, relative to the root, and when it was last changed, in nanoseconds.
+    """
+
+    root: str
+    part: str
+    classes: list[str]
+    labels: Int64[np.ndarray, " n"]
+    names: UInt8[np.ndarray, " b"]
+    ends: Int64[np.ndarray, " n"]
+    sizes: Int64[np.ndarray, " n"]
+    modified: Int64[np.ndarray, " n"]
+    folders: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def path(self, position: int) -> str:
+        """Of one image, absolute."""
+        start = self.ends[position - 1] if position else 0
+        return os.path.join(self.root, os.fsdecode(self.names[start : self.ends[position]].tobytes()))
+
+    def hash(self, times: bool = False) -> str:
+        """Of all relative paths, labels and sizes, and of the times where asked."""
+        digest = hashlib.sha256(f"{self.part} {len(self)}\n".encode())
+        for array in (self.ends, self.names, self.labels, self.sizes, *([self.modified] if times else [])):
+            digest.update(array.tobytes())
+        return digest.hexdigest()[:16]
+
+    def save(self, path: Path) -> None:
+        header = json.dumps({"classes": self.classes, "folders": self.folders})
+        arrays = {key: getattr(self, key) for key in ("labels", "names", "ends", "sizes", "modified")}
+        with writing(path) as file:
+            np.savez(file, allow_pickle=False, header=np.array(header), **arrays)
+
+
+def image_files(root: Path, part: str, cache: Path) -> ImageFiles:
+    """Looks up the images of `root/part`, or remembers them while no folder there has changed.
+
+    Args:
+        cache: folder for what is remembered. An image that is overwritten in place, by one of the same name, is
+            only noticed where the images are looked up again: where they are fewer than `REMEMBERED_FROM`.
+    """
+    key = hashlib.sha256(os.fsencode(root / part)).hexdigest()[:16]
+    file = cache / "indexes" / f"{key}.npz"
+    found = _remembered(root, part, file)
+    if found is None:
+        started = time.time_ns()
+        found = _scan(root, part)
+        settled = max(found.folders.values(), default=0) < started - SETTLED
+        if len(found) >= REMEMBERED_FROM and settled:
+            found.save(file)
+    return found
+
+
+def _remembered(root: Path, part: str, file: Path) -> ImageFiles | None:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            header = json.loads(str(arrays["header"]))
+            if any(os.stat(root / folder).st_mtime_ns != time for folder, time in header["folders"].items()):
+                return None
+            columns = {key: arrays[key] for key in ("labels", "names", "ends", "sizes", "modified")}
+        return ImageFiles(str(root), part, header["classes"], **columns, folders=header["folders"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # missing, damaged, or a folder is gone
+        return None
+
+
+def _scan(root: Path, part: str) -> ImageFiles:
+    found, folders = [], {}
+    for folder, _, names in os.walk(root / part, onerror=_refuse, followlinks=True):
+        relative = Path(folder).relative_to(root)
+        folders[relative.as_posix()] = os.stat(folder).st_mtime_ns
+        for name in names if len(relative.parts) > 1 else ():
+            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
+                try:
+                    status = os.stat(os.path.join(folder, name))
+                except OSError as error:
+                    raise UserError(
+                        f"cannot read {Path(folder) / name}: {error.strerror}. Remove or mend it."
+                    ) from error
+                found.append((relative.parts[1], f"{relative.as_posix()}/{name}", status.st_size, status.st_mtime_ns))
+    found.sort()
+    classes = sorted({label for label, *_ in found})
+    numbers = {label: i for i, label in enumerate(classes)}
+    encoded = [os.fsencode(name) for _, name, *_ in found]
+    return ImageFiles(
+        str(root),
+        part,
+        classes,
+        np.array([numbers[label] for label, *_ in found], np.int64),
+        np.frombuffer(b"".join(encoded), np.uint8),
+        np.cumsum([len(name) for name in encoded], dtype=np.int64),
+        np.array([size for _, _, size, _ in found], np.int64),
+        np.array([modified for *_, modified in found], np.int64),
+        folders,
+    )
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # the part itself may be missing
+        raise UserError(f"cannot read {error.filename}: {error.strerror}. Remove or mend it.") from error

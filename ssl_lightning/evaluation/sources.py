@@ -1,0 +1,184 @@
+"""Frozen encoders, of runs and from elsewhere."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Gt
+from torch import nn
+
+from ssl_lightning.errors import UserError
+from ssl_lightning.models.encoder import Encoder
+
+
+class EncoderSource(ABC):
+    """Where a frozen encoder comes from."""
+
+    @abstractmethod
+    def load(self) -> Encoder:
+        """The encoder, on the CPU. Executes nothing that comes with the weights."""
+
+    @abstractmethod
+    def name(self) -> str:
+        """For messages and folders."""
+
+    def run_folder(self) -> Path | None:
+        """The run that it belongs to, if any."""
+        return None
+
+    def dataset(self) -> dict[str, Any] | None:
+        """Config of the dataset that it was trained on, where that is known."""
+        return None
+
+
+def encoder_digest(encoder: Encoder) -> str:
+    """Sixteen digits that change with architecture, weights, normalisation and the size of the images."""
+    digest = hashlib.sha256(f"{encoder.size} {encoder.network}".encode())
+    for name, value in encoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEncoder(EncoderSource):
+    """What a run has trained.
+
+    Args:
+        run: its folder, or a checkpoint in it.
+    """
+
+    run: str | None
+
+    def run_folder(self) -> Path:
+        if self.run is None:
+            raise UserError("run has no value: give the folder of a run, run=runs/<sweep>/<run>, or choose encoder=...")
+        path = Path(self.run)
+        if path.suffix != ".ckpt":
+            return path
+        if path.name != "last.ckpt":
+            raise UserError(f"run={self.run}: of a run, only checkpoints/last.ckpt is read. Give the run's folder.")
+        return path.parent.parent
+
+    def load(self) -> Encoder:
+        from ssl_lightning.runs.loading import load_encoder
+
+        return load_encoder(self.run_folder())
+
+    def name(self) -> str:
+        return self.run_folder().name
+
+    def dataset(self) -> dict[str, Any]:
+        from omegaconf import OmegaConf
+
+        from ssl_lightning.config.resolve import resolve
+        from ssl_lightning.runs.loading import checkpoint_of
+        from ssl_lightning.runs.run import Run
+
+        checkpoint_of(self.run_folder())  # says what is missing
+        config = Run(self.run_folder()).config()
+        return resolve(OmegaConf.create(config))["dataset"]  # checked: nothing else than a dataset will be made of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchvisionEncoder(EncoderSource):
+    """A classification network of torchvision, up to its last linear layer.
+
+    Args:
+        architecture: such as resnet50 or vit_b_16.
+        weights: name of torchvision's weights (downloaded), a file with a state dict, or None: random.
+        size: side in pixels to which images are resampled.
+        mean, std: normalisation, of values in [0, 1].
+    """
+
+    architecture: str
+    weights: str | None
+    size: Annotated[int, Gt(0)]
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def name(self) -> str:
+        return self.architecture
+
+    def load(self) -> Encoder:
+        from torchvision.models import get_model, list_models
+
+        if self.architecture not in list_models():
+            from ssl_lightning.config.messages import nearest
+
+            known = nearest(self.architecture, list_models())
+            raise UserError(f"encoder.architecture is {self.architecture!r}, which torchvision does not know; {known}")
+        file = self.weights is not None and Path(self.weights).is_file()
+        try:
+            network = get_model(self.architecture, weights=None if file else self.weights)
+        except (KeyError, ValueError, OSError) as error:  # an unknown name, or no network
+            raise UserError(
+                f"encoder.weights={self.weights} of {self.architecture} cannot be had ({error}). Give a name of "
+                "torchvision's weights, a file with a state dict, or null."
+            ) from error
+        if file:
+            _load_state(network, str(self.weights))
+        if not (linear := [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]):
+            raise UserError(f"encoder.architecture={self.architecture} ends in no linear classifier. Choose another.")
+        network.set_submodule(linear[-1], nn.Identity())
+        return Encoder(network, self.mean, self.std, size=self.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmEncoder(EncoderSource):
+    """A network of timm (`pip install 'ssl-lightning[timm]'`), without its classifier, normalised as its weights want.
+
+    Args:
+        architecture: timm's name, such as vit_small_patch16_224.dino.
+        pretrained: download the weights that belong to the name.
+        checkpoint: a file with a state dict instead.
+        size: side in pixels to which images are resampled.
+    """
+
+    architecture: str
+    pretrained: bool
+    checkpoint: str | None
+    size: Annotated[int, Gt(0)]
+
+    def name(self) -> str:
+        return self.architecture
+
+    def load(self) -> Encoder:
+        try:
+            import timm
+        except ImportError:
+            raise UserError("encoder=timm needs timm: pip install 'ssl-lightning[timm]'") from None
+        try:
+            network: Any = timm.create_model(
+                self.architecture, self.pretrained and self.checkpoint is None, num_classes=0
+            )
+        except Exception as error:  # unknown names, hubs that do not answer: of many kinds
+            raise UserError(
+                f"encoder.architecture={self.architecture}: timm cannot make it ({error}). "
+                "Check the name, or give encoder.pretrained=false and encoder.checkpoint=<file>."
+            ) from error
+        if self.checkpoint is not None:
+            _load_state(network, self.checkpoint)
+        config = network.pretrained_cfg
+        return Encoder(network, config["mean"], config["std"], size=self.size)
+
+
+def _load_state(network: nn.Module, file: str) -> None:
+    """A state dict, or one under the key `state_dict` or `model`; the classifier may be another one or missing."""
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        for key in ("state_dict", "model"):
+            state = state.get(key, state)
+        own = network.state_dict()
+        fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+        missing = sorted(own.keys() - fitting.keys())
+        *_, (last, _) = [item for item in network.named_modules() if isinstance(item[1], nn.Linear | nn.Identity)]
+        if lacking := [name for name in missing if not name.startswith(last)]:
+            raise ValueError(f"it holds no {lacking[0]} of the right shape, of {len(lacking)} that are missing")
+    except Exception as error:  # torch.load raises of many kinds
+        raise UserError(f"{file} holds no weights of this architecture: {' '.join(str(error).split())}") from error
+    network.load_state_dict(fitting, strict=False)

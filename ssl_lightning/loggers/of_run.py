@@ -1,0 +1,55 @@
+"""Where a run's numbers go besides metrics.csv: wandb, TensorBoard, or any other logger of Lightning's."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+
+from ssl_lightning.config.identity import component_name
+from ssl_lightning.errors import warn
+from ssl_lightning.loggers.tensorboard import TensorBoard, log_to_tensorboard
+from ssl_lightning.loggers.wandb import log_to_wandb
+from ssl_lightning.runs.run import Run, subset_name
+
+
+def run_loggers(config: Mapping[str, Any], run: Run) -> list[Logger]:
+    """The configured loggers, told which run this is. A resumed run keeps its id.
+
+    Raises:
+        UserError: a logger cannot work here, for want of a login or of a package.
+    """
+    loggers: list[Logger] = [instantiate(options) for options in config["logger"].values()]
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            chosen = {key: value for key, value in logger._wandb_init.items() if value is not None}
+            logger._wandb_init = {
+                "id": run.id,
+                "name": run.id,
+                "group": config["sweep"],
+                "job_type": component_name(config["method"]),
+                "tags": [config["dataset"]["name"], subset_name(config["subset"])],
+                "config": dict(config),
+                "resume": "allow",
+            } | chosen
+        if isinstance(logger, TensorBoard):
+            logger.folder = run.folder / "tensorboard"
+    return loggers
+
+
+def log_results(
+    loggers: Sequence[Logger], config: Mapping[str, Any], results: Mapping[str, Any], figures: Mapping[str, Path]
+) -> None:
+    """Results and figures to the loggers that show them, and an end to their runs: each job has its own.
+
+    A logger that fails costs a line of warning: the results are in the run's folder by now.
+    """
+    for logger in loggers:
+        try:
+            if isinstance(logger, WandbLogger):
+                log_to_wandb(logger.experiment, results, figures)
+            elif isinstance(logger, TensorBoardLogger):
+                log_to_tensorboard(logger, config, results, figures)
+        except Exception as error:
+            warn(type(logger).__name__, error)

@@ -1,0 +1,143 @@
+"""wandb."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers.logger import rank_zero_experiment
+from lightning.pytorch.utilities import rank_zero_only
+
+from ssl_lightning.errors import UserError, warn
+from ssl_lightning.runs.results import costs
+
+START_SECONDS, UPLOAD_SECONDS = 8.0, 30.0
+"""How long a wandb server may keep a run from starting, and from ending."""
+
+
+_WITHOUT_SERVER = ("offline", "disabled")
+
+
+class Wandb(WandbLogger):
+    """A wandb run that no server can hold up.
+
+    Args:
+        project: of wandb.
+        save_dir: folder in which wandb makes its own, `wandb/`.
+        entity: user or processes; None for the default one of the login.
+        mode: `online` needs a login; `offline` keeps runs on this machine, without network; `disabled` does nothing;
+            `auto` is what `WANDB_MODE` or wandb's settings files say, else online where there is a login. Where the
+            server does not answer, a line says so, and this and all later runs of the process are offline.
+
+    Raises:
+        UserError: mode is online, but there is no login.
+    """
+
+    _gone_offline: ClassVar[bool] = False  # one job of a sweep has waited for the server: the others need not
+
+    def __init__(
+        self,
+        project: str,
+        save_dir: str,
+        entity: str | None = None,
+        mode: Literal["auto", "online", "offline", "disabled"] = "auto",
+    ) -> None:
+        settings = {
+            "silent": True,  # a page of text a run otherwise
+            "init_timeout": START_SECONDS,
+            "finish_timeout": float(os.environ.get("WANDB_FINISH_TIMEOUT", UPLOAD_SECONDS)),
+            "finish_timeout_raises": True,
+        }
+        super().__init__(project=project, save_dir=save_dir, entity=entity, settings=settings)
+        self._settle(mode)
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The wandb run, begun when first asked for; offline if its server does not let it begin."""
+        if self._experiment is not None:
+            return self._experiment
+        try:
+            run = super().experiment
+        except Exception as error:
+            if self._wandb_init["mode"] in _WITHOUT_SERVER:
+                raise
+            import wandb
+
+            wandb.teardown()  # a run that has failed to begin keeps its id taken otherwise
+            self._go_offline(str(error))
+            return super().experiment
+        if self._wandb_init["mode"] not in _WITHOUT_SERVER:
+            print(f"wandb: {run.url}", flush=True)
+        return run
+
+    @rank_zero_only
+    def _settle(self, mode: str) -> None:
+        """What `auto` means here, and whether the server is there: asked at most once in the life of a process."""
+        import wandb
+
+        if mode not in _WITHOUT_SERVER:
+            settings = wandb.setup(wandb.Settings(silent=True)).settings
+            if mode == "auto" and (os.environ.get("WANDB_MODE") or settings.mode != "online"):
+                mode = {"dryrun": "offline", "run": "online"}.get(settings.mode, settings.mode)
+        self._wandb_init["mode"] = "online" if mode == "auto" else mode
+        if mode in _WITHOUT_SERVER:
+            return
+        if Wandb._gone_offline:
+            self._wandb_init["mode"] = "offline"
+            return
+        try:
+            logged_in = wandb.login(prompt=False, verify=True)
+        except wandb.errors.AuthenticationError as error:
+            self._go_offline(str(error))
+            return
+        if not logged_in and mode == "auto":
+            self._go_offline(f"there is no login for {settings.base_url}; `wandb login` makes one")
+        elif not logged_in:
+            raise UserError(
+                f"wandb is to be online, but there is no login for {settings.base_url}. Log in with `wandb login` or "
+                "WANDB_API_KEY, or choose logger.wandb.mode=offline."
+            )
+
+    def _go_offline(self, reason: str) -> None:
+        self._wandb_init["mode"] = "offline"
+        Wandb._gone_offline = True
+        runs = Path(self.save_dir or "", "wandb", "offline-run-*")
+        reason = reason.partition("\n")[0].rstrip(".")
+        print(f"wandb goes on offline: {reason}. Later: wandb sync {runs}", flush=True)
+
+
+def log_to_wandb(run: Any, results: Mapping[str, Any], figures: Mapping[str, Path]) -> None:
+    import wandb
+
+    try:
+        run.summary.update(results["metrics"] | costs(results))
+        run.log({f"figures/{name}": wandb.Image(str(file)) for name, file in figures.items()})
+    finally:
+        _finish(run)
+
+
+@contextlib.contextmanager
+def ended_by_errors() -> Iterator[None]:
+    """Ends the wandb run of a job that fails, or the next job of a sweep would go on with it."""
+    try:
+        yield
+    except BaseException:
+        wandb = sys.modules.get("wandb")
+        if wandb is not None and wandb.run is not None:
+            _finish(wandb.run, exit_code=1)
+        raise
+
+
+def _finish(run: Any, exit_code: int = 0) -> None:
+    """Ends a wandb run. What its server does not take in time stays in the run's folder."""
+    folder = Path(run.dir).parent
+    try:
+        run.finish(exit_code=exit_code)
+    except TimeoutError:
+        print(f"wandb: the server did not take all of the run in time. Later: wandb sync {folder}", flush=True)
+    except Exception as error:
+        warn("wandb", error)

@@ -1,0 +1,107 @@
+"""The way to an evaluation, top to bottom."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+
+from ssl_lightning.data.dataset import ImageDataset, Split
+from ssl_lightning.errors import UserError
+from ssl_lightning.evaluation.features import Features, extract, stored
+from ssl_lightning.evaluation.sources import EncoderSource, encoder_digest
+from ssl_lightning.evaluation.suite import EvaluationSuite
+from ssl_lightning.files import write_json
+from ssl_lightning.models.encoder import Encoder
+from ssl_lightning.processes import ProcessGroup, device_of, fabric_of, start_processes
+
+SCHEMA = 1
+
+
+def evaluate(config: Mapping[str, Any]) -> Path:
+    """Makes the evaluation of a resolved config unless it is there, and prints it. Returns its file.
+
+    It goes into `evaluations/` in the run's folder, whose own results stay as they are; of an encoder that belongs to
+    no run, into `<paths.runs>/encoders/<name>/`.
+    """
+    source: EncoderSource = instantiate(config["encoder"])
+    suite: EvaluationSuite = instantiate(config["evaluation"])
+    if (described := config.get("dataset") or source.dataset()) is None:
+        raise UserError(f"dataset has no value: say what {source.name()} is to look at, for instance dataset=cifar10.")
+    dataset: ImageDataset = instantiate(described)
+    dataset.prepare()
+    torch.manual_seed(0)  # random weights are the same in every process and call
+    encoder = source.load()
+    channels = len(encoder.mean)
+    if dataset.channels not in (1, channels):
+        raise UserError(
+            f"{source.name()} sees images of {channels} channel{'s' * (channels > 1)}, but those of {dataset.name} "
+            f"have {dataset.channels}. Choose another dataset, or dataset.channels={channels} where it can convert."
+        )
+    key = encoder_digest(encoder)
+    what = [asdict(dataset.fingerprint("train")), asdict(dataset.fingerprint("test"))]
+    settings = [SCHEMA, what, dataset.validation_fraction, config["evaluation"], key]
+    name = f"{dataset.name}-{_hash(settings)[:8]}"
+    folder = source.run_folder() or Path(config["paths"]["runs"]) / "encoders" / f"{source.name()}-{key[:8]}"
+    file = folder / "evaluations" / f"{name}.json"
+    fabric = fabric_of(config["trainer"])
+    processes = start_processes(fabric)
+    there = file.exists()
+    if there if fabric is None else fabric.broadcast(there):  # what the first process saw: another job may be faster
+        if processes.rank == 0:
+            _show(json.loads(file.read_text(encoding="utf-8")), file)
+        return file
+    device = fabric.device if fabric is not None else device_of(config["trainer"]["accelerator"])
+    cache = Path(config["paths"]["cache"]).absolute() / "features" / _hash([what, key])[:16]
+    batch_size = config["batch_size"]
+    train, test = (
+        _features(encoder.to(device), split, cache / part, processes, batch_size)
+        for part, split in (("train", dataset.labelled()), ("test", dataset.test()))
+    )
+    if processes.rank == 0:
+        metrics, spectra = suite(train, test, dataset.validation_part(), int(dataset.num_classes or 0), device)
+        result = {
+            "schema": SCHEMA,
+            "encoder": source.name(),
+            "weights": key,
+            "dataset": dataset.name,
+            "fingerprints": what,
+            "metrics": metrics,
+            "spectra": spectra,
+            "evaluation": config["evaluation"],
+        }
+        write_json(file, result)
+        _show(result, file)
+    return file
+
+
+def _features(encoder: Encoder, split: Split, folder: Path, processes: ProcessGroup, batch_size: int) -> Features:
+    """From the cache, or made and kept there."""
+    done = folder / "DONE"
+    with processes.building(done) as missing:
+        if missing:
+            extract(encoder.features, split, processes, folder, batch_size)
+            if processes.rank == 0:
+                done.touch()
+    return stored(split, folder)
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _show(result: Mapping[str, Any], file: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{result['encoder']} on {result['dataset']}", title_justify="left", box=None)
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in result["metrics"].items():
+        table.add_row(name, f"{value:.4g}")
+    Console().print(table)
+    print(file, flush=True)

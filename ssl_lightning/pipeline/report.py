@@ -1,0 +1,128 @@
+"""ssl-report: compare runs. A table in the terminal, in Markdown and in a page for a browser, and plots."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssl_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from ssl_lightning.reports.cells import Cell
+    from ssl_lightning.reports.records import Record
+from ssl_lightning.reports.tables import _in_markdown, _in_terminal
+
+EXPLANATION = (
+    "Final-epoch weights, full test split, mean ± s.d. over seeds (n − 1). linear: logistic regression on frozen "
+    "representations; k-NN: cosine, weighted; 5-shot: logistic regression on 5 labels a class; RankMe r: effective "
+    "number of dimensions of the representations; seconds: training of one run."
+)
+
+
+EXPLANATION_OF_CLASSIFIER = (
+    " classifier: the method's own, which knows only the labels of its subset; linear knows those of all training "
+    "images."
+)
+
+
+def report(folders: Sequence[Path], output: Path | None = None) -> None:
+    """Prints the comparison, and writes report.md, report.html and PNG files."""
+    from rich.console import Console
+
+    from ssl_lightning.files import write_text
+    from ssl_lightning.reports.cells import cells_of
+    from ssl_lightning.reports.comparison import classifies, datasets
+    from ssl_lightning.reports.html import page
+    from ssl_lightning.reports.records import records_of
+    from ssl_lightning.runs.run import find_runs
+
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is no folder. Give folders of runs, such as runs/<sweep>.")
+    records = records_of(find_runs(list(folders)))
+    if not records:
+        raise UserError(f"There are no runs in {', '.join(map(str, folders))}: no folder in it has a config.yaml.")
+    cells = cells_of(records)
+    output = output or folders[0] / "report"
+    heading = _heading(cells)
+    explanation = EXPLANATION + (EXPLANATION_OF_CLASSIFIER if classifies(cells) else "")
+    tables = [[cell for cell in cells if cell.identity["dataset"] == dataset] for dataset in datasets(cells)]
+    unfinished = [_unfinished(record) for record in records if record.status != "finished"]
+    others = f"{len(unfinished)} of {len(records)} runs are not in the table:"
+
+    with _writing_to(output):
+        figures = _figures(tables, output)
+        markdown = [f"# {heading}", ""]
+        for here in tables:
+            markdown += [_in_markdown(here), ""]
+        markdown += [explanation, ""]
+        if unfinished:
+            markdown += [others, "", *(f"- {line}" for line in unfinished), ""]
+        markdown += [f"![{file.stem}]({file.name})\n" for file in figures]
+        write_text(output / "report.md", "\n".join(markdown))
+        write_text(output / "report.html", page(heading, explanation, cells, records, figures))
+
+    console = Console(markup=False)
+    for here in tables:
+        console.print(_in_terminal(here, heading), "")
+    console.print(explanation, style="dim")
+    if unfinished:
+        console.print(f"\n{others}", style="bold")
+        console.print("\n".join(unfinished), highlight=False)
+    where = f"Report: {output / 'report.html'}\n        {output / 'report.md'}, with {len(figures)} figures beside it"
+    console.print(where, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _writing_to(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"The report cannot be written to {output} ({error.strerror}). Name another folder: --output FOLDER."
+        ) from error
+
+
+def _heading(cells: Sequence["Cell"]) -> str:
+    if not cells:
+        return "No finished runs"
+    first = cells[0]
+    same = [f"{key} {first.identity[key]}" for key in ("dataset", "subset") if key not in first.shown]
+    same += [f"equal {first.identity['budget']}"] if "budget" not in first.shown else []
+    numbers = sorted({len(cell.results) for cell in cells})
+    same.append(f"{'–'.join(map(str, numbers))} seed{'s' if numbers != [1] else ''}")
+    return ", ".join(same)
+
+
+def _figures(tables: Sequence[Sequence["Cell"]], output: Path) -> list[Path]:
+    from ssl_lightning.reports.comparison import CLASSIFIER, classifies, untrained_encoders
+    from ssl_lightning.reports.figures import accuracy_against_cost, accuracy_against_fraction, log_spectra
+
+    files = []
+    for here in tables:
+        dataset = here[0].identity["dataset"]
+        suffix = f"_{dataset}" if len(tables) > 1 else ""
+        files.append(
+            accuracy_against_fraction(
+                here,
+                untrained_encoders(here),
+                ("linear/top1", "knn/top1", *(CLASSIFIER if classifies(here) else ())),
+                output / f"accuracy_against_fraction{suffix}.png",
+                f"{dataset}: accuracy against fraction",
+            )
+        )
+        files.append(
+            accuracy_against_cost(
+                here,
+                "linear/top1",
+                output / f"accuracy_against_cost{suffix}.png",
+                f"{dataset}: accuracy against cost",
+            )
+        )
+        files.append(log_spectra(here, output / f"log_spectra{suffix}.png", f"{dataset}: spectra"))
+    return files
+
+
+def _unfinished(record: "Record") -> str:
+    reason = f": {record.reason}" if record.status == "failed" else ""
+    return f"{record.status}: {record.run.id}{reason}"

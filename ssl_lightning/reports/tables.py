@@ -1,0 +1,75 @@
+"""The comparison as a table, in a terminal and in Markdown."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ssl_lightning.reports.cells import Cell
+    from ssl_lightning.reports.comparison import Quantity
+
+
+MAX_WORD = 17  # of the first column: what 80 columns leave
+
+
+def _in_terminal(cells: Sequence["Cell"], title: str) -> "Table":
+    """What fits into 80 columns: deviations of accuracies alone, and all that tells a line from others in one column,
+    folded."""
+    from rich import box
+    from rich.table import Table
+
+    from ssl_lightning.reports.comparison import CLASSIFIER, METRICS, classifies, comparison
+
+    rows = comparison(cells)
+    labels = [cell.line for cell in cells]
+    if len(rows) > len(labels):
+        labels = ["untrained", *labels]
+    columns = ["fraction", *METRICS.values(), "seconds"]
+    if classifies(cells):
+        columns[columns.index(METRICS["representation/rankme"])] = CLASSIFIER["classifier/top1"]
+    words = [word for label in ("untrained", *labels) for word in label.split()]
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    table.add_column("method", min_width=min(MAX_WORD, max(map(len, words))), overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for i, (label, row) in enumerate(zip(labels, rows, strict=True)):
+        texts = [_text(row[column]) for column in columns]
+        table.add_row(
+            "" if i and label == labels[i - 1] else label,
+            *(
+                text if column.endswith("%") else text.partition(" ±")[0]
+                for column, text in zip(columns, texts, strict=True)
+            ),
+            end_section=i + 1 < len(labels) and labels[i + 1] != label,
+        )
+    return table
+
+
+def _in_markdown(cells: Sequence["Cell"]) -> str:
+    from rich import box
+    from rich.table import Table
+
+    from ssl_lightning.reports.comparison import comparison
+
+    rows = comparison(cells)
+    table = Table(box=box.MARKDOWN)
+    for column, value in rows[-1].items():
+        table.add_column(column, justify="left" if isinstance(value, str) else "right")
+    for row in rows:
+        table.add_row(*map(_text, row.values()))
+    return _render(table)
+
+
+def _text(value: "str | Quantity") -> str:
+    return value if isinstance(value, str) else value.text
+
+
+def _render(table: "Table") -> str:
+    from rich.console import Console
+
+    console = Console(width=10_000, color_system=None, force_terminal=False, markup=False)
+    with console.capture() as capture:
+        console.print(table)
+    lines = [line.strip() for line in capture.get().splitlines()]
+    return "\n".join(line for line in lines if line)

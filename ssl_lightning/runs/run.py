@@ -1,0 +1,160 @@
+"""A run's folder: what it holds, when it is finished, and the frozen encoder in it."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ssl_lightning.config.identity import FILES, component_name, identity
+from ssl_lightning.errors import UserError, user_error_in
+from ssl_lightning.files import remove_unfinished, write_json, write_text
+
+if TYPE_CHECKING:
+    pass
+
+
+Status = Literal["finished", "running", "failed", "unfinished"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """`<paths.runs>/<sweep>/<method>-<dataset>-<subset>-<fraction>-s<seed>-<8 hex digits>/` with
+
+    config.yaml       the resolved config
+    checkpoints/      last.ckpt
+    metrics.csv       a row per logging interval
+    results.json      identity, mask, metrics, cost, environment
+    figures/          PNG
+    error.txt         why it failed, while it has
+    DONE              written last
+    """
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics.csv"
+
+    @property
+    def results_file(self) -> Path:
+        return self.folder / "results.json"
+
+    @property
+    def error_file(self) -> Path:
+        return self.folder / "error.txt"
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / "DONE").exists()
+
+    @property
+    def status(self) -> Status:
+        if self.done:
+            return "finished"
+        lock = self._lock()
+        try:
+            with lock.acquire(blocking=False):
+                return "failed" if self.error_file.exists() else "unfinished"
+        except TimeoutError:
+            return "running"
+        except OSError:  # the lock cannot be opened for writing, as on a read-only mount
+            return "failed" if self.error_file.exists() else "unfinished"
+
+    def config(self) -> dict[str, Any]:
+        return _read_yaml(self.config_file)
+
+    def results(self) -> dict[str, Any]:
+        return json.loads(self.results_file.read_text(encoding="utf-8"))
+
+    @contextlib.contextmanager
+    def locked(self, config: Mapping[str, Any]) -> Iterator[None]:
+        """Holds the run for this process. An error leaves `error.txt` behind, and everything else as it is."""
+        import traceback
+
+        from omegaconf import OmegaConf
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            # Workers of a process that was killed hold its lock until they notice, which takes five seconds.
+            lock = self._lock().acquire(timeout=10)
+        except TimeoutError:
+            raise UserError(f"Another process is working on {self.folder}. Wait for it, or stop it first.") from None
+        with lock:
+            remove_unfinished(self.folder)
+            self.error_file.unlink(missing_ok=True)
+            write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+            try:
+                yield
+            except Exception as error:
+                mistake = user_error_in(error)
+                text = f"{mistake}\n" if mistake else f"{error}\n\n{traceback.format_exc()}"
+                write_text(self.error_file, text)
+                raise
+
+    def finish(self, results: Mapping[str, Any]) -> None:
+        write_json(self.results_file, results)
+        write_text(self.folder / "DONE", "")
+
+    def _lock(self) -> Any:
+        from filelock import FileLock
+
+        return FileLock(self.folder / ".lock")
+
+
+def run_of(config: Mapping[str, Any], contents: Mapping[str, Any]) -> Run:
+    """The folder that belongs to a resolved config."""
+    subset = config["subset"]
+    name = "-".join(
+        (
+            component_name(config["method"]),
+            config["dataset"]["name"],
+            subset_name(subset),
+            "all" if subset["fraction"] is None else f"{subset['fraction']:g}",
+            f"s{config['seed']}",
+            identity(config, contents, ignore=FILES),
+        )
+    )
+    return Run(Path(config["paths"]["runs"]) / config["sweep"] / name)
+
+
+def subset_name(config: Mapping[str, Any]) -> str:
+    from hydra.utils import get_class
+
+    return get_class(config["_target_"]).name  # type: ignore[attr-defined]
+
+
+def _read_yaml(file: Path) -> Any:
+    """What `OmegaConf.load` reads, ten times faster: by libyaml, where PyYAML comes with it."""
+    import re
+
+    import yaml  # type: ignore[import-untyped]
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        pass
+
+    # YAML 1.1 takes 1e-3 for a word.
+    number = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    with file.open(encoding="utf-8") as stream:
+        return yaml.load(stream, Loader) or {}
+
+
+def find_runs(folders: list[Path]) -> list[Run]:
+    """All runs in or below the folders, sorted by name."""
+    files = {file for folder in folders for file in folder.glob("**/config.yaml")}
+    found = {file.parent.resolve() for file in files if file.parent.name != "files"}  # where wandb keeps its own
+    return [Run(folder) for folder in sorted(found)]

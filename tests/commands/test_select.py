@@ -1,0 +1,407 @@
+"""ssl-select and the rankings that ssl-train finds or builds: once, by whoever comes first, whole or not at all."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.core.hydra_config import HydraConfig
+from PIL import Image
+
+from ssl_lightning.commands.select import select
+from ssl_lightning.runs.run import Run, find_runs
+from ssl_lightning.subsets.forgetting import ForgettingEvents, forgetting_score
+from ssl_lightning.subsets.latent import purity
+from ssl_lightning.subsets.ranking import Ranking
+from ssl_lightning.subsets.sas import turning_points
+from tests.composing import TINY, composed
+from tests.conftest import Outcome
+from tests.processes import Signal, ssl_select, started
+
+Command = Callable[..., Outcome]
+
+QUICK = (*TINY, "batch_size=128", "subset.views=2")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `runs` and `cache` as `ssl-select` leaves them."""
+    folder = tmp_path_factory.mktemp("made")
+    config = composed(*QUICK, f"paths.runs={folder / 'runs'}", f"paths.cache={folder / 'cache'}", name="select")
+    HydraConfig.instance().cfg = None
+    assert select(config) == ranking_file(folder)
+    return folder
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path) -> Path:
+    """A copy of it in the working directory of the commands."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def ranking_file(folder: Path) -> Path:
+    (file,) = folder.glob("cache/rankings/*.npz")
+    return file
+
+
+def ranking_in(folder: Path) -> Ranking:
+    return Ranking.load(ranking_file(folder), None)
+
+
+def proxies(folder: Path) -> list[Run]:
+    return find_runs([folder / "runs" / "proxies"])
+
+
+def times(folder: Path) -> dict[str, int]:
+    """When each file was written, locks left out."""
+    files = (file for file in folder.rglob("*") if file.is_file() and not file.name.endswith(".lock"))
+    return {str(file.relative_to(folder)): file.stat().st_mtime_ns for file in files}
+
+
+def table(outcome: Outcome) -> str:
+    assert outcome.code == 0, outcome.err
+    return outcome.out[outcome.out.index("ranking of") :]
+
+
+def message(outcome: Outcome) -> str:
+    assert outcome.code != 0
+    assert "Traceback" not in outcome.out + outcome.err
+    (line,) = (line for line in outcome.err.splitlines() if line.startswith("Error:"))
+    return line
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever embeds or ranks fails."""
+    monkeypatch.setattr("ssl_lightning.subsets.embedding.embed", None)
+    monkeypatch.setattr("ssl_lightning.subsets.sas.graph_cut", None)
+
+
+# One ranking for all
+
+
+def test_a_ranking_is_made_once_described_and_found_by_training(command: Command, tmp_path, monkeypatch):
+    first = command("ssl-select", *QUICK)
+    text = table(first)
+    (proxy,) = proxies(tmp_path)
+    assert proxy.done
+    assert first.out.count(f"{proxy.id} starts") == 1
+
+    file, ranking = ranking_file(tmp_path), ranking_in(tmp_path)
+    pictures = [file.with_suffix(".images.png"), file.with_suffix(".scores.png")]
+    assert text.split()[-3:] == [str(path) for path in (file, *pictures)]
+    for picture in pictures:
+        with Image.open(picture) as image:
+            assert image.format == "PNG"
+            image.load()
+    sizes = np.bincount(ranking.latent_class)
+    assert f"ranking of {ranking.fingerprint}" in text
+    assert re.search(rf"10 latent classes of {sizes.min()} to {sizes.max()} images .* purity 1\.000", text)
+    turning = turning_points(ranking)
+    assert f"first negative gain at {turning.min():.2f}, in the median class {np.median(turning):.2f}" in text
+    for k, size in enumerate(sizes):
+        score = ranking.score[ranking.latent_class == k]
+        row = [str(k), str(size), "1.000", f"{score.max():.4g}", f"{score.min():.4g}", f"{turning[k]:.2f}"]
+        assert row in [line.split() for line in text.splitlines()]
+
+    before = times(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("ssl_lightning.subsets.embedding.embed", None)
+        again = command("ssl-select", *QUICK, "subset.fraction=0.4")
+        assert table(again) == text
+        assert "starts" not in again.out
+        assert times(tmp_path) == before
+
+        for fraction, budget in ((0.4, "exact"), (0.2, "floor")):
+            options = ("subset=sas", f"subset.fraction={fraction}", f"subset.budget={budget}")
+            trained = command("ssl-train", *QUICK, *options)
+            assert trained.code == 0, trained.err
+            assert trained.out.count(" starts\n") == 1
+            (run,) = (run for run in find_runs([tmp_path / "runs/default"]) if f"-{fraction}-" in run.id)
+            mask = ranking.mask(fraction, budget)
+            assert run.results()["mask"] == {"size": mask.size, "hash": mask.hash, "rule": "sas"}
+    assert times(tmp_path).items() >= before.items()
+    assert proxies(tmp_path) == [proxy]
+
+
+def test_training_builds_the_same_ranking_by_itself(command: Command, tmp_path, made):
+    outcome = command("ssl-train", *QUICK, "subset=sas", "subset.fraction=0.6")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count(" starts\n") == 2
+    assert re.search(r"subset\.fraction=0\.6 reaches beyond 0\.\d\d, where graph_cut's gains turn", outcome.out)
+    assert ranking_file(tmp_path).name == ranking_file(made).name
+    np.testing.assert_array_equal(ranking_in(tmp_path).order, ranking_in(made).order)
+    (run,) = find_runs([tmp_path / "runs/default"])
+    assert run.results()["mask"]["hash"] == ranking_in(made).mask(0.6).hash
+    assert [proxy.id for proxy in proxies(tmp_path)] == [proxy.id for proxy in proxies(made)]
+
+
+def test_another_rule_takes_the_same_proxy_and_features(command: Command, here, no_work):
+    labels = ranking_in(here).latent_class
+    ranking_file(here).unlink()
+    outcome = command("ssl-select", *QUICK, "subset=sas_row_sum", "subset.latent=kmeans")
+    assert outcome.code == 0, outcome.err
+    assert "starts" not in outcome.out
+    assert "first negative" not in outcome.out
+    ranking = ranking_in(here)
+    assert len(np.unique(ranking.latent_class)) == 10
+    found = purity(ranking.latent_class, labels)
+    assert found < 1
+    assert f"purity {found:.3f}" in " ".join(outcome.out.split())
+
+
+def test_a_finished_run_can_be_the_proxy(command: Command, here, monkeypatch):
+    expected, former = ranking_in(here), ranking_file(here)
+    (proxy,) = proxies(here)
+    shutil.move(proxy.folder, here / "mine")
+    former.unlink()
+    shutil.rmtree(here / "runs")
+    options = (*QUICK, "subset.proxy.run=mine")
+    outcome = command("ssl-select", *options)
+    assert outcome.code == 0, outcome.err
+    assert not proxies(here)
+    first = ranking_file(here)
+    assert first.name != former.name
+    np.testing.assert_array_equal(ranking_in(here).order, expected.order)
+    assert "starts" not in command("ssl-select", *options).out
+    assert ranking_file(here) == first
+
+    mine = Run(here / "mine")
+    checkpoint = torch.load(mine.checkpoint, weights_only=True)
+    torch.manual_seed(0)
+    for name, value in checkpoint["state_dict"].items():
+        checkpoint["state_dict"][name] = value + 0.1 * torch.rand(value.shape) if value.is_floating_point() else value
+    torch.save(checkpoint, mine.checkpoint)
+    assert command("ssl-select", *options).code == 0
+    (second,) = set(here.glob("cache/rankings/*.npz")) - {first}
+    assert not np.array_equal(Ranking.load(second, None).order, expected.order)
+
+
+@pytest.mark.parametrize("run", ["nowhere", "cache"])
+def test_a_proxy_that_is_no_run(command: Command, here, run):
+    outcome = command("ssl-select", *QUICK, f"subset.proxy.run={run}")
+    assert f"{run} is no run that has trained" in message(outcome)
+    assert "Give the folder of one run" in message(outcome)
+
+
+@pytest.mark.parametrize("subset", ["random", "full", "random_balanced"])
+def test_what_needs_no_ranking_is_refused(command: Command, tmp_path, subset):
+    found = message(command("ssl-select", *TINY, f"subset={subset}"))
+    assert f"subset={subset} needs no ranking beforehand" in found
+    assert "subset=sas" in found
+    assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_a_ranking_needs_a_place(command: Command, tmp_path):
+    assert "subset.cache is null" in message(command("ssl-select", *QUICK, "subset.cache=null"))
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
+@pytest.mark.parametrize("subset", ["sas", "el2n"])
+def test_a_rehearsal_keeps_nothing(command: Command, tmp_path, subset):
+    outcome = command("ssl-select", *TINY, f"subset={subset}", "trainer.fast_dev_run=true")
+    assert outcome.code == 0, outcome.err
+    assert "nothing was kept" in outcome.out
+    assert times(tmp_path) == {}
+
+
+def test_jobs_of_a_multirun_share_a_ranking(command: Command, here, no_work):
+    outcome = command("ssl-select", "-m", *QUICK, "subset.fraction=0.1,0.2")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count(f"ranking of {ranking_in(here).fingerprint}") == 2
+
+
+def test_processes_inside_a_multirun_are_refused_before_a_proxy_is_trained(command: Command, tmp_path):
+    found = message(command("ssl-select", "-m", *QUICK, "trainer=ddp_cpu", "seed=0"))
+    assert "trainer.devices asks for 2 processes a job" in found
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
+# Difficulty
+
+
+def test_forgetting_is_read_from_the_proxies_checkpoints(command: Command, tmp_path):
+    two_epochs = ("trainer.max_epochs=2", "subset.proxy.optimizer.lr=0.05")
+    outcome = command("ssl-select", *TINY, "batch_size=128", *two_epochs, "subset=forgetting", "subset.runs=2")
+    assert outcome.code == 0, outcome.err
+    assert "first negative" not in outcome.out
+    ranking, scores = ranking_in(tmp_path), []
+    assert len(proxies(tmp_path)) == 2
+    for run in proxies(tmp_path):
+        counts = torch.load(run.checkpoint, weights_only=True)["callbacks"][ForgettingEvents().state_key]
+        assert counts["presentations"].sum() == 2 * 9 * 128
+        scores.append(forgetting_score(counts["events"], counts["learned"], 2))
+    assert scores[0].unique().tolist() == [0, 1, 2]
+    assert not torch.equal(scores[0], scores[1])
+    np.testing.assert_array_equal(ranking.score, -(scores[0] + scores[1]).numpy() / 2)
+    assert ranking.score[ranking.mask(0.1).positions].mean() > ranking.score.mean()
+
+
+def test_proxies_that_difficulty_cannot_use(command: Command, here):
+    (proxy,) = proxies(here)
+    run = f"subset.proxy.run={proxy.folder}"
+    found = message(command("ssl-select", *TINY, "subset=el2n", "subset.runs=1", run))
+    assert "subset=el2n asks a classifier, but subset.proxy is SimCLR. Choose proxy@subset.proxy=supervised" in found
+    found = message(command("ssl-select", *TINY, "subset=grand", run))
+    assert "subset.proxy.run names one run, but subset.runs asks for several. Set subset.runs=1" in found
+
+    assert command("ssl-train", *TINY, "batch_size=128", "method=supervised", "subset=full").code == 0
+    (classifier,) = find_runs([here / "runs/default"])
+    run = f"subset.proxy.run={classifier.folder}"
+    found = message(command("ssl-train", *TINY, "subset=forgetting", "subset.runs=1", run))
+    assert "did not count forgetting events. Train it with +callbacks.forgetting" in found
+    before = set(here.glob("cache/rankings/*.npz"))
+    assert before == {ranking_file(here)}
+    assert command("ssl-select", *TINY, "subset=el2n", "subset.runs=1", run).code == 0
+
+
+# Damage
+
+
+@pytest.mark.parametrize("name", ["ssl-select", "ssl-train"])
+def test_a_damaged_ranking_is_one_message_that_says_what_to_do(command: Command, here, name):
+    file = ranking_file(here)
+    content = file.read_bytes()
+    arguments = (*QUICK, "subset=sas", "subset.fraction=0.4")
+    for damaged in (content[: len(content) // 2], b"", b"not a ranking"):
+        file.write_bytes(damaged)
+        found = message(command(name, *arguments))
+        assert f"{file} is no readable ranking" in found
+        assert "Delete it and make it again" in found
+        assert file.read_bytes() == damaged
+    file.unlink()
+    assert command(name, *arguments).code == 0
+
+
+@pytest.mark.parametrize("name", ["ssl-select", "ssl-train"])
+def test_the_ranking_of_other_data_is_one_message_that_says_what_to_do(command: Command, here, name):
+    file, ranking = ranking_file(here), ranking_in(here)
+    other = {**ranking.provenance["fingerprint"], "hash": "0" * 16}
+    Ranking(ranking.order, ranking.latent_class, ranking.score, {**ranking.provenance, "fingerprint": other}).save(file)
+    found = message(command(name, *QUICK, "subset=sas"))
+    assert f"{file} was made for digits/train[1257]:{'0' * 16}, but the dataset is {ranking.fingerprint}" in found
+    assert "Make it again" in found
+
+
+@pytest.mark.parametrize("content", [b"", b"half", None], ids=["empty", "text", "half"])
+def test_damaged_features_are_one_message_that_says_what_to_do(command: Command, here, content):
+    (file,) = here.glob("cache/features/*.npy")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2] if content is None else content)
+    ranking_file(here).unlink()
+    found = message(command("ssl-select", *QUICK))
+    assert str(file) in found
+    assert "Delete it" in found
+    file.unlink()
+    assert command("ssl-select", *QUICK).code == 0
+
+
+# Several processes
+
+
+def until(text: re.Pattern[str], file: Path, alive: Callable[[], bool]) -> None:
+    """Waits for a text in what a process prints."""
+    end = time.monotonic() + 120
+    while not file.exists() or not text.search(file.read_text()):
+        assert alive(), file.read_text()
+        assert time.monotonic() < end, file.read_text()
+        time.sleep(0.02)
+
+
+def test_processes_that_start_together_share_one_proxy_and_one_ranking(tmp_path):
+    """The first is stopped while it trains the proxy, until the others wait: the second for its ranking, the third for
+    its features, the fourth for its proxy."""
+    shared = (*QUICK, f"paths.runs={tmp_path / 'runs'}", f"paths.cache={tmp_path / 'cache'}", "subset.fraction=0.4")
+    sas = (*shared, "subset=sas", "subset.memory_gib=1.0e-6")  # so that whoever ranks says so
+    others = {
+        "second": ("sas-", (*sas, "seed=2")),
+        "third": (".npy", (*shared, "subset=prototypes", "seed=2")),
+        "fourth": ("", (*shared, "subset=prototypes", "seed=2", "subset.views=1")),
+    }
+    stop = Signal("ssl_lightning.methods.method.SSLMethod.training_step", 2, number=signal.SIGSTOP)
+    with ExitStack() as stack:
+        first = stack.enter_context(started(tmp_path / "first", *sas, "seed=1", at=stop))
+        waits = {"first": first}
+        until(re.compile("-full-1-s0-.* starts"), tmp_path / "first/output.txt", first.process.is_alive)
+        for name, (_, arguments) in others.items():
+            waits[name] = stack.enter_context(started(tmp_path / name, *arguments))
+        for name, (thing, _) in others.items():
+            waiting = re.compile(rf"Waiting for another process, which is making .*{thing}")
+            until(waiting, tmp_path / name / "output.txt", waits[name].process.is_alive)
+        os.kill(first.process.pid, signal.SIGCONT)
+        ended = {name: wait() for name, wait in waits.items()}
+    for name, end in ended.items():
+        assert end.code == 0, (name, end.output)
+    printed = "".join(end.output for end in ended.values())
+    (proxy,) = proxies(tmp_path)
+    assert printed.count(f"{proxy.id} starts") == 1
+    assert "resumes" not in printed
+    assert printed.count("sas: 10 of 10 latent classes") == 1
+    names = [file.name.partition("-")[0] for file in tmp_path.glob("cache/rankings/*.npz")]
+    assert sorted(names) == ["prototypes", "prototypes", "sas"]
+    assert len(list(tmp_path.glob("cache/features/*.npy"))) == 2
+    runs = find_runs([tmp_path / "runs/default"])
+    assert [run.status for run in runs] == ["finished"] * 4
+    hashes = [run.results()["mask"]["hash"] for run in runs if "-sas-" in run.id]
+    assert len(hashes) == 2
+    assert len(set(hashes)) == 1
+    assert not list(tmp_path.rglob("*.part"))
+
+
+MOMENTS = {
+    "training the proxy": Signal("ssl_lightning.methods.method.SSLMethod.training_step", 4),
+    "embedding": Signal("ssl_lightning.subsets.embedding.MeanEmbedding.__call__", 3),
+    "ranking": Signal("ssl_lightning.subsets.sas.graph_cut", 4),
+    "writing": Signal("numpy.savez_compressed", when="within"),
+    "describing": Signal("ssl_lightning.pipeline.rank.contact_sheet"),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_process_that_is_killed_leaves_nothing_half_done(command: Command, tmp_path, made, moment):
+    if moment != "training the proxy":
+        shutil.copytree(made / "runs", tmp_path / "runs")
+    killed = ssl_select(tmp_path, *QUICK, at=MOMENTS[moment])
+    assert killed.code == -signal.SIGKILL, killed.output
+    rankings = list(tmp_path.glob("cache/rankings/*.npz"))
+    features = list(tmp_path.glob("cache/features/*.npy"))
+    left = list(tmp_path.glob("cache/*/.*.part"))
+    assert len(rankings) == (moment == "describing")
+    assert len(features) == (moment in ("ranking", "writing", "describing"))
+    assert len(left) == (moment in ("embedding", "writing"))
+
+    outcome = command("ssl-select", *QUICK)
+    assert outcome.code == 0, outcome.err
+    assert "Waiting" not in outcome.err
+    np.testing.assert_array_equal(ranking_in(tmp_path).order, ranking_in(made).order)
+    assert [proxy.status for proxy in proxies(tmp_path)] == ["finished"]
+    assert not list(tmp_path.rglob("*.part"))
+    assert set(times(tmp_path / "cache")) == set(times(made / "cache"))
+
+
+def test_two_processes_make_the_same_ranking(tmp_path, made):
+    """The command starts the second one; the first alone trains the proxy."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PL_")}
+    program = [str(Path(sys.executable).parent / "ssl-select"), *QUICK, "trainer=ddp_cpu"]
+    done = subprocess.run(
+        program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    (proxy,) = proxies(tmp_path)
+    assert done.stdout.count(f"{proxy.id} starts") == 1
+    ours, theirs = ranking_in(made), ranking_in(tmp_path)
+    assert done.stdout.count(f"ranking of {ours.fingerprint}") == 1
+    assert ranking_file(tmp_path).name == ranking_file(made).name
+    np.testing.assert_array_equal(theirs.order, ours.order)
+    np.testing.assert_array_equal(theirs.score, ours.score)
+    assert not list(tmp_path.rglob("*.part"))

@@ -1,0 +1,268 @@
+"""Whatever goes wrong: one message that says what, where and what to do; an exit code; and nothing earlier is lost."""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hydra.core.hydra_config import HydraConfig
+
+from ssl_lightning.commands.train import train
+from ssl_lightning.data.datamodule import SubsetDataModule
+from ssl_lightning.data.sources.digits import Digits
+from ssl_lightning.data.views import Augment, View
+from ssl_lightning.errors import UserError
+from ssl_lightning.runs.run import find_runs
+from ssl_lightning.subsets.random import Random
+from tests.composing import TINY, composed
+from tests.conftest import Outcome
+from tests.data.synthetic import write_cifar10
+
+Command = Callable[..., Outcome]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder but locks."""
+    files = (file for file in folder.rglob("*") if file.is_file() and not file.name.endswith(".lock"))
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder `runs` with one finished run in the sweep `default`."""
+    folder = tmp_path_factory.mktemp("made") / "runs"
+    config = composed(*TINY, "subset.fraction=0.1", f"paths.runs={folder}")
+    HydraConfig.instance().cfg = None
+    assert train(config).done
+    return folder
+
+
+@pytest.fixture
+def finished(made: Path, tmp_path: Path) -> Path:
+    """A copy of it in the working directory of the commands."""
+    shutil.copytree(made, tmp_path / "runs")
+    (run,) = find_runs([tmp_path / "runs"])
+    return run.folder
+
+
+def messages(outcome: Outcome) -> list[str]:
+    assert outcome.code != 0
+    assert "Traceback" not in outcome.out + outcome.err
+    return [line for line in outcome.err.splitlines() if line.startswith("Error:")]
+
+
+def refused(command: Command, finished: Path, *arguments: str) -> str:
+    """The one message of a failing `ssl-train`, which leaves the finished run beside it as it was."""
+    before = contents(finished)
+    found = messages(command("ssl-train", *TINY, *arguments))
+    assert len(found) == 1
+    assert contents(finished) == before
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["dataset=cifar10"], ["cifar-10-batches-py", "dataset.download=true", "cifar-10-python.tar.gz"]),
+        (["dataset=cifar100"], ["cifar-100-python", "dataset.download=true", "cifar-100-python.tar.gz"]),
+        (["dataset=fashion_mnist"], ["FashionMNIST/raw", "dataset.download=true", "dataset-fashion-mnist"]),
+        (["dataset=image_folder", "dataset.root=nowhere"], ["nowhere/train", "dataset.root", "train/<class>"]),
+    ],
+    ids=["cifar10", "cifar100", "fashion_mnist", "image_folder"],
+)
+def test_a_missing_dataset_says_how_to_get_it(command, finished, monkeypatch, tmp_path, arguments, parts):
+    monkeypatch.setattr("ssl_lightning.data.sources.fashion_mnist.DEBIAN_FASHION_MNIST", tmp_path / "no-package")
+    message = refused(command, finished, *arguments)
+    assert all(part in message for part in parts)
+
+
+@pytest.mark.parametrize("fraction", ["0", "-1", "1.5", "nan", "inf"])
+def test_a_fraction_outside_its_range(command, finished, fraction):
+    message = refused(command, finished, f"subset.fraction={fraction}")
+    assert re.search(rf"subset.fraction is {fraction}(\.0)?: give a number above 0 and at most 1", message)
+
+
+def test_a_part_of_the_full_dataset(command, finished):
+    assert "choose subset=random" in refused(command, finished, "subset=full", "subset.fraction=0.5")
+
+
+@pytest.mark.parametrize(("fraction", "largest"), [("0.01", 13), ("1.0", 1257)])
+def test_a_batch_larger_than_the_subset(command, finished, fraction, largest):
+    message = refused(command, finished, f"subset.fraction={fraction}", f"batch_size={largest + 1}")
+    assert f"batch_size is {largest + 1}" in message
+    assert f"The largest legal batch_size is {largest}." in message
+
+
+@pytest.fixture
+def shared() -> Callable[[int], SubsetDataModule]:
+    """13 images for two processes."""
+
+    def make(batch_size: int) -> SubsetDataModule:
+        dataset = Digits(name="digits", image_size=8, channels=1, num_classes=10, mean=[0.3], std=[0.4])
+        data = SubsetDataModule(dataset, Random(fraction=0.01), Augment([View(copies=2)]), batch_size)
+        data.trainer = SimpleNamespace(world_size=2)
+        return data
+
+    return make
+
+
+def test_a_batch_that_processes_cannot_share(shared):
+    with pytest.raises(UserError, match=r"batch_size is 7, which 2 processes cannot .* choose a multiple of 2"):
+        shared(7).setup()
+
+
+def test_the_largest_legal_batch_can_be_shared(shared):
+    with pytest.raises(UserError, match=r"only 13 images .* The largest legal batch_size is 12\."):
+        shared(14).setup()
+    shared(12).setup()
+
+
+def test_a_backbone_that_directclr_cannot_train(command, finished):
+    target = "backbone._target_=tests.parts.resnet_without_shortcut"
+    message = refused(command, finished, "method=directclr", target)
+    assert "DirectCLR needs a backbone whose last block adds its input unchanged" in message
+    assert "backbone=resnet_tiny" in message
+
+
+@pytest.mark.parametrize("d0", [0, 17])
+def test_a_subvector_longer_than_the_representation(command, finished, d0):
+    message = refused(command, finished, "method=directclr", f"method.d0={d0}")
+    assert f"method.d0 is {d0}, but the representation has 16 channels" in message
+    assert "between 1 and 16" in message
+
+
+def test_accumulation_of_gradients(command, finished):
+    message = refused(command, finished, "+trainer.accumulate_grad_batches=2")
+    assert "trainer.accumulate_grad_batches must be 1" in message
+    assert "larger batch_size" in message
+
+
+@pytest.mark.parametrize(("tasks", "batch_size"), [(3, 8), (8, 8)])
+def test_tasks_that_do_not_divide_a_batch(command, finished, tasks, batch_size):
+    message = refused(command, finished, "method=gessl", f"method.tasks={tasks}", f"batch_size={batch_size}")
+    assert f"method.tasks is {tasks}, but each process has {batch_size} images a step" in message
+    assert "Choose batch_size" in message
+
+
+def test_a_single_view(command, finished):
+    message = refused(command, finished, "augment.views.0.copies=1")
+    assert "augment.views gives one view" in message
+    assert "copies: 2" in message
+
+
+def test_a_probability_above_one(command, finished):
+    message = refused(command, finished, "augment.views.0.jitter_probability=2.0")
+    assert "jitter_probability" in message
+    assert "2.0" in message
+
+
+@pytest.mark.parametrize("override", ["evaluation.k=0", "evaluation.few_percents=[200]", "evaluation.l2_grid=[]"])
+def test_a_wrong_evaluation_is_refused_before_training(command, finished, tmp_path, override):
+    key = override.partition("=")[0]
+    assert f"{key}=" in refused(command, finished, override, "seed=7")
+    assert not list(tmp_path.rglob("*-s7-*/checkpoints"))
+
+
+def test_processes_inside_a_multirun(command, finished):
+    message = refused(command, finished, "trainer=ddp_cpu", "seed=1", "-m")
+    assert "trainer.devices asks for 2 processes a job, which a multirun in one process cannot start" in message
+    assert "Run each job as a command of its own" in message
+
+
+def test_a_damaged_dataset(command, finished, tmp_path):
+    write_cifar10(tmp_path / "data")
+    (tmp_path / "data/cifar-10-batches-py/data_batch_3").write_bytes(b"torn")
+    assert "data_batch_3" in refused(command, finished, "dataset=cifar10")
+
+
+POISONED = (
+    "subset.fraction=0.1",
+    "seed=9",
+    "checkpoint.every_steps=1",
+    "+callbacks.poison._target_=tests.parts.Poison",
+)
+
+
+def test_a_loss_that_is_not_finite(command, finished, tmp_path):
+    message = refused(command, finished, *POISONED, "+callbacks.poison.step=4")
+    assert "The loss was not finite at optimizer step 4" in message
+    assert re.search(r"parameters no longer finite: backbone\.\S+, \S+, \S+ and \d+ more", message)
+    assert "Lower optimizer.lr" in message
+
+    (run,) = (run for run in find_runs([tmp_path / "runs"]) if "-s9-" in run.id)
+    assert run.status == "failed"
+    assert "optimizer step 4" in run.error_file.read_text()
+    good = run.checkpoint.read_bytes()
+    checkpoint = torch.load(run.checkpoint, weights_only=True)
+    assert checkpoint["global_step"] == 3
+    assert all(torch.isfinite(value).all() for value in checkpoint["state_dict"].values())
+
+    again = refused(command, finished, *POISONED, "+callbacks.poison.step=4")
+    assert "at optimizer step 4" in again
+    assert run.checkpoint.read_bytes() == good
+    assert not run.results_file.exists()
+
+
+def test_a_loss_that_is_never_looked_at_before_the_end(command, finished, tmp_path):
+    message = refused(command, finished, *POISONED[:2], POISONED[3], "+callbacks.poison.step=2")
+    assert "The loss was not finite at optimizer step 2" in message
+    assert not list(tmp_path.rglob("*-s9-*/checkpoints/*"))
+
+
+def test_a_learning_rate_that_is_far_too_high(command, finished):
+    message = refused(command, finished, "subset.fraction=0.1", "optimizer.lr=1.0e30", "optimizer.warmup_epochs=0.0")
+    assert re.search(r"The loss was not finite at optimizer step \d+", message)
+
+
+def test_a_full_disk(command, finished, tmp_path, monkeypatch):
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert "No space left on device" in refused(command, finished, "subset.fraction=0.1", "seed=9")
+    (run,) = (run for run in find_runs([tmp_path / "runs"]) if "-s9-" in run.id)
+    assert run.status == "failed"
+    assert list((run.folder / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize("choices", ["1000,4", "4,1000"])
+def test_a_failing_job_does_not_stop_the_others(command, finished, tmp_path, choices):
+    before = contents(finished)
+    arguments = (*TINY, "method=directclr", "subset.fraction=0.1", f"method.d0={choices}")
+    outcome = command("ssl-train", "-m", *arguments)
+    (message,) = messages(outcome)
+    assert "method.d0 is 1000" in message
+    runs = {run.status: run for run in find_runs([tmp_path / "runs"]) if run.folder != finished}
+    assert set(runs) == {"failed", "finished"}
+    assert runs["finished"].results_file.exists()
+    assert runs["failed"].error_file.read_text().startswith("method.d0 is 1000")
+    assert contents(finished) == before
+
+    report = command("ssl-report", "runs/default")
+    assert report.code == 0
+    text = (tmp_path / "runs/default/report/report.md").read_text()
+    assert f"- failed: {runs['failed'].id}: method.d0 is 1000" in text
+    assert "1 of 3 runs are not in the table" in text
+    assert f"failed: {runs['failed'].id}"[:70] in report.out
+
+    fixed = command("ssl-train", *TINY, "method=directclr", "subset.fraction=0.1", "method.d0=4")
+    assert fixed.code == 0
+    assert "is finished" in fixed.out
+
+
+def test_a_sweep_with_a_failing_job_reports_and_fails(command, tmp_path):
+    (tmp_path / "grid.yaml").write_text(
+        "defaults: [/train, override /method: directclr, _self_]\n"
+        "sweep: grid\n"
+        "hydra: {mode: MULTIRUN, sweeper: {params: {method.d0: '1000,4'}}}\n"
+    )
+    outcome = command("ssl-sweep", "grid.yaml", *TINY, "subset.fraction=0.1")
+    (message,) = messages(outcome)
+    assert "method.d0 is 1000" in message
+    assert "1 of 2 runs are not in the table" in outcome.out
+    assert (tmp_path / "runs/grid/report/report.md").exists()

@@ -1,0 +1,246 @@
+"""Two processes: the whole command, and steps that equal those of one process with the whole batch."""
+
+import copy
+import functools
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ssl_lightning.callbacks.online_probe import OnlineProbe
+from ssl_lightning.data.batch import Batch
+from ssl_lightning.losses.gather import Gather
+from ssl_lightning.methods.directclr import DirectCLR
+from ssl_lightning.methods.gessl import GeSSL
+from ssl_lightning.methods.method import Objective
+from ssl_lightning.methods.simclr import SimCLR
+from ssl_lightning.runs.metrics import read_metrics
+from ssl_lightning.runs.run import find_runs
+
+ARGUMENTS = (
+    "trainer=ddp_cpu",
+    "backbone.width=8",
+    "method.projector.hidden=64",
+    "batch_size=128",
+    "subset.fraction=0.5",
+    "trainer.max_epochs=2",
+    "trainer.log_every_n_steps=3",
+    "trainer.enable_progress_bar=false",
+    "evaluation.l2_grid=[0.01]",
+    "evaluation.few_shots=[1]",
+    "evaluation.few_percents=[]",
+    "evaluation.draws=1",
+)
+
+
+def ssl_train(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PL_")}
+    command = [str(Path(sys.executable).parent / "ssl-train"), *ARGUMENTS, *more]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_command_with_two_processes(tmp_path):
+    done = ssl_train(tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = find_runs([tmp_path / "runs"])
+    assert run.done
+    assert [folder.name for folder in (tmp_path / "runs" / "default").iterdir() if folder.is_dir()] == [run.id]
+    results = run.results()
+    assert results["environment"]["world_size"] == 2
+    assert results["mask"]["size"] == 629
+    assert results["cost"]["optimizer_steps"] == 8
+    assert results["cost"]["images_seen"] == 8 * 128
+    assert all(torch.isfinite(torch.tensor(value)) for value in results["metrics"].values())
+    rows = read_metrics(run.metrics_file)
+    assert [row["step"] for row in rows] == ["3", "6", "8"]
+    assert done.stdout.count(f"{run.id} starts") == 1
+    assert done.stdout.count(f"{run.id} linear") == 1
+    assert "Traceback" not in done.stderr
+
+    before = run.results_file.stat().st_mtime_ns
+    again = ssl_train(tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert f"{run.id} is finished" in again.stdout
+    assert run.results_file.stat().st_mtime_ns == before
+
+
+class SmoothBackbone(nn.Module):
+    """A residual block without batch statistics."""
+
+    num_features = 12
+    has_identity_shortcut = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(9, 12)
+        self.second = nn.Linear(12, 12)
+
+    def forward(self, images):
+        x = torch.tanh(self.first(images.flatten(1)))
+        return x + torch.tanh(self.second(x))
+
+
+def _projector(num_features):
+    return nn.Sequential(nn.Linear(num_features, 16), nn.Tanh(), nn.Linear(16, 8))
+
+
+def simclr(world_size):
+    return SimCLR(SmoothBackbone(), _projector, 0.3)
+
+
+def cross_view_simclr(world_size):
+    return SimCLR(SmoothBackbone(), _projector, 0.3, "info_nce")
+
+
+def directclr(world_size):
+    return DirectCLR(SmoothBackbone(), 4, 0.3)
+
+
+def gessl(world_size, **options):
+    """Two tasks a process of two, so four of one."""
+    return GeSSL(simclr(1), tasks=4 // world_size, inner_lr=0.1, future_steps=2, temperature=0.3, **options)
+
+
+METHODS = {
+    "simclr": simclr,
+    "cross-view simclr": cross_view_simclr,
+    "directclr": directclr,
+    "gessl": gessl,
+    "second-order gessl": functools.partial(gessl, order="second", inner_steps=2),
+}
+OPTIMIZERS = {
+    "sgd": functools.partial(torch.optim.SGD, lr=0.5, momentum=0.9),
+    "adamw": functools.partial(torch.optim.AdamW, lr=0.05),
+}
+
+
+class Loss(nn.Module):
+    """What DistributedDataParallel wraps: from a rank's views to its loss."""
+
+    def __init__(self, method, gather):
+        super().__init__()
+        self.method = method
+        self.gather = gather
+
+    def forward(self, views, batch):
+        return self.method.ssl_loss(views, batch, self.gather).loss
+
+
+def weights_after_three_steps(rank, world_size, make_method, make_optimizer):
+    """Of one rank, trained on its contiguous share of the same batches."""
+    torch.manual_seed(0)
+    method = make_method(world_size).double()
+    loss = Loss(method, Gather(rank, world_size))
+    loss = DistributedDataParallel(loss) if world_size > 1 else loss
+    optimizer = make_optimizer(method.parameters())
+    generator = torch.Generator().manual_seed(1)
+    start = {name: value.clone() for name, value in method.state_dict().items()}
+    for _ in range(3):
+        views = torch.randn(2, 16, 1, 3, 3, generator=generator, dtype=torch.float64)
+        share = slice(rank * 16 // world_size, (rank + 1) * 16 // world_size)
+        index = torch.arange(16)[share]
+        optimizer.zero_grad()
+        loss(views[:, share], Batch(views[0, share], index, index)).backward()
+        optimizer.step()
+    moved = sum(float((value - start[name]).abs().sum()) for name, value in method.state_dict().items())
+    return {name: value.clone() for name, value in method.state_dict().items()}, moved
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_step_as_one_with_the_whole_batch(pair, method, optimizer):
+    arguments = METHODS[method], OPTIMIZERS[optimizer]
+    expected, moved = weights_after_three_steps(0, 1, *arguments)
+    assert moved > 0.1
+    (first, _), (second, _) = pair(weights_after_three_steps, 2, *arguments)
+    for name in expected:
+        assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(first[name], expected[name], rtol=1e-9, atol=1e-10)
+
+
+def _probe_weights(rank):
+    """Of an online probe that has seen different batches on two ranks."""
+    probe = OnlineProbe(lr=0.1)
+    probe._num_classes, probe._held_out = 3, torch.arange(64) % 4 == 0
+    generator = torch.Generator().manual_seed(rank)
+    gradients = []
+    for _ in range(4):
+        representations = torch.randn(2, 8, 5, generator=generator)
+        index = torch.randint(0, 64, (8,), generator=generator)
+        outputs = {"objective": Objective(torch.zeros(()), representations, representations, {})}
+        trainer = SimpleNamespace(world_size=2)
+        batch = Batch(representations, index % 3, index)
+        probe.on_train_batch_end(trainer, None, outputs, batch, 0)
+        gradients.append(outputs["averages"]["online/loss"][0].item())
+    return copy.deepcopy(probe.state_dict()["probe"]), gradients
+
+
+def test_online_probe_has_the_same_weights_on_both_ranks(pair):
+    (first, losses), (second, others) = pair(_probe_weights)
+    assert losses != others  # they saw different images
+    assert first["weight"].abs().sum() > 0
+    for name in first:
+        assert torch.equal(first[name], second[name])
+
+
+def test_terminated_processes_save_together_and_resume(tmp_path):
+    """SIGTERM to one of two processes, then the same command: it ends like a training that was never disturbed."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PL_")}
+    long = (*ARGUMENTS, "trainer.max_epochs=40", "checkpoint.every_steps=1")
+    command = [str(Path(sys.executable).parent / "ssl-train"), *long]
+    results = []
+    for name in ("whole", "stopped"):
+        folder = tmp_path / name
+        folder.mkdir()
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        if name == "stopped":
+            until = time.monotonic() + 200
+            while not list(folder.glob("runs/default/*/checkpoints/last.ckpt")) and time.monotonic() < until:
+                time.sleep(0.1)
+            process.send_signal(signal.SIGTERM)
+            output, _ = process.communicate(timeout=200)
+            assert process.returncode == 143, output
+            (run,) = find_runs([folder / "runs"])
+            step = torch.load(run.checkpoint, weights_only=True)["global_step"]
+            assert 0 < step < 160
+            assert not run.done
+            done = subprocess.run(
+                command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            assert f"{run.id} resumes" in done.stdout
+        else:
+            output, _ = process.communicate(timeout=300)
+            assert process.returncode == 0, output
+        (run,) = find_runs([folder / "runs"])
+        results.append(run)
+    whole, stopped = results
+    states = [torch.load(run.checkpoint, weights_only=True)["state_dict"] for run in results]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert whole.results()["metrics"] == stopped.results()["metrics"]
+    assert whole.metrics_file.read_text() == stopped.metrics_file.read_text()
+
+
+def test_a_missing_ranking_is_made_before_the_second_process_starts(tmp_path):
+    done = ssl_train(tmp_path, "subset=sas", "subset.fraction=0.5", "subset.views=1", "trainer.max_epochs=1")
+    assert done.returncode == 0, done.stderr
+    (ranking,) = (tmp_path / "cache" / "rankings").glob("*.npz")
+    proxy, run = sorted(find_runs([tmp_path / "runs"]), key=lambda run: run.results()["environment"]["world_size"])
+    assert [made.results()["environment"]["world_size"] for made in (proxy, run)] == [1, 2]
+    assert run.results()["mask"]["rule"] == "sas"
+    positions = np.sort(np.load(ranking)["order"][:629])
+    assert run.results()["mask"]["hash"] == hashlib.sha256(positions.astype("<i8").tobytes()).hexdigest()[:16]

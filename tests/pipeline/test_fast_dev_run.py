@@ -1,0 +1,247 @@
+"""Every method on every dataset with every rule of choosing samples; and what a short run leaves behind."""
+
+import csv
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+from PIL import Image
+
+from ssl_lightning.commands.train import train
+from ssl_lightning.config.places import CONF
+from ssl_lightning.config.resolve import resolve
+from ssl_lightning.errors import UserError
+from ssl_lightning.runs.run import Run
+from tests.composing import TINY, composed
+from tests.data.synthetic import (
+    write_cifar10,
+    write_cifar100,
+    write_fashion_mnist,
+    write_image_folder,
+    write_stl10,
+    write_tiny_imagenet,
+)
+
+
+def options(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny archive of each dataset in its native format, and a list of positions."""
+    folder = tmp_path_factory.mktemp("data")
+    write_cifar10(folder)
+    write_cifar100(folder)
+    write_fashion_mnist(folder)
+    write_image_folder(folder / "image_folder")
+    write_image_folder(folder / "imagenet")
+    write_stl10(folder)
+    write_tiny_imagenet(folder / "tiny-imagenet-200.zip", per_class=8)
+    (folder / "positions.txt").write_text("\n".join(map(str, range(20))))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working directory; and no command was given."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    HydraConfig.instance().cfg = None
+
+
+def start(*overrides: str) -> Run:
+    config = composed(*TINY, *overrides)
+    HydraConfig.instance().cfg = None
+    return train(config)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, locks left out: they are empty and stay."""
+    files = (file for file in folder.rglob("*") if file.is_file() and not file.name.endswith(".lock"))
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+class Steps:
+    """Counts optimizer steps, and whether they changed a parameter."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.number = 0
+        self.changes = 0
+        original = torch.optim.AdamW.step
+
+        def step(optimizer: torch.optim.AdamW, closure=None):
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            before = [p.detach().clone() for p in parameters]
+            result = original(optimizer, closure)
+            self.number += 1
+            self.changes += any(not torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
+            assert all(torch.isfinite(p).all() for p in parameters)
+            return result
+
+        monkeypatch.setattr(torch.optim.AdamW, "step", step)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    return Steps(monkeypatch)
+
+
+PROXIES = {"sas": 1, "sas_row_sum": 1, "prototypes": 1, "el2n": 3, "el2n_hardest": 3, "grand": 3, "forgetting": 3}
+"""Rules that rank, once for all methods, and how many proxies they train for it."""
+
+GRID = [
+    (method, dataset, subset)
+    for method, dataset, subset in itertools.product(options("method"), options("dataset"), options("subset"))
+    if subset not in PROXIES or method == "simclr"
+]
+
+
+SETTINGS = {
+    "image_folder": ["dataset.root=${paths.data}/image_folder", "dataset.num_classes=10"],
+    "imagenet": ["dataset.image_size=32", "dataset.num_classes=10", "dataset.storage=streamed", "dataset.workers=1"],
+    "tiny_imagenet": ["dataset.num_classes=3"],
+}
+ALL_LABELS = ("sas", "sas_row_sum", "random_balanced", "el2n", "el2n_hardest", "grand", "forgetting", "supervised")
+"""What needs a label of every image, which STL-10 has not."""
+
+
+@pytest.mark.parametrize(("method", "dataset", "subset"), GRID)
+def test_every_method_runs_on_every_dataset_and_subset(method, dataset, subset, data, place, steps):
+    overrides = [f"method={method}", f"dataset={dataset}", f"subset={subset}", "trainer.fast_dev_run=true"]
+    overrides += [f"paths.data={data}", f"paths.cache={data / 'cache'}"]
+    overrides += SETTINGS.get(dataset, [])
+    overrides += ["subset.clusters=4"] if subset == "prototypes" else []
+    overrides += [f"subset.path={data / 'positions.txt'}"] if subset == "file" else []
+    overrides += [] if subset in ("full", "file") else ["subset.fraction=0.5"]
+    if dataset == "stl10" and {method, subset} & {*ALL_LABELS}:
+        with pytest.raises(UserError, match="needs the labels of all images, but 24 of the 44"):
+            start(*overrides)
+        return
+    start(*overrides)
+    trainings = 1 + PROXIES.get(subset, 0)
+    assert (steps.number, steps.changes) == (trainings, trainings)
+    assert list(place.iterdir()) == []
+    assert not (data / "cache" / "rankings").exists()
+
+
+SHORT = ("+trainer.limit_train_batches=2", "trainer.log_every_n_steps=1")
+
+
+@pytest.mark.parametrize("method", options("method"))
+def test_what_a_run_leaves(method, place):
+    run = start(f"method={method}", *SHORT, "trainer.max_epochs=2", "seed=3", "subset.fraction=0.1", "sweep=short")
+    assert run.folder.parent == Path("runs/short")
+    assert run.status == "finished"
+    kept = ("config.yaml", "checkpoints/last.ckpt", "metrics.csv", "results.json", "DONE")
+    figures = ("figures/curves.png", "figures/spectrum.png")
+    assert set(contents(place / run.folder)) == {*kept, *figures}
+    for name in figures:
+        with Image.open(run.folder / name) as image:
+            assert image.format == "PNG"
+            image.load()
+
+    with run.metrics_file.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
+    assert [int(row["epoch"]) for row in rows] == [0, 0, 1, 1]
+    for row in rows:
+        assert math.isfinite(float(row["loss"]))
+        assert math.isfinite(float(row["online/loss"]))
+        assert float(row["lr"]) > 0
+
+    checkpoint = torch.load(run.checkpoint, weights_only=True)
+    assert checkpoint["global_step"] == 4
+
+    config = composed(*TINY, f"method={method}", *SHORT, "trainer.max_epochs=2", "seed=3", "subset.fraction=0.1")
+    expected = resolve(config) | {"sweep": "short"}
+    assert run.config() == expected
+    assert resolve(OmegaConf.create(run.config())) == expected
+
+
+def test_results_follow_the_schema(place):
+    run = start(*SHORT, "subset.fraction=0.1", "evaluation.untrained=true")
+    results = json.loads(run.results_file.read_text())
+    assert results["schema"] == 1
+    assert results["run"] == run.id == run.folder.name
+    assert results["identity"] == {
+        "method": "simclr",
+        "dataset": "digits",
+        "subset": "random",
+        "fraction": 0.1,
+        "seed": 0,
+        "budget": "epochs",
+    }
+    assert results["mask"]["size"] == 126  # of 1257
+    assert results["mask"]["rule"] == "random"
+    assert len(results["mask"]["hash"]) == 16
+    metrics = ("linear/top1", "linear_5shot/top1", "knn/top1")
+    ranks = ("representation/rankme", "embedding/rankme")
+    assert {*metrics, *ranks} < set(results["metrics"])
+    assert set(results["untrained"]) == set(results["metrics"])
+    assert all(0 <= results["metrics"][name] <= 1 for name in metrics)
+    cost = results["cost"]
+    assert cost["optimizer_steps"] == cost["gradient_evaluations"] == 2
+    assert cost["images_seen"] == 16
+    assert cost["train_seconds"] > 0
+    assert cost["images_per_second"] == pytest.approx(16 / cost["train_seconds"])
+    assert cost["peak_memory_bytes"] > 0
+    assert set(results["environment"]) >= {"versions", "device", "world_size", "git"}
+    assert {"ssl-lightning", "torch", "torchvision", "lightning", "hydra-core", "python"} == set(
+        results["environment"]["versions"]
+    )
+    assert results["environment"]["world_size"] == 1
+    spectra = results["spectra"]
+    assert {name: len(values) for name, values in spectra.items()} == {"representation": 16, "embedding": 128}
+    assert all(values == sorted(values, reverse=True) for values in spectra.values())
+
+
+def test_a_finished_run_started_again_prints_its_results_and_does_nothing(place, steps, capsys):
+    arguments = (*SHORT, "subset.fraction=0.1")
+    run = start(*arguments)
+    before, made = contents(place), steps.number
+    results = run.results()["metrics"]
+    capsys.readouterr()
+    assert start(*arguments) == run
+    out = capsys.readouterr().out
+    assert f"{run.id} is finished: linear {results['linear/top1']:.3f}  k-NN {results['knn/top1']:.3f}" in out
+    assert steps.number == made == 2
+    assert contents(place) == before
+
+
+def test_a_further_evaluation_needs_no_training(place, steps):
+    arguments = (*SHORT, "subset.fraction=0.1")
+    run = start(*arguments)
+    before, results, made = contents(place), run.results(), steps.number
+    assert start(*arguments, "evaluation.few_shots=[5,2]", "evaluation.untrained=true") == run
+    assert steps.number == made
+    after, now = contents(place), run.results()
+    changed = {Path(name).name for name in after if after[name] != before.get(name)}
+    assert changed <= {"results.json", "config.yaml", "spectrum.png", "curves.png"}
+    assert set(after) == set(before)
+    assert set(now["metrics"]) - set(results["metrics"]) == {"linear_2shot/top1", "linear_2shot/top1_std"}
+    assert {name: now["metrics"][name] for name in results["metrics"]} == pytest.approx(results["metrics"])
+    assert set(now["untrained"]) == set(now["metrics"])
+    assert now["cost"] == results["cost"]
+    assert now["evaluation"]["few_shots"] == [5, 2]
+
+
+def test_another_config_gets_another_folder(place):
+    first = start(*SHORT, "subset.fraction=0.1")
+    before = contents(place / first.folder)
+    second = start(*SHORT, "subset.fraction=0.1", "method.temperature=0.5")
+    assert second.folder != first.folder
+    assert second.folder.parent == first.folder.parent
+    assert contents(place / first.folder) == before
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5])
+def test_equal_steps_whatever_the_fraction(fraction, place, steps):
+    run = start("budget=steps", "batch_size=64", f"subset.fraction={fraction}")
+    assert steps.number == run.results()["cost"]["optimizer_steps"] == 1257 // 64

@@ -1,0 +1,274 @@
+"""A run that is interrupted at any moment and started again ends as one that never was: bit for bit on the CPU."""
+
+import itertools
+import json
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from ssl_lightning.runs.metrics import read_metrics
+from ssl_lightning.runs.run import Run, find_runs
+from tests.processes import Ended, Signal, ssl_train, started
+
+# 629 images in batches of 128 are 4 steps an epoch, 12 in all; rows of metrics.csv at steps 5, 10 and 12.
+SMALL = (
+    "dataset=digits",
+    "backbone.width=8",
+    "method.projector.hidden=64",
+    "batch_size=128",
+    "subset.fraction=0.5",
+    "trainer=cpu",
+    "trainer.max_epochs=3",
+    "trainer.log_every_n_steps=5",
+    "trainer.enable_progress_bar=false",
+    "checkpoint.every_steps=3",
+    "evaluation.l2_grid=[0.01]",
+    "evaluation.few_shots=[1]",
+    "evaluation.few_percents=[]",
+    "evaluation.draws=1",
+)
+METHODS = {
+    "simclr": SMALL,
+    "directclr": (*(a for a in SMALL if "projector" not in a), "method=directclr"),
+    "gessl": (*(a for a in SMALL if "projector" not in a), "method=gessl", "method.base.projector.hidden=64"),
+    "equal steps": (*SMALL, "budget=steps", "trainer.max_epochs=2"),  # 18 steps
+    "max_steps": (*SMALL, "trainer.max_steps=10"),
+}
+STEP = "ssl_lightning.methods.method.SSLMethod.training_step"
+SAVE = "ssl_lightning.callbacks.checkpoint.AtomicCheckpointIO.save_checkpoint"
+
+
+class Trained(NamedTuple):
+    """All that a run leaves and that does not tell the time."""
+
+    checkpoint: dict[str, Any]
+    results: dict[str, Any]
+    metrics: bytes
+
+
+def only_run(folder: Path) -> Run:
+    (run,) = find_runs([folder / "runs"])
+    return run
+
+
+def trained(folder: Path) -> Trained:
+    run = only_run(folder)
+    assert run.done
+    checkpoint = torch.load(run.checkpoint, weights_only=True)
+    results = run.results()
+    for key in ("train_seconds", "images_per_second", "peak_memory_bytes"):
+        del results["cost"][key]
+    for state in checkpoint["callbacks"].values():
+        state.pop("train_seconds", None)
+    return Trained(checkpoint, results, run.metrics_file.read_bytes())
+
+
+def assert_identical(a: Any, b: Any, where: str = "") -> None:
+    """Equal values of equal types throughout; tensors bit for bit."""
+    assert type(a) is type(b), where
+    if isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype, where
+        assert torch.equal(a, b), where
+    elif isinstance(a, Mapping):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_identical(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_identical(x, y, f"{where}[{i}]")
+    else:
+        assert a == b, where
+
+
+def assert_ends_alike(folder: Path, reference: Trained) -> None:
+    resumed = trained(folder)
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "callbacks", "global_step"):
+        assert_identical(resumed.checkpoint[key], reference.checkpoint[key], key)
+    assert resumed.metrics == reference.metrics
+    assert_identical(resumed.results, reference.results, "results")
+    left = {file.name for file in only_run(folder).folder.rglob(".*")}
+    assert left <= {".lock"}, "temporary files of killed processes remain"
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory):
+    """What an uninterrupted run leaves, by the name of its arguments, each run once."""
+    known: dict[tuple[str, ...], Trained] = {}
+
+    def of(arguments: tuple[str, ...]) -> Trained:
+        if arguments not in known:
+            folder = tmp_path_factory.mktemp("reference")
+            ended = ssl_train(folder, *arguments)
+            assert ended.code == 0, ended.output
+            known[arguments] = trained(folder)
+        return known[arguments]
+
+    return of
+
+
+def interrupt(folder: Path, arguments: tuple[str, ...], at: Signal) -> Ended:
+    ended = ssl_train(folder, *arguments, at=at)
+    assert not only_run(folder).done
+    if at.number == signal.SIGKILL:
+        assert ended.code == -signal.SIGKILL, ended.output
+    return ended
+
+
+def checkpointed_step(folder: Path) -> int:
+    file = only_run(folder).checkpoint
+    return torch.load(file, weights_only=True)["global_step"] if file.exists() else 0
+
+
+MOMENTS = {
+    "before the first checkpoint": ("simclr", 0, Signal(STEP, 3)),
+    "in an epoch after a checkpoint": ("simclr", 6, Signal(STEP, 8)),
+    "between backward and optimizer step": ("simclr", 3, Signal(STEP, 5, "after")),
+    "while a first checkpoint is written": ("simclr", 0, Signal("torch.save", 1, "within")),
+    "while a checkpoint is written": ("simclr", 3, Signal("torch.save", 2, "within")),
+    "before the last checkpoint of an epoch": ("simclr", 9, Signal(SAVE, 4)),
+    "after the last checkpoint": ("simclr", 12, Signal(SAVE, 4, "after")),
+    "after the last row of metrics": (
+        "simclr",
+        12,
+        Signal("ssl_lightning.callbacks.checkpoint.LastCheckpoint.on_train_end"),
+    ),
+    "before evaluation": ("simclr", 12, Signal("ssl_lightning.pipeline.pretrain.extract")),
+    "in evaluation": ("simclr", 12, Signal("ssl_lightning.pipeline.pretrain.extract", 2)),
+    "between results and DONE": ("simclr", 12, Signal("ssl_lightning.runs.run.write_text", 2)),
+    "directclr": ("directclr", 6, Signal(STEP, 8)),
+    "gessl": ("gessl", 6, Signal(STEP, 8)),
+    "equal steps, in an epoch": ("equal steps", 9, Signal(STEP, 11)),
+    "equal steps, at the end of an epoch": ("equal steps", 12, Signal(SAVE, 4, "after")),
+    "equal steps, at the end": ("equal steps", 18, Signal(SAVE, 6, "after")),
+    "max_steps, in an epoch": ("max_steps", 6, Signal(STEP, 8)),
+    "max_steps, before evaluation": ("max_steps", 10, Signal("ssl_lightning.pipeline.pretrain.extract")),
+}
+
+
+@pytest.mark.parametrize(("name", "step", "moment"), MOMENTS.values(), ids=MOMENTS.keys())
+def test_killed(tmp_path, reference, name, step, moment):
+    arguments = METHODS[name]
+    interrupt(tmp_path, arguments, moment)
+    assert checkpointed_step(tmp_path) == step
+    assert only_run(tmp_path).status == "unfinished"
+    ended = ssl_train(tmp_path, *arguments)
+    assert ended.code == 0, ended.output
+    assert ("resumes" if step else "starts") in ended.output
+    assert_ends_alike(tmp_path, reference(arguments))
+
+
+@pytest.mark.parametrize("moment", [Signal(SAVE, 1, "after"), Signal(STEP, 6)], ids=["at", "after"])
+def test_killed_when_checkpoints_lie_at_the_ends_of_epochs(tmp_path, reference, moment):
+    arguments = (*SMALL, "checkpoint.every_steps=4")
+    interrupt(tmp_path, arguments, moment)
+    assert checkpointed_step(tmp_path) == 4
+    assert ssl_train(tmp_path, *arguments).code == 0
+    assert_ends_alike(tmp_path, reference(SMALL))  # how often checkpoints are made changes nothing
+
+
+def test_killed_time_and_again(tmp_path, reference):
+    for call, step in ((5, 3), (3, 3), (5, 6), (5, 9)):
+        interrupt(tmp_path, SMALL, Signal(STEP, call))
+        assert checkpointed_step(tmp_path) == step
+    interrupt(tmp_path, SMALL, Signal("ssl_lightning.pipeline.pretrain.extract"))
+    interrupt(tmp_path, SMALL, Signal("ssl_lightning.pipeline.pretrain.extract", 2))
+    assert ssl_train(tmp_path, *SMALL).code == 0
+    assert_ends_alike(tmp_path, reference(SMALL))
+
+
+def test_killed_from_outside(tmp_path, reference):
+    """Wherever the process happens to be once the files that it leaves show progress."""
+    arguments = (*SMALL, "trainer.log_every_n_steps=1")
+    for rows in (2, 5, 8):
+        with started(tmp_path, *arguments) as wait:
+            while wait.process.is_alive() and sum(len(r) for r in _rows(tmp_path)) < rows:
+                time.sleep(0.005)
+            os.kill(wait.process.pid, signal.SIGKILL)
+            assert wait().code == -signal.SIGKILL
+    assert ssl_train(tmp_path, *arguments).code == 0
+    assert_ends_alike(tmp_path, reference(arguments))
+
+
+def _rows(folder: Path) -> list[list[dict[str, str]]]:
+    return [read_metrics(file) for file in folder.glob("runs/*/*/metrics.csv")]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "call"),
+    [(signal.SIGTERM, 143, 7), (signal.SIGTERM, 143, 4), (signal.SIGTERM, 143, 12), (signal.SIGINT, 1, 7)],
+    ids=["SIGTERM", "SIGTERM in an epoch's last step", "SIGTERM in the last step", "SIGINT"],
+)
+def test_stopped(tmp_path, reference, number, code, call):
+    """Asked to stop in a step."""
+    arguments = (*SMALL, "checkpoint.every_steps=null")
+    ended = interrupt(tmp_path, arguments, Signal(STEP, call, "before", number))
+    assert ended.code == code, ended.output
+    assert "Traceback" not in ended.output
+    # SIGTERM waits for the end of the step, where a checkpoint is made. SIGINT breaks the step off, so that there is
+    # nothing consistent to save.
+    assert checkpointed_step(tmp_path) == (call if number == signal.SIGTERM else 0)
+    if number == signal.SIGINT:
+        assert "The same command goes on" in ended.output
+    assert not only_run(tmp_path).error_file.exists()
+    assert ssl_train(tmp_path, *arguments).code == 0
+    assert_ends_alike(tmp_path, reference(SMALL))
+
+
+def test_interrupted_between_steps_saves(tmp_path, reference):
+    arguments = (*SMALL, "checkpoint.every_steps=null")
+    between = Signal("ssl_lightning.data.loading.ResidentLoader.batch", 7, "before", signal.SIGINT)
+    assert interrupt(tmp_path, arguments, between).code == 1
+    assert checkpointed_step(tmp_path) == 6
+    assert ssl_train(tmp_path, *arguments).code == 0
+    assert_ends_alike(tmp_path, reference(SMALL))
+
+
+def test_resumed_epoch_goes_on_with_the_samples_not_yet_seen(tmp_path):
+    def seen(folder: Path, *signals: Signal | None) -> list[tuple[int, list[int]]]:
+        recorder = ("+callbacks.seen._target_=tests.processes.SeenSamples", "+callbacks.seen.file=seen.txt")
+        for at in signals:
+            ended = ssl_train(folder, *SMALL, *recorder, at=at)
+            assert ended.code == (-signal.SIGKILL if at else 0), ended.output
+        lines = (folder / "seen.txt").read_text().splitlines()
+        return [(int(step), list(map(int, rest))) for step, *rest in map(str.split, lines)]
+
+    never = seen(tmp_path / "never", None)
+    killed = seen(tmp_path / "killed", Signal(STEP, 8), None)  # the step in progress wrote its line too
+    assert [step for step, _ in never] == list(range(12))
+    assert [step for step, _ in killed] == [*range(8), *range(6, 12)]
+    assert killed == never[:8] + never[6:]
+    for epoch in range(3):
+        samples = list(itertools.chain.from_iterable(index for _, index in never[4 * epoch : 4 * epoch + 4]))
+        assert len(set(samples)) == len(samples) == 4 * 128
+
+
+def test_finished_run_is_not_trained_again(tmp_path, reference):
+    reference(SMALL)
+    assert ssl_train(tmp_path, *SMALL).code == 0
+    run = only_run(tmp_path)
+    before = {file: file.stat().st_mtime_ns for file in run.folder.rglob("*") if file.name != ".lock"}
+    ended = ssl_train(tmp_path, *SMALL, "checkpoint.every_steps=null")
+    assert ended.code == 0
+    assert "is finished" in ended.output
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_another_evaluation_of_a_finished_run_needs_no_training(tmp_path):
+    assert ssl_train(tmp_path, *SMALL).code == 0
+    former = trained(tmp_path)
+    other = (*SMALL, "evaluation.few_shots=[2]")
+    ended = ssl_train(tmp_path, *other, at=Signal(STEP))  # a step of training would kill it
+    assert ended.code == 0, ended.output
+    added = trained(tmp_path)
+    assert_identical(added.checkpoint, former.checkpoint)
+    assert added.metrics == former.metrics
+    assert added.results["metrics"].items() > former.results["metrics"].items()
+    assert added.results["cost"] == former.results["cost"]
+    assert json.loads(only_run(tmp_path).results_file.read_text())["evaluation"]["few_shots"] == [2]

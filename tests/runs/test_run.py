@@ -1,0 +1,109 @@
+"""A run's encoder, and that loading a foreign run executes nothing of it."""
+
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from ssl_lightning.commands.train import train
+from ssl_lightning.errors import UserError
+from ssl_lightning.runs.loading import load_encoder
+from ssl_lightning.runs.run import Run
+from tests.composing import TINY, composed
+
+METHODS = ("simclr", "directclr", "gessl")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, Run]:
+    folder = tmp_path_factory.mktemp("runs")
+    settings = (*TINY, f"paths.runs={folder}", "evaluation.untrained=true", "+trainer.limit_train_batches=2")
+    return {method: train(composed(f"method={method}", *settings)) for method in METHODS}
+
+
+@pytest.fixture
+def foreign(runs, tmp_path) -> Run:
+    """A copy of a run, to be tampered with."""
+    return Run(Path(shutil.copytree(runs["simclr"].folder, tmp_path / "foreign")))
+
+
+def tamper(run: Run, key: str, value) -> None:
+    config = OmegaConf.load(run.config_file)
+    OmegaConf.update(config, key, value, merge=False, force_add=True)
+    OmegaConf.save(config, run.config_file)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_encoder_is_frozen_and_normalises(runs, method):
+    encoder = load_encoder(runs[method].folder)
+    images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+    state = torch.load(runs[method].checkpoint, weights_only=True)["state_dict"]
+    assert not encoder.training
+    assert not any(p.requires_grad for p in encoder.parameters())
+    assert all(torch.equal(value, state[name]) for name, value in encoder.network.state_dict().items())
+    representations = encoder(images)
+    assert torch.equal(representations, encoder(images.float() / 255))
+    config = runs[method].config()
+    mean, std = config["dataset"]["mean"][0], config["dataset"]["std"][0]
+    assert torch.allclose(representations, encoder.network((images / 255 - mean) / std), atol=1e-5)
+
+
+def test_methods_of_one_seed_start_from_one_encoder(runs):
+    """So the report may show the untrained encoder once a seed."""
+    untrained = [run.results()["untrained"] for run in runs.values()]
+    shared = {name for name in untrained[0] if not name.startswith("embedding")}
+    assert len(shared) > 3
+    for other in untrained[1:]:
+        assert {name: other[name] for name in shared} == {name: untrained[0][name] for name in shared}
+
+
+def test_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no run that has trained"):
+        load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "component"),
+    [
+        ("method.projector", {"_target_": "os.mkdir", "path": "EVIL"}),
+        ("method.projector", {"_target_": "os.mkdir", "path": "EVIL", "_partial_": True}),
+        ("method.backbone", {"_target_": "os.mkdir", "path": "EVIL"}),
+        ("method.optimizer.algorithm", {"_target_": "os.mkdir", "path": "EVIL"}),
+        ("method", {"_target_": "os.mkdir", "path": "EVIL"}),
+        ("method.temperature", {"_target_": "os.mkdir", "path": "EVIL"}),
+        ("logger.evil", {"_target_": "os.mkdir", "path": "EVIL"}),
+        ("dataset.name", {"_target_": "os.mkdir", "path": "EVIL"}),
+    ],
+)
+def test_config_that_would_call_something_else_is_refused(foreign, tmp_path, key, component):
+    evil = tmp_path / "evil"
+    tamper(foreign, key, {k: str(evil) if v == "EVIL" else v for k, v in component.items()})
+    with pytest.raises(UserError, match="does not make a"):
+        load_encoder(foreign.folder)
+    assert not evil.exists()
+
+
+class _Evil:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_checkpoint_that_would_execute_something_is_refused(foreign, tmp_path):
+    torch.save({"state_dict": _Evil(str(tmp_path / "evil"))}, foreign.checkpoint)
+    with pytest.raises(pickle.UnpicklingError):
+        load_encoder(foreign.folder)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_machine_without_git_finishes_its_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    run = train(composed(*TINY, f"paths.runs={tmp_path}", "+trainer.limit_train_batches=1"))
+    assert run.done
+    assert run.results()["environment"]["git"] is None
