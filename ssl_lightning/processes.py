@@ -1,12 +1,14 @@
 """Processes that make one thing together: a ranking, or features."""
 
 import contextlib
+import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -15,8 +17,6 @@ from ssl_lightning.files import locked
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
-import logging
-import warnings
 
 import torch
 from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
@@ -88,18 +88,32 @@ def _reserve(path: Path, size: int) -> None:
 ALONE = ProcessGroup()
 
 
-def fabric_of(trainer: Mapping[str, Any]) -> "Fabric | None":
+class Launch(Protocol):
+    """The settings of a trainer that say which processes there are."""
+
+    @property
+    def accelerator(self) -> str: ...
+    @property
+    def devices(self) -> int | str | list[int]: ...
+    @property
+    def num_nodes(self) -> int: ...
+    @property
+    def strategy(self) -> str: ...
+
+
+def fabric_of(trainer: Launch) -> "Fabric | None":
     """What starts the processes that the settings of a trainer ask for; None where this one is all."""
-    if trainer["strategy"] == "auto" and trainer["devices"] == 1 and trainer["num_nodes"] == 1:
+    if trainer.strategy == "auto" and trainer.devices == 1 and trainer.num_nodes == 1:
         return None
     from lightning.fabric import Fabric
     from lightning.fabric.strategies import DDPStrategy
 
     quiet()
-    settings = {key: trainer[key] for key in ("accelerator", "strategy", "devices", "num_nodes")}
-    if settings["strategy"] == "ddp":  # whose barriers would give up where another job makes the same for an hour
-        settings["strategy"] = DDPStrategy(timeout=timedelta(days=7))
-    fabric = Fabric(**settings)
+    # Its barriers would give up where another job makes the same for an hour.
+    strategy = DDPStrategy(timeout=timedelta(days=7)) if trainer.strategy == "ddp" else trainer.strategy
+    fabric = Fabric(
+        accelerator=trainer.accelerator, strategy=strategy, devices=trainer.devices, num_nodes=trainer.num_nodes
+    )
     refuse_in_multirun(fabric.world_size)
     return fabric
 
@@ -112,7 +126,7 @@ def start_processes(fabric: "Fabric | None") -> ProcessGroup:
     return ProcessGroup(fabric.global_rank, fabric.world_size, fabric.barrier)
 
 
-def _environment(alone: bool) -> list[ClusterEnvironment]:
+def environments(alone: bool) -> list[ClusterEnvironment]:
     """Where Lightning's own choice of what started the processes is not ours."""
     if alone:
         return [LightningEnvironment()]

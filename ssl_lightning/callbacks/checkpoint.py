@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.files import replacing
+from ssl_lightning.methods.method import SSLMethod
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -46,7 +47,8 @@ class LastCheckpoint(L.Callback):
         self._in_step = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        assert isinstance(pl_module, SSLMethod)
+        self._saved_at, self._saved_step = time.monotonic(), pl_module.steps
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -56,25 +58,30 @@ class LastCheckpoint(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        assert isinstance(pl_module, SSLMethod)
+        if pl_module.batches % pl_module.batches_a_step:  # gradients that are accumulated are in no checkpoint
+            return
         self._in_step = False
-        step = trainer.global_step
+        step = pl_module.steps
         due = self.every_steps is not None and step % self.every_steps == 0
         if step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             late = time.monotonic() - self._saved_at >= self.every_seconds
             due = due or trainer.strategy.broadcast(late)
         if due:
-            self._save(trainer)
+            self._save(trainer, step)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save(trainer)
+        assert isinstance(pl_module, SSLMethod)
+        self._save(trainer, pl_module.steps)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        assert isinstance(pl_module, SSLMethod)
         if isinstance(exception, KeyboardInterrupt | SIGTERMException) and not self._in_step:
-            self._save(trainer)
+            self._save(trainer, pl_module.steps)
 
-    def _save(self, trainer: L.Trainer) -> None:
-        if trainer.global_step != self._saved_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+    def _save(self, trainer: L.Trainer, step: int) -> None:
+        if step != self._saved_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.recorder.check(trainer, weights=True)
             self.recorder.collect(trainer)
             trainer.save_checkpoint(self.path)
-            self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+            self._saved_at, self._saved_step = time.monotonic(), step

@@ -30,12 +30,14 @@ class OnlineProbe(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, SubsetDataModule)
-        self._num_classes = int(data.dataset.num_classes or 0)
+        self._num_classes = int(data.dataset.num_classes or 0)  # 0: there are no labels, and nothing to do
         self._held_out = data.dataset.validation().to(pl_module.device)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if not self._num_classes:
+            return
         objective: Objective = outputs["objective"]
         representations = objective.representations.detach().float()
         if self._probe is None:

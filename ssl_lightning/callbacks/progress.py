@@ -5,9 +5,13 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
 
+from ssl_lightning.callbacks.recorder import Recorder
+
 
 class Progress(RichProgressBar):
-    """Lightning's bar without the version of a logger, which is the name of the run that stands above it."""
+    """Lightning's bar, beside it the loss of the last row of metrics.csv: to read the one of each step, the host would
+    have to wait for the device."""
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+        rows = [callback.row for callback in trainer.callbacks if isinstance(callback, Recorder)]  # type: ignore[attr-defined]
+        return {name: f"{row[name]:.3f}" for row in rows for name in ("loss",) if name in row}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssl_lightning.errors import UserError
-from ssl_lightning.methods.method import Objective
+from ssl_lightning.methods.method import Objective, SSLMethod
 
 
 class Recorder(L.Callback):
@@ -28,6 +28,8 @@ class Recorder(L.Callback):
         self._lr = 0.0
         self._logged_step = 0
         self._last_step: float = -1
+        self.row: dict[str, float] = {}
+        """What was logged last."""
 
     @property
     def train_seconds(self) -> float:
@@ -57,8 +59,9 @@ class Recorder(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        assert isinstance(pl_module, SSLMethod)
         objective: Objective = outputs["objective"]
-        step = trainer.global_step
+        step = -(-pl_module.batches // pl_module.batches_a_step)  # to which this batch belongs
         loss = objective.loss
         one = torch.ones_like(loss)
         pairs = {name: (value.detach(), one) for name, value in objective.scalars.items()}
@@ -69,6 +72,8 @@ class Recorder(L.Callback):
         bad = ~torch.isfinite(loss) & (self._first_bad_step == 0)
         self._first_bad_step = torch.where(bad, step, self._first_bad_step)
         self._images_seen += len(batch.index) * trainer.world_size
+        if pl_module.batches % pl_module.batches_a_step:
+            return
         if step == self._last_step or step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._flush(trainer)
 
@@ -92,7 +97,7 @@ class Recorder(L.Callback):
         broken = [name for name, p in parameters if not torch.isfinite(p).all()]
         if step == 0 and not broken:
             return
-        what = f"The loss was not finite at optimizer step {step}" if step else f"At step {trainer.global_step}"
+        what = f"The loss was not finite at optimizer step {step}" if step else f"At step {_steps(trainer)}"
         shown = ", ".join(broken[:3]) + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
         raise UserError(
             f"{what}; parameters no longer finite: {shown or 'none'}. The last good checkpoint was kept. "
@@ -103,11 +108,11 @@ class Recorder(L.Callback):
         self.check(trainer)
         totals = {name: pair.cpu() for name, pair in self._reduced(trainer).items()}
         self._sums = {}
-        self._logged_step = trainer.global_step
+        self._logged_step = _steps(trainer)
         means = {n: (s / c).item() for n, (s, c) in totals.items() if c > 0}
-        row = {"epoch": trainer.current_epoch, "lr": self._lr, **means}
+        self.row = {"epoch": trainer.current_epoch, "lr": self._lr, **means}
         for logger in trainer.loggers:
-            logger.log_metrics(row, trainer.global_step)
+            logger.log_metrics(self.row, self._logged_step)
 
     def _reduced(self, trainer: L.Trainer) -> dict[str, Tensor]:
         """The sums of all ranks together."""
@@ -128,3 +133,9 @@ class Recorder(L.Callback):
         self._logged_step = state_dict["logged_step"]
         self._train_seconds = state_dict["train_seconds"]
         self._images_seen = state_dict["images_seen"]
+
+
+def _steps(trainer: L.Trainer) -> int:
+    method = trainer.lightning_module
+    assert isinstance(method, SSLMethod)
+    return method.steps

@@ -6,6 +6,7 @@ import lightning as L
 import torch
 
 from ssl_lightning.data.sampler import seed_of
+from ssl_lightning.methods.method import SSLMethod
 
 
 class StepSeeds(L.Callback):
@@ -18,4 +19,5 @@ class StepSeeds(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        torch.manual_seed(seed_of("step", self.seed, trainer.global_step, trainer.global_rank))
+        assert isinstance(pl_module, SSLMethod)
+        torch.manual_seed(seed_of("step", self.seed, pl_module.batches, trainer.global_rank))

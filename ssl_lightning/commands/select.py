@@ -24,9 +24,9 @@ def select(config: DictConfig) -> Path | None:
     from ssl_lightning.config.schema import SelectConfig
 
     plain = resolve(config, SelectConfig)  # before the heavy imports: wrong input is answered at once
-    from ssl_lightning.pipeline.rank import select
+    from ssl_lightning.pipeline.rank import rank
 
-    return select(plain)
+    return rank(plain)
 
 
 if __name__ == "__main__":  # as jobs of a pool are started

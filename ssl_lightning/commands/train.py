@@ -26,9 +26,9 @@ def train(config: DictConfig) -> "Run":
     from ssl_lightning.config.resolve import resolve
 
     plain = resolve(config)  # before the heavy imports: wrong input is answered at once
-    from ssl_lightning.pipeline.pretrain import complete
+    from ssl_lightning.pipeline.pretrain import pretrain
 
-    return complete(plain)
+    return pretrain(plain)
 
 
 if __name__ == "__main__":  # as jobs of a pool are started

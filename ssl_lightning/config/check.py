@@ -1,13 +1,19 @@
-"""Whether a component can be made from its settings."""
+"""Whether components can be made from their settings.
+
+Every component is a `_target_` whose signature is its schema: keys must be its parameters and values must fit their
+annotations. The rest (`config.schema`) is checked in the same way, as a dataclass is called with its fields. So a key
+that nobody reads is an error wherever it was written: on the command line, with or without `+`, or in a YAML file.
+"""
 
 import inspect
 import logging
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Annotated, Any
 
+from ssl_lightning.config.markers import hints_of
 from ssl_lightning.config.messages import nearest, origin
 from ssl_lightning.config.schema import Component
 from ssl_lightning.errors import UserError
@@ -15,14 +21,38 @@ from ssl_lightning.errors import UserError
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
 
-def check_late(value: Mapping[str, Any], target: type, path: str) -> None:
-    """Checks arguments of `target`, late components too."""
-    hints = _hints(target)
-    for key in value:
-        _check_value(value[key], hints[key], f"{path}.{key}", late=True)
+def check(value: Mapping[str, Any], schema: type, path: str = "", late: bool = False) -> None:
+    """Checks plain settings against a dataclass.
+
+    Args:
+        path: of the settings in the config.
+        late: check late components too.
+
+    Raises:
+        UserError: names the key, where it was written, and the nearest valid key.
+    """
+    _check_call(value, schema, path, late)
 
 
-def _check_component(value: Any, hint: Any, path: str) -> None:
+def check_component(value: Any, kind: str, path: str) -> None:
+    """Checks settings that are to make an instance of the class of this dotted name, and nothing else."""
+    from hydra.utils import get_class
+
+    _check_component(value, get_class(kind), path, late=True)
+
+
+def beside(value: Mapping[str, Any], schema: type) -> dict[str, Any]:
+    """The settings that stand beside a component's own, defaults filled in."""
+    return {f.name: value.get(f.name, f.default) for f in fields(schema)}
+
+
+def own(value: Mapping[str, Any], schema: type) -> dict[str, Any]:
+    """A component without the settings that stand beside its own."""
+    names = {f.name for f in fields(schema)}
+    return {key: item for key, item in value.items() if key not in names}
+
+
+def _check_component(value: Any, hint: Any, path: str, late: bool, others: type | None = None) -> None:
     """Whether a component makes what is wanted: an instance of a class or, where the hint is a Callable, with
     `_partial_: true`, something that returns one. Nothing else is ever imported and called."""
     from hydra.utils import get_object
@@ -42,7 +72,7 @@ def _check_component(value: Any, hint: Any, path: str) -> None:
         ) from error
     partial = typing.get_origin(hint) is Callable
     wanted = _classes(typing.get_args(hint)[1] if partial else hint)
-    made = target if isinstance(target, type) else _hints(target).get("return")
+    made = target if isinstance(target, type) else hints_of(target).get("return")
     made = typing.get_origin(made) or made
     if not (isinstance(made, type) and issubclass(made, wanted)):
         names = " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in wanted) or "component"
@@ -55,11 +85,13 @@ def _check_component(value: Any, hint: Any, path: str) -> None:
             f"{path} must{'' if partial else ' not'} have _partial_: true{origin(path)}: what it makes is wanted "
             f"{'later, by a call' if partial else 'at once'}."
         )
-    _check_call(value, target, path)
+    _check_call(value, target, path, late, others)
 
 
 def _classes(hint: Any) -> tuple[type, ...]:
     """The classes in a hint such as `A`, `A | None` or `Sequence[A] | str`."""
+    if typing.get_origin(hint) is Annotated:
+        return _classes(typing.get_args(hint)[0])
     if isinstance(hint, type) and typing.get_origin(hint) is None:
         return () if hint is type(None) else (hint,)
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
@@ -67,60 +99,67 @@ def _classes(hint: Any) -> tuple[type, ...]:
     return ()
 
 
-def _check_call(value: Mapping[str, Any], target: Callable[..., Any], path: str) -> None:
-    """Whether `target` can be called with these keys and values."""
+def _check_call(
+    value: Mapping[str, Any], target: Callable[..., Any], path: str, late: bool = False, others: type | None = None
+) -> None:
+    """Whether `target` can be called with these keys and values.
+
+    Args:
+        others: a dataclass that some of the keys belong to.
+    """
     parameters = inspect.signature(target).parameters
-    hints = _hints(target)
+    hints = hints_of(target)
+    beside_names = [f.name for f in fields(others)] if others else []
     catch_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     prefix = f"{path}." if path else ""
     named = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     for key in value:
-        if key not in named and key not in _HYDRA_KEYS and not catch_all:
-            known = [prefix + name for name in named]
+        if key not in named and key not in beside_names and key not in _HYDRA_KEYS and not catch_all:
+            known = [prefix + name for name in (*named, *beside_names)]
             raise UserError(f"unknown key '{prefix}{key}'{origin(prefix + key)}; {nearest(prefix + key, known)}")
-    at_once = "_target_" in value and value.get("_recursive_", True)
     for key in named:
         if key in value:
-            _check_value(value[key], hints.get(key, Any), prefix + key, late=at_once)
+            _check_value(value[key], hints.get(key, Any), prefix + key, late)
         elif parameters[key].default is inspect.Parameter.empty and not value.get("_partial_"):
             raise UserError(f"{prefix}{key} has no value{origin(path)}: give it one.")
+    if others:
+        _check_call({key: value[key] for key in beside_names if key in value}, others, path, late)
 
 
-def _check_value(value: Any, hint: Any, path: str, late: bool = False) -> None:
-    import pydantic
-
-    if typing.get_origin(hint) is Annotated and isinstance(hint.__metadata__[0], Component):
+def _check_value(value: Any, hint: Any, path: str, late: bool) -> None:
+    metadata = getattr(hint, "__metadata__", ())
+    component = next((item for item in metadata if isinstance(item, Component)), None)
+    bare = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+    if component is not None:
         from hydra.utils import get_class
 
-        if late or not hint.__metadata__[0].late:
-            _check_component(value, get_class(hint.__metadata__[0].kind), path)
-    elif typing.get_origin(hint) is dict and isinstance(value, dict):
+        if (late or not component.late) and not (component.optional and value is None):
+            _check_component(value, get_class(component.kind), path, late, component.beside)
+    elif typing.get_origin(bare) in (dict, Mapping) and isinstance(value, dict):
         for key, item in value.items():
-            _check_value(item, typing.get_args(hint)[1], f"{path}.{key}", late)
+            _check_value(item, typing.get_args(bare)[1], f"{path}.{key}", late)
     elif isinstance(value, dict) and "_target_" in value:
-        _check_component(value, hint, path)
-    elif isinstance(value, dict) and is_dataclass(hint):
-        _check_call(value, typing.cast(Any, hint), path)
+        _check_component(value, bare, path, late)
+    elif isinstance(value, dict) and (kinds := [kind for kind in _classes(bare) if is_dataclass(kind)]):
+        _check_call(value, typing.cast(Any, kinds[0]), path, late)
     elif isinstance(value, list) and any(isinstance(item, dict) and "_target_" in item for item in value):
         for i, item in enumerate(value):
-            _check_value(item, (typing.get_args(hint) or (Any,))[0], f"{path}.{i}")
+            _check_value(item, (typing.get_args(bare) or (Any,))[0], f"{path}.{i}", late)
     else:
-        try:
-            checker = pydantic.TypeAdapter(hint, config={"arbitrary_types_allowed": True, "strict": True})
-        except (pydantic.errors.PydanticUserError, TypeError):  # the config of a dataclass, or an odd annotation
-            checker = pydantic.TypeAdapter(hint)
-        try:
-            if isinstance(value, list) and "tuple" in str(hint).lower():
-                value = tuple(value)  # YAML knows no tuples
-            checker.validate_python(value)
-        except pydantic.ValidationError as error:
-            message = error.errors()[0]["msg"].replace("Input should", "it should")
-            raise UserError(f"{path} is {value!r}{origin(path)}, but {message}.") from None
+        _check_plain(value, hint, path)
 
 
-def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+def _check_plain(value: Any, hint: Any, path: str) -> None:
+    import pydantic
+
     try:
-        called: Any = target
-        return typing.get_type_hints(called.__init__ if isinstance(target, type) else called, include_extras=True)
-    except Exception:  # annotations of other libraries that cannot be evaluated: keys are still checked
-        return {}
+        checker = pydantic.TypeAdapter(hint, config={"arbitrary_types_allowed": True, "strict": True})
+    except (pydantic.errors.PydanticUserError, TypeError):  # the config of a dataclass, or an odd annotation
+        checker = pydantic.TypeAdapter(hint)
+    try:
+        if isinstance(value, list) and "tuple" in str(hint).lower():
+            value = tuple(value)  # YAML knows no tuples
+        checker.validate_python(value)
+    except pydantic.ValidationError as error:
+        message = error.errors()[0]["msg"].replace("Input should", "it should")
+        raise UserError(f"{path} is {value!r}{origin(path)}, but {message}.") from None

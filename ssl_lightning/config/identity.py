@@ -1,67 +1,147 @@
-"""What tells runs apart."""
+"""What tells runs, rankings and proxies apart: one walk over settings and the signatures that take them.
+
+What cannot change a result is marked where the parameter is declared (`config.markers`); there is no list of keys.
+"""
 
 import hashlib
+import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from typing import Any
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin
 
-IRRELEVANT = (
-    "sweep",
-    "debug",
-    "paths",
-    "logger",
-    "checkpoint",
-    "evaluation",
-    "callbacks.online_probe",
-    "dataset.root",
-    "dataset.cache",
-    "dataset.download",
-    "dataset.storage",
-    "dataset.resident_gib",
-    "dataset.workers",
-    "subset.cache",
-    "subset.accelerator",
-    "subset.memory_gib",
-    *(f"subset.proxy.dataset.{key}" for key in ("root", "cache", "download", "storage", "resident_gib", "workers")),
-    *(f"subset.proxy.{key}" for key in ("paths", "evaluation", "checkpoint")),
-    *(f"subset.proxy.{key}" for key in ("accelerator", "enable_progress_bar", "fast_dev_run")),
-    "trainer.enable_progress_bar",
-    "trainer.enable_model_summary",
-    "trainer.log_every_n_steps",
-    "trainer.profiler",
-    "trainer.strategy",
-    "trainer.default_root_dir",
-)
-"""Keys that cannot change the encoder that a run trains: no part of its identity."""
+from ssl_lightning.config.markers import IRRELEVANT, Content, Marker, Place, Seed, hints_of, marker_of
+from ssl_lightning.config.schema import Component
+
+KNOWN_PACKAGES = ("ssl_lightning", "torch", "torchvision", "lightning", "timm", "torchmetrics")
 
 
-FILES = ("subset.path",)
-"""Keys of files whose content, wherever it lies, is part of a run's identity; their names tell the cells of a report
-apart, which know no contents."""
+def locate(target: str) -> Any:
+    """The class or function of a `_target_`."""
+    from hydra.utils import get_object
+
+    return get_object(target)
 
 
-SEEDS = ("seed", "subset.seed", "subset.proxy.seed")
-"""Keys in which the runs of one cell of a report differ."""
+def digest_of(content: Any) -> str:
+    """SHA-256 of plain values, in hex."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def identity(config: Mapping[str, Any], contents: Mapping[str, Any], ignore: Iterable[str] = ()) -> str:
+def marked(value: Mapping[str, Any], target: Callable[..., Any], path: str = "") -> Iterator[tuple[str, Marker]]:
+    """Dotted keys of a resolved config whose parameters carry a marker.
+
+    Args:
+        value: the settings that `target`, a class, dataclass or function, would be called with.
+    """
+    hints = hints_of(target)
+    for key, item in value.items():
+        if marker := marker_of(hints.get(key)):
+            yield path + key, marker
+        elif not key.startswith("_"):
+            yield from _inside(item, hints.get(key), path + key)
+
+
+def _inside(value: Any, hint: Any, path: str) -> Iterator[tuple[str, Marker]]:
+    component = next((item for item in getattr(hint, "__metadata__", ()) if isinstance(item, Component)), None)
+    if isinstance(value, Mapping) and "_target_" in value:
+        target = locate(value["_target_"])
+        if component and component.optional_for_result and not changes_training(target):
+            yield path, Place
+            return
+        beside = component.beside if component else None
+        own = hints_of(beside) if beside else {}
+        yield from marked({key: item for key, item in value.items() if key not in own}, target, f"{path}.")
+        if beside is not None:
+            yield from marked({key: item for key, item in value.items() if key in own}, beside, f"{path}.")
+    elif isinstance(value, Mapping):
+        inner = get_args(hint)[1] if get_origin(hint) is dict else hint
+        if is_dataclass(inner) and get_origin(hint) is not dict:
+            yield from marked(value, inner, f"{path}.")  # type: ignore[arg-type]
+        else:
+            for key, item in value.items():
+                yield from _inside(item, inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _inside(item, None, f"{path}.{i}")
+
+
+def changes_training(callback: type) -> bool:
+    """Whether a callback can change the weights: it says so itself (`changes_training`). Of Lightning's own, those
+    that average, freeze, prune or schedule, or end training; of others that say nothing, any."""
+    if (said := getattr(callback, "changes_training", None)) is not None:
+        return bool(said)
+    if not callback.__module__.startswith("lightning."):
+        return True
+    from lightning.pytorch import callbacks
+
+    kinds = (
+        callbacks.WeightAveraging,
+        callbacks.StochasticWeightAveraging,
+        callbacks.GradientAccumulationScheduler,
+        callbacks.EarlyStopping,
+        callbacks.BaseFinetuning,
+        callbacks.ModelPruning,
+        callbacks.LearningRateFinder,
+        callbacks.BatchSizeFinder,
+        callbacks.Timer,
+    )
+    return issubclass(callback, kinds)
+
+
+def without(config: Mapping[str, Any], keys: Iterator[str] | list[str]) -> dict[str, Any]:
+    """A copy of a config that lacks some dotted keys."""
+    rest = deepcopy(dict(config))
+    for key in keys:
+        *parents, last = key.split(".")
+        node: Any = rest
+        for parent in parents:
+            node = node[int(parent)] if isinstance(node, list) else (node or {}).get(parent)
+        if isinstance(node, dict):
+            node.pop(last, None)
+    return rest
+
+
+def run_digest(config: Mapping[str, Any], schema: type, contents: Mapping[str, Any]) -> str:
     """Eight hex digits that tell runs apart whose encoders may differ.
 
     Args:
         config: resolved config.
-        contents: what the config does not say but the encoder depends on: hashes of data, processes, device.
-        ignore: further keys to leave out, dotted.
+        schema: what it was checked against.
+        contents: what the config does not say but the encoder depends on: digests of data, processes, device.
     """
-    relevant = deepcopy(dict(config))
-    for key in (*IRRELEVANT, *ignore):
-        *parents, last = key.split(".")
-        node: Any = relevant
-        for parent in parents:
-            node = node.get(parent) or {}
-        node.pop(last, None)
-    text = json.dumps({"config": relevant, "contents": dict(contents)}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    dropped = [key for key, marker in marked(config, schema) if marker in (*IRRELEVANT, Content)]
+    relevant = without(config, dropped)
+    return digest_of({"config": relevant, "contents": dict(contents), "sources": sources(relevant)})[:8]
+
+
+def sources(value: Any) -> dict[str, str]:
+    """Digests of the source files of components from outside of the package and the libraries that it is made for."""
+    found: dict[str, str] = {}
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    for item in items:
+        found |= sources(item)
+    target = value.get("_target_") if isinstance(value, Mapping) else None
+    if target and target.partition(".")[0] not in KNOWN_PACKAGES:
+        file = inspect.getsourcefile(inspect.unwrap(locate(target)))
+        found[target] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else ""
+    return found
+
+
+def described(value: Any) -> Any:
+    """What counts of an object that a dataclass describes, as plain values: fields with a marker left out, seeds not.
+
+    An object may say it itself: `describe()`.
+    """
+    if hasattr(value, "describe"):
+        return value.describe()
+    if is_dataclass(value) and not isinstance(value, type):
+        hints = hints_of(type(value))
+        counting = [f.name for f in fields(value) if f.init and marker_of(hints.get(f.name)) in (None, Seed)]
+        return {"name": type(value).__name__} | {name: described(getattr(value, name)) for name in counting}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def component_name(config: Mapping[str, Any]) -> str:

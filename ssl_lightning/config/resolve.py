@@ -6,13 +6,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_lightning.config.check import _check_call
+from ssl_lightning.config.check import check
 from ssl_lightning.config.messages import nearest
 from ssl_lightning.config.places import CONF
 from ssl_lightning.config.schema import TrainConfig
 from ssl_lightning.errors import UserError
 
-NAMED_COMPONENTS = {"base": "method", "projector": "projector", "latent": "latent", "proxy": "proxy"}
+NAMED_COMPONENTS = {name: name for name in ("projector", "latent", "proxy", "dataset")} | {"base": "method"}
 """Keys inside a component that also accept the name of an option of a group: `method.base=directclr`."""
 
 
@@ -30,7 +30,7 @@ def resolve(config: DictConfig, schema: type = TrainConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     named = typing.cast(dict[str, Any], plain)
-    _check_call(named, schema, "")
+    check(named, schema)
     return named
 
 

@@ -1,21 +1,37 @@
 """What a run consists of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, make_dataclass
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
+
+from ssl_lightning.config.markers import After, Content, Place, Seed
 
 
 @dataclass(frozen=True)
 class Component:
     """Marks a field of the schema as a mapping with a `_target_` that makes an instance of the class `kind`.
 
-    A `late` one is not imported and checked before `check_late` is called, when it is known to be needed: provided
-    that nothing makes it before, so the component whose argument it is has `_recursive_: false`.
+    Args:
+        kind: dotted name of the class.
+        late: it is not imported and checked with the config, but by whoever needs it.
+        beside: a dataclass of further settings that stand beside the component's own and are not handed to it.
+        optional: it may be null.
+        optional_for_result: what it makes counts for the identity of a run only where it can change the result.
     """
 
     kind: str
     late: bool = False
+    beside: type | None = None
+    optional: bool = False
+    optional_for_result: bool = False
+
+
+DATASET = "ssl_lightning.data.dataset.ImageDataset"
+TRAINER = "ssl_lightning.pipeline.trainer.TrainerSettings"
+SUITE = "ssl_lightning.evaluation.suite.EvaluationSuite"
+CALLBACK = "lightning.pytorch.Callback"
+LOGGER = "lightning.pytorch.loggers.Logger"
 
 
 @dataclass
@@ -32,29 +48,48 @@ class Checkpointing:
 
 
 @dataclass
+class Cut:
+    """What is cut from a ranking, and the runs that the ranking is made with: beside the rule of `subset`.
+
+    `proxy` names a finished `run`, or says in what the run that is trained for the ranking differs from this one.
+    """
+
+    fraction: Annotated[float, Gt(0), Le(1)] | None = 1.0
+    budget: Literal["exact", "floor"] = "exact"
+    proxy: Annotated["Proxy | None", Content] = None  # type: ignore[valid-type]  # made below, of TrainConfig's fields
+
+
+@dataclass
+class Evaluated:
+    """What is evaluated on: beside the suite of `evaluation`. None: what is pretrained on."""
+
+    dataset: Annotated[Any, Component(DATASET, optional=True)] = None
+
+
+@dataclass
 class TrainConfig:
     """`conf/train.yaml`; see there for what each key means."""
 
-    seed: Annotated[int, Ge(0)]
-    sweep: str
+    seed: Annotated[int, Ge(0), Seed]
+    sweep: Annotated[str, Place]
     batch_size: Annotated[int, Gt(0)]
     budget: Literal["epochs", "steps"]
     compile: bool
     float32_matmul: Literal["highest", "high", "medium"]
     channels_last: bool
-    debug: bool
+    debug: Annotated[bool, Place]
     backbone: Annotated[Any, Component("torch.nn.Module")]
-    dataset: Annotated[Any, Component("ssl_lightning.data.dataset.ImageDataset")]
-    subset: Annotated[Any, Component("ssl_lightning.subsets.rule.SubsetRule")]
+    dataset: Annotated[Any, Component(DATASET)]
+    subset: Annotated[Any, Component("ssl_lightning.subsets.rule.SubsetRule", beside=Cut)]
     augment: Annotated[Any, Component("ssl_lightning.data.views.Augment")]
     optimizer: Annotated[Any, Component("ssl_lightning.optim.recipe.OptimizerRecipe")]
     method: Annotated[Any, Component("ssl_lightning.methods.method.SSLMethod")]
-    trainer: Annotated[Any, Component("lightning.pytorch.Trainer")]
-    evaluation: Annotated[Any, Component("ssl_lightning.evaluation.suite.EvaluationSuite")]
-    callbacks: dict[str, Annotated[Any, Component("lightning.pytorch.Callback")]]
-    logger: dict[str, Annotated[Any, Component("lightning.pytorch.loggers.Logger")]]
-    checkpoint: Checkpointing
-    paths: Paths
+    trainer: Annotated[Any, Component(TRAINER)]
+    evaluation: Annotated[Any, Component(SUITE, beside=Evaluated), After]
+    callbacks: dict[str, Annotated[Any, Component(CALLBACK, optional_for_result=True)]]
+    logger: Annotated[dict[str, Annotated[Any, Component(LOGGER)]], Place]
+    checkpoint: Annotated[Checkpointing, Place]
+    paths: Annotated[Paths, Place]
 
 
 @dataclass
@@ -64,10 +99,9 @@ class SelectConfig(TrainConfig):
     backbone: Annotated[Any, Component("torch.nn.Module", late=True)]
     optimizer: Annotated[Any, Component("ssl_lightning.optim.recipe.OptimizerRecipe", late=True)]
     method: Annotated[Any, Component("ssl_lightning.methods.method.SSLMethod", late=True)]
-    trainer: Annotated[Any, Component("lightning.pytorch.Trainer", late=True)]
-    evaluation: Annotated[Any, Component("ssl_lightning.evaluation.suite.EvaluationSuite", late=True)]
-    callbacks: dict[str, Annotated[Any, Component("lightning.pytorch.Callback", late=True)]]
-    logger: dict[str, Annotated[Any, Component("lightning.pytorch.loggers.Logger", late=True)]]
+    evaluation: Annotated[Any, Component(SUITE, late=True, beside=Evaluated)]
+    callbacks: dict[str, Annotated[Any, Component(CALLBACK, late=True)]]
+    logger: dict[str, Annotated[Any, Component(LOGGER, late=True)]]
 
 
 @dataclass
@@ -78,7 +112,18 @@ class EvaluateConfig:
     batch_size: Annotated[int, Gt(0)]
     debug: bool
     encoder: Annotated[Any, Component("ssl_lightning.evaluation.sources.EncoderSource")]
-    evaluation: Annotated[Any, Component("ssl_lightning.evaluation.suite.EvaluationSuite")]
-    trainer: Annotated[Any, Component("lightning.pytorch.Trainer", late=True)]
+    evaluation: Annotated[Any, Component(SUITE, beside=Evaluated)]
+    trainer: Annotated[Any, Component(TRAINER)]
     paths: Paths
-    dataset: Annotated[Any, Component("ssl_lightning.data.dataset.ImageDataset")] = None
+    dataset: Annotated[Any, Component(DATASET, optional=True)] = None
+
+
+Proxy = make_dataclass(
+    "Proxy",
+    [
+        ("run", "str | None", field(default=None)),
+        *((name, "object", field(default=None)) for name in TrainConfig.__annotations__),
+    ],
+)
+"""The keys of a run, each of them optional, and the folder of a finished `run` instead. Their values are checked with
+those of the run that is trained, when it is known to be needed."""

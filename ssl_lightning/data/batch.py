@@ -1,17 +1,39 @@
-"""What a data loader hands to a method."""
+"""What a loader hands over, and what a method sees of it."""
 
 from typing import NamedTuple
 
 from torch import Tensor
 
 
-class Batch(NamedTuple):
-    """Images with labels and positions.
+class Stored(NamedTuple):
+    """Images as a loader gives them.
 
-    `image` is uint8 [N, C, H, W] as loaded and, in training steps, float views [V, N, C, H, W]; `label` and `index`
-    are int64 [N], `index` being the position in the full dataset.
+    `images` is uint8 [n, c, h, w]; of streamed images, whose crops are cut already, a tuple of uint8 [v, n, c, s, s],
+    one entry a size of view, largest first. `label` and `index` are int64 [n], `index` being the position in the full
+    dataset, and `label` −1 where an image has none.
     """
 
-    image: Tensor
+    images: Tensor | tuple[Tensor, ...]
     label: Tensor
     index: Tensor  # type: ignore[assignment]  # a field may shadow tuple.index, which nobody needs here
+
+
+class Batch(NamedTuple):
+    """What a method sees in a step.
+
+    `views` is a tuple of float [v, n, c, s, s], one entry a size, largest first; `label` and `index` are those of
+    `Stored`.
+    """
+
+    views: tuple[Tensor, ...]
+    label: Tensor
+    index: Tensor  # type: ignore[assignment]
+
+    @property
+    def num_views(self) -> int:
+        """V, over all sizes."""
+        return sum(map(len, self.views))
+
+    def part(self, images: slice) -> "Batch":
+        """Some of the images."""
+        return Batch(tuple(views[:, images] for views in self.views), self.label[images], self.index[images])

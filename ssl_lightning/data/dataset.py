@@ -38,23 +38,24 @@ class Split(NamedTuple):
 class Fingerprint:
     """What a split contains, in which order. Positions mean the same images only under equal fingerprints.
 
-    `hash` is the start of the SHA-256 over all labels, then all images.
+    `digest` is the start of the SHA-256 over all labels, then all images.
     """
 
     name: str
     split: str
     length: int
-    hash: str
+    digest: str
 
     def __str__(self) -> str:
-        return f"{self.name}/{self.split}[{self.length}]:{self.hash}"
+        return f"{self.name}/{self.split}[{self.length}]:{self.digest}"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Fingerprint":
-        return cls(str(values["name"]), str(values["split"]), int(values["length"]), str(values["hash"]))
+        digest = values["digest"] if "digest" in values else values["hash"]  # its name in the former version
+        return cls(str(values["name"]), str(values["split"]), int(values["length"]), str(digest))
 
 
 def label_digest(labels: Int[np.ndarray, " n"]) -> Any:
@@ -120,9 +121,19 @@ class ImageDataset(ABC):
         """What identifies the data in the identity of a run, beyond the dataset's name. Reads no pixels."""
         return ""
 
-    def remark(self) -> str | None:
+    def notice(self) -> str | None:
         """What a user should know of how the images are read."""
         return None
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether classifiers of representations can be trained and tested, after `prepare`."""
+        return self.has_test and bool((self.train().labels >= 0).any())
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test split, after `prepare`."""
+        return True
 
     def train(self) -> Split:
         """What subsets are taken of. Images without a label, if any, come last."""

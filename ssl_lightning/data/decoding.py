@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_lightning.data.sources.listing import ImageFiles
-from ssl_lightning.data.views import Augment
+from ssl_lightning.data.views import Augment, by_size, views_of
 from ssl_lightning.errors import UserError
 
 AHEAD = 1024  # images decoded before they are asked for
@@ -75,21 +75,28 @@ class StreamedImages:
         image = self._open(position)
         side = round(min(image.size) * self.square)
         window = ((image.height - side) // 2, (image.width - side) // 2, side, side)
-        return self._cut(position, image, [window])[0]
+        return self._cut(position, image, [window], [self.size])[0]
 
     def crops(
-        self, positions: Int[Tensor, " m"], views: Augment, generator: torch.Generator
-    ) -> UInt8[Tensor, "v m c s s"]:
-        """A random crop of each image for each view, mirrored or not; colours are left to `Augment.colour`."""
+        self, positions: Int[Tensor, " m"], augment: Augment, generator: torch.Generator
+    ) -> tuple[UInt8[Tensor, "_v m c _s _s"], ...]:
+        """A random crop of each image for each view, mirrored or not, a tensor for each size of view, largest first;
+        colours are left to `Augment.colour`."""
         images = [self._open(int(position)) for position in positions]
         width, height = torch.tensor([image.size for image in images]).T
-        windows, flips = views.windows(height, width, generator)
-        crops = torch.empty(views.num_views, len(images), *self.shape[1:], dtype=torch.uint8)
+        windows, flips = augment.windows(height, width, generator)
+        sizes = augment.sizes(self.size)
+        shape = len(images), self.channels
+        made = by_size(sizes, lambda number, size: torch.empty(number, *shape, size, size, dtype=torch.uint8))
+        crops = views_of(made, sizes)
         images.reverse()
         for i, position in enumerate(positions.tolist()):
             image = images.pop()  # whose pixels are freed with it
-            crops[:, i] = torch.from_numpy(self._cut(position, image, windows[:, :, i].tolist()))
-        return torch.where(flips[:, :, None, None, None], crops.flip(-1), crops)
+            for crop, cut in zip(crops, self._cut(position, image, windows[:, :, i].tolist(), sizes), strict=True):
+                crop[i] = torch.from_numpy(cut)
+        for crop, flip in zip(crops, flips, strict=True):
+            crop.copy_(torch.where(flip[:, None, None, None], crop.flip(-1), crop))
+        return made
 
     def _open(self, position: int) -> Image.Image:
         """The file's bytes, of which the header has been read."""
@@ -101,12 +108,12 @@ class StreamedImages:
             raise _undecodable(path, error) from error
 
     def _cut(
-        self, position: int, image: Image.Image, windows: Sequence[Sequence[float]]
-    ) -> UInt8[np.ndarray, "v c s s"]:
-        """Windows (top, left, height, width) of an opened image, each resampled to `size` with antialias."""
+        self, position: int, image: Image.Image, windows: Sequence[Sequence[float]], sizes: Sequence[int]
+    ) -> list[UInt8[np.ndarray, "c _s _s"]]:
+        """Windows (top, left, height, width) of an opened image, each resampled to its size with antialias."""
         width, height = image.size
         mode = "L" if self.channels == 1 else "RGB"
-        shrink = min(min(window[2:]) for window in windows) / self.size
+        shrink = min(min(window[2:]) / size for window, size in zip(windows, sizes, strict=True))
         try:
             if image.mode.startswith(("I", "F")):  # Pillow would cut these off at 255
                 raise ValueError(f"its pixels are of mode {image.mode}; convert it to 8 bits a channel")
@@ -117,11 +124,11 @@ class StreamedImages:
             raise _undecodable(self.files.path(position), error) from error
         x, y = image.width / width, image.height / height
         views = []
-        for top, left, tall, wide in windows:
+        for (top, left, tall, wide), size in zip(windows, sizes, strict=True):
             box = (round(left * x), round(top * y), round((left + wide) * x), round((top + tall) * y))
-            view = image.crop(box).resize((self.size, self.size), Image.Resampling.BILINEAR)
-            views.append(np.asarray(view).reshape(self.size, self.size, self.channels).transpose(2, 0, 1))
-        return np.stack(views)
+            view = image.crop(box).resize((size, size), Image.Resampling.BILINEAR)
+            views.append(np.asarray(view).reshape(size, size, self.channels).transpose(2, 0, 1))
+        return views
 
 
 def _undecodable(path: str, error: Exception) -> UserError:

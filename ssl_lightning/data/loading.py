@@ -1,4 +1,4 @@
-"""Batches as a pure function of the step: from a resident store, or from files that workers decode."""
+"""Batches as a pure function of their number: from a resident store, or from files that workers decode."""
 
 import itertools
 import sys
@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ssl_lightning.data.batch import Batch
+from ssl_lightning.data.batch import Stored
 from ssl_lightning.data.dataset import Images, Split
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.sampler import BatchSampler, seed_of
@@ -28,22 +28,22 @@ def normalise(
 
 
 class Loader(ABC):
-    """Batches in an order. `step` tells the number of optimizer steps made so far."""
+    """Batches of a sampler. `number` tells which one is next: how many batches training has seen."""
 
-    def __init__(self, order: BatchSampler, step: Callable[[], int]) -> None:
-        self.order = order
-        self.step = step
+    def __init__(self, sampler: BatchSampler, number: Callable[[], int]) -> None:
+        self.sampler = sampler
+        self.number = number
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.sampler)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Stored]:
         for _ in range(len(self)):
-            yield self.batch(self.step())
+            yield self.batch(self.number())
 
     @abstractmethod
-    def batch(self, step: int) -> Batch:
-        """This rank's share of the batch of the 0-based optimizer step."""
+    def batch(self, number: int) -> Stored:
+        """This rank's part of the batch of this number, from 0."""
 
     def state_dict(self) -> dict[str, int]:
         """Tells Lightning that this loader can resume. There is nothing to store: see `BatchSampler`."""
@@ -57,42 +57,56 @@ class ResidentLoader(Loader):
     """Whole batches from a resident store: one index-select, on the device where the images are.
 
     Args:
-        split: all images; `Batch.index` refers to it.
+        split: all images; `Stored.index` refers to it.
+        pin_memory: batches of images on the host are put into page-locked memory, for copies to a GPU that nothing
+            waits for.
     """
 
-    def __init__(self, split: Split, order: BatchSampler, step: Callable[[], int]) -> None:
-        super().__init__(order, step)
+    def __init__(
+        self, split: Split, sampler: BatchSampler, number: Callable[[], int], pin_memory: bool = False
+    ) -> None:
+        super().__init__(sampler, number)
         assert isinstance(split.images, Tensor)
         self.images, self.labels = split.images, split.labels
-        order.positions = order.positions.to(split.images.device)
+        self.pin_memory = pin_memory and not split.images.is_cuda
+        sampler.positions = sampler.positions.to(split.images.device)
 
-    def batch(self, step: int) -> Batch:
-        index = self.order.share(step)
-        return Batch(self.images[index], self.labels[index], index)
+    def batch(self, number: int) -> Stored:
+        index = self.sampler.batch(number)
+        if not self.pin_memory:
+            return Stored(self.images[index], self.labels[index], index)
+        images = torch.empty(len(index), *self.images.shape[1:], dtype=self.images.dtype, pin_memory=True)
+        torch.index_select(self.images, 0, index, out=images)
+        return Stored(images, self.labels[index].pin_memory(), index.pin_memory())
 
 
 class StreamedLoader(Loader):
-    """Batches of crops, decoded by worker processes a few steps ahead. `Batch.image` is uint8 [V, N, C, S, S].
+    """Batches of crops, decoded by worker processes a few batches ahead.
 
     Args:
         split: of streamed images.
-        views: what crops to cut, by a generator of (seed, step, rank).
+        augment: what crops to cut, by a generator of (seed, batch number, rank).
         pin_memory: for copies to a GPU that nothing waits for.
     """
 
     def __init__(
-        self, split: Split, order: BatchSampler, step: Callable[[], int], views: Augment, pin_memory: bool = False
+        self,
+        split: Split,
+        sampler: BatchSampler,
+        number: Callable[[], int],
+        augment: Augment,
+        pin_memory: bool = False,
     ) -> None:
-        super().__init__(order, step)
-        self.crops = _Crops(split, order, views)
+        super().__init__(sampler, number)
+        self.crops = _Crops(split, sampler, augment)
         self.pin_memory = pin_memory
         self._next: int | None = None
-        self._batches: Iterator[Batch] | None = None
+        self._batches: Iterator[Stored] | None = None
 
-    def batch(self, step: int) -> Batch:
-        if self._batches is None or step != self._next:  # the first, or one after a jump
-            self._batches = _by_workers(self.crops, self.crops.workers, itertools.count(step), self.pin_memory)
-        self._next = step + 1
+    def batch(self, number: int) -> Stored:
+        if self._batches is None or number != self._next:  # the first, or one after a jump
+            self._batches = _by_workers(self.crops, self.crops.workers, itertools.count(number), self.pin_memory)
+        self._next = number + 1
         return next(self._batches)
 
     def stop(self) -> None:
@@ -101,17 +115,17 @@ class StreamedLoader(Loader):
 
 
 class _Crops:
-    """`self[step]` is the batch of a step."""
+    """`self[number]` is the batch of this number."""
 
-    def __init__(self, split: Split, order: BatchSampler, views: Augment) -> None:
+    def __init__(self, split: Split, sampler: BatchSampler, augment: Augment) -> None:
         assert isinstance(split.images, StreamedImages)
-        self.images, self.labels, self.order, self.views = split.images, split.labels, order, views
+        self.images, self.labels, self.sampler, self.augment = split.images, split.labels, sampler, augment
         self.workers = split.images.workers
 
-    def __getitem__(self, step: int) -> Batch:
-        index = self.order.share(step)
-        generator = torch.Generator().manual_seed(seed_of("crops", self.order.seed, step, self.order.rank))
-        return Batch(self.images.crops(index, self.views, generator), self.labels[index], index)
+    def __getitem__(self, number: int) -> Stored:
+        index = self.sampler.batch(number)
+        generator = torch.Generator().manual_seed(seed_of("crops", self.sampler.seed, number, self.sampler.rank))
+        return Stored(self.images.crops(index, self.augment, generator), self.labels[index], index)
 
 
 def in_order(images: Images, part: range | None = None, batch_size: int = 512) -> Iterator[UInt8[Tensor, "n c h w"]]:

@@ -8,10 +8,11 @@ device, and a generator state gives the same views on every device.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Gt
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from ssl_lightning.data.color import (
     grey,
     solarise,
 )
+from ssl_lightning.data.draw import to_device
 
 # On a CPU, images go through all operators in groups whose floats fit its cache. 2 ** 19 floats are 2 MiB.
 CPU_GROUP_FLOATS = 2**19
@@ -42,6 +44,7 @@ class View:
 
     Args:
         copies: how many views of this kind; a symmetric pair is `copies=2`.
+        size: side in pixels; None: that of the dataset's images.
         crop_scale: share of the image's area, uniform; as in torchvision's `RandomResizedCrop`.
         crop_ratio: width over height of the crop, log-uniform.
         flip_probability: of a horizontal flip.
@@ -61,6 +64,7 @@ class View:
     """
 
     copies: int = 1
+    size: Annotated[int, Gt(0)] | None = None
     crop_scale: Sequence[float] = (1.0, 1.0)
     crop_ratio: Sequence[float] = (3 / 4, 4 / 3)
     flip_probability: float = 0.0
@@ -226,11 +230,6 @@ def draw(view: View, n: int, height: int, width: int, generator: torch.Generator
     return Draw(torch.cat((windows, masks[:1], uniform)), masks[1:], order)
 
 
-def _to(device: torch.device, tensor: Tensor) -> Tensor:
-    """Copies from the host without waiting for the device."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
 def _keeps_geometry(drawn: Draw, size: int, height: int, width: int) -> bool:
     """Whether no image changes before the jitter."""
     as_it_is = torch.tensor([0, 0, height, width, 0, 0], dtype=torch.float32)[:, None]
@@ -260,13 +259,20 @@ class Augment:
         self._views = [view for view in views for _ in range(view.copies)]
 
     def describe(self) -> list[dict[str, Any]]:
-        """The fields of each view, for provenance."""
-        return [asdict(view) for view in self._views]
+        """The fields of each view, for provenance; those that were added later only where they are used."""
+        return [
+            {key: value for key, value in asdict(view).items() if key != "size" or value is not None}
+            for view in self._views
+        ]
 
     @property
     def num_views(self) -> int:
         """Sum of all copies."""
         return len(self._views)
+
+    def sizes(self, images: int) -> list[int]:
+        """The side of each view in pixels, where that of the images is given."""
+        return [view.size or images for view in self._views]
 
     @torch.no_grad()
     def __call__(
@@ -276,14 +282,16 @@ class Augment:
         std: Float[Tensor, "c"],
         generator: torch.Generator,
         size: int | None = None,
-    ) -> Float[Tensor, "v n c s s"]:
-        """Augment of 1 or 3 channels, float32, each normalised to (x − mean) / std with x in [0, 1].
+    ) -> tuple[Float[Tensor, "_v n c _s _s"], ...]:
+        """Views of 1 or 3 channels, float32, each normalised to (x − mean) / std with x in [0, 1]; a tensor for each
+        size, largest first.
 
         Args:
             images: with 1 or 3 channels, on any device; left as they are.
             mean, std: per channel, for values in [0, 1], on the device of the images.
             generator: on the CPU, whatever the device of the images.
-            size: side of the views in pixels; by default that of the images, which must then be square.
+            size: side in pixels of the views that have none of their own; by default that of the images, which must
+                then be square.
 
         Raises:
             ValueError: the images are not square and no size is given.
@@ -293,18 +301,20 @@ class Augment:
             if height != width:
                 raise ValueError(f"Images are {height}x{width} pixels, not square; pass the views' size.")
             size = height
-        return self._make(images.unsqueeze(0), mean, std, generator, size, cut=True)
+        return self._make([images] * self.num_views, self.sizes(size), mean, std, generator, cut=True)
 
     @torch.no_grad()
     def colour(
         self,
-        crops: UInt8[Tensor, "v n c s s"],
+        crops: Sequence[UInt8[Tensor, "_v n c _s _s"]],
         mean: Float[Tensor, "c"],
         std: Float[Tensor, "c"],
         generator: torch.Generator,
-    ) -> Float[Tensor, "v n c s s"]:
-        """All of `__call__` but the geometry, for crops that were made by `windows`, one a view."""
-        return self._make(crops, mean, std, generator, crops.shape[-1], cut=False)
+        size: int,
+    ) -> tuple[Float[Tensor, "_v n c _s _s"], ...]:
+        """All of `__call__` but the geometry, for crops that were made by `windows`, as `by_size` arranges them."""
+        sizes = self.sizes(size)
+        return self._make(views_of(crops, sizes), sizes, mean, std, generator, cut=False)
 
     def windows(
         self, height: Int[Tensor, "n"], width: Int[Tensor, "n"], generator: torch.Generator
@@ -325,31 +335,50 @@ class Augment:
 
     def _make(
         self,
-        images: UInt8[Tensor, "v_or_1 n c h w"],
+        images: Sequence[UInt8[Tensor, "n c _h _w"]],
+        sizes: Sequence[int],
         mean: Float[Tensor, "c"],
         std: Float[Tensor, "c"],
         generator: torch.Generator,
-        size: int,
         cut: bool,
-    ) -> Float[Tensor, "v n c {size} {size}"]:
-        _, n, c, height, width = images.shape
-        draws = [draw(view, n, height, width, generator) for view in self._views]
-        views = torch.empty(self.num_views, n, c, size, size, device=images.device)
+    ) -> tuple[Float[Tensor, "_v n c _s _s"], ...]:
+        """Of the images of each view."""
+        n, c = images[0].shape[:2]
+        device = images[0].device
+        draws = [
+            draw(view, n, some.shape[2], some.shape[3], generator)
+            for view, some in zip(self._views, images, strict=True)
+        ]
+        made = by_size(sizes, lambda number, size: torch.empty(number, n, c, size, size, device=device))
+        outputs = views_of(made, sizes)
         mean, std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
-        fitting = max(1, CPU_GROUP_FLOATS // (c * max(size * size, height * width)))
-        group = fitting if images.device.type == "cpu" else n
+        pixels_of_image = max(max(size * size for size in sizes), *(some.shape[2] * some.shape[3] for some in images))
+        group = max(1, CPU_GROUP_FLOATS // (c * pixels_of_image)) if device.type == "cpu" else n
         for start in range(0, n, group):
             part = slice(start, start + group)
-            pixels = images[:, part].float().div_(255)
             # Two small copies to the device for all views: the parameters, and the images of each operator.
-            parameters = _to(images.device, torch.stack([d.parameters[:, part] for d in draws]))
+            parameters = to_device(torch.stack([d.parameters[:, part] for d in draws]), device)
             members = [mask.nonzero().flatten() for d in draws for mask in d.masks[:, part]]
-            indices = _to(images.device, torch.cat(members)).split([len(m) for m in members])
+            indices = to_device(torch.cat(members), device).split([len(m) for m in members])
+            pixels = images[0][part].float().div_(255)
             for k, view in enumerate(self._views):
-                x = _cut(view, draws[k], pixels[0], parameters[k], size) if cut else pixels[k]
+                if not cut and k:
+                    pixels = images[k][part].float().div_(255)
+                x = _cut(view, draws[k], pixels, parameters[k], sizes[k]) if cut else pixels
                 x = _augment(view, draws[k], x, parameters[k], indices[4 * k : 4 * k + 4])
-                torch.sub(x, mean, out=views[k, part]).div_(std)
-        return views
+                torch.sub(x, mean, out=outputs[k][part]).div_(std)
+        return made
+
+
+def by_size(sizes: Sequence[int], make: Callable[[int, int], Tensor]) -> tuple[Tensor, ...]:
+    """`make(number of views, size)` for each size that views have, largest first."""
+    return tuple(make(sizes.count(size), size) for size in sorted(set(sizes), reverse=True))
+
+
+def views_of(made: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
+    """The tensor of each view in what `by_size` has made."""
+    of_size = {some.shape[-1]: iter(some) for some in made}
+    return [next(of_size[size]) for size in sizes]
 
 
 def _cut(

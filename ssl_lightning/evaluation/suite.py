@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool
@@ -27,6 +27,9 @@ class Evaluation(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSuite:
     """Linear and few-label probes, k-nearest neighbours, spectra: from features to a flat dict of metrics."""
+
+    needs_labels: ClassVar[bool] = True
+    """Whether it reads labels, and features of test images."""
 
     k: int = 20
     """Neighbours that vote."""
@@ -54,6 +57,11 @@ class EvaluationSuite:
     run's seed."""
     untrained: bool = False
     """Whether the caller is to evaluate the untrained encoder too, as the baseline. The suite ignores it."""
+
+    @property
+    def in_files(self) -> bool:
+        """Whether features may be larger than memory, and are kept in files."""
+        return self.linear == "sgd"
 
     def __post_init__(self) -> None:
         """Refuses before training what would fail after it."""
@@ -99,9 +107,34 @@ class EvaluationSuite:
             metrics |= few_label_probe(*data, percent=percent, draws=self.draws, seed=self.seed)
         queries = test.representations.to(device), test.labels.to(device)
         metrics |= knn(train.representations, train.labels, *queries, num_classes, self.k, self.temperature)
-        spectra = {}
-        for name, z in (("representation", train.representations), ("embedding", train.embeddings)):
-            values, ranks = spectrum(z, name)
-            spectra[name] = values.tolist()
-            metrics |= ranks
-        return Evaluation(metrics, spectra)
+        ranks = ranks_of(train)
+        return Evaluation(metrics | ranks.metrics, ranks.spectra)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RanksOnly(EvaluationSuite):
+    """Spectra and effective ranks of the training images: what there is to know without labels."""
+
+    needs_labels: ClassVar[bool] = False
+
+    def __call__(
+        self,
+        train: Features,
+        test: Features,
+        validation: Bool[Tensor, " n"],
+        num_classes: int,
+        device: torch.device | None = None,
+    ) -> Evaluation:
+        """Of the arguments it reads `train` and `device` alone."""
+        return ranks_of(train.to(device or train.representations.device))
+
+
+def ranks_of(train: Features) -> Evaluation:
+    """Spectra and effective ranks of representations and embeddings."""
+    metrics: dict[str, float] = {}
+    spectra: dict[str, list[float]] = {}
+    for name, z in (("representation", train.representations), ("embedding", train.embeddings)):
+        values, ranks = spectrum(z, name)
+        spectra[name] = values.tolist()
+        metrics |= ranks
+    return Evaluation(metrics, spectra)

@@ -7,14 +7,13 @@ from typing import Any
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from ssl_lightning.config.identity import component_name
 from ssl_lightning.errors import warn
 from ssl_lightning.loggers.tensorboard import TensorBoard, log_to_tensorboard
 from ssl_lightning.loggers.wandb import log_to_wandb
-from ssl_lightning.runs.run import Run, subset_name
+from ssl_lightning.runs.run import Identity, Run
 
 
-def run_loggers(config: Mapping[str, Any], run: Run) -> list[Logger]:
+def run_loggers(config: Mapping[str, Any], identity: Identity, run: Run) -> list[Logger]:
     """The configured loggers, told which run this is. A resumed run keeps its id.
 
     Raises:
@@ -28,8 +27,8 @@ def run_loggers(config: Mapping[str, Any], run: Run) -> list[Logger]:
                 "id": run.id,
                 "name": run.id,
                 "group": config["sweep"],
-                "job_type": component_name(config["method"]),
-                "tags": [config["dataset"]["name"], subset_name(config["subset"])],
+                "job_type": identity.method,
+                "tags": [identity.dataset, identity.subset],
                 "config": dict(config),
                 "resume": "allow",
             } | chosen

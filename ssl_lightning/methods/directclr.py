@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssl_lightning.data.batch import Batch
+from ssl_lightning.data.draw import Draw
 from ssl_lightning.errors import UserError
 from ssl_lightning.losses.contrastive import info_nce
 from ssl_lightning.losses.gather import Gather
@@ -53,7 +54,7 @@ class DirectCLR(SSLMethod):
     def project(self, representations: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         return representations[:, : self.d0]
 
-    def ssl_loss(self, views: Float[Tensor, "v n c h w"], batch: Batch, gather: Gather) -> Objective:
-        representations, embeddings = self.encode(views)
+    def ssl_loss(self, batch: Batch, gather: Gather, draw: Draw) -> Objective:
+        representations, embeddings = self.encode(batch.views, draw)
         loss = info_nce(embeddings, self.temperature, gather)
-        return Objective(loss, representations, embeddings, {})
+        return Objective(loss, representations, embeddings)

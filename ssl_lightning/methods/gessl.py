@@ -19,23 +19,23 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ssl_lightning.data.batch import Batch
+from ssl_lightning.data.draw import Draw
 from ssl_lightning.errors import UserError
 from ssl_lightning.losses.gather import LOCAL, Gather
-from ssl_lightning.losses.matching import matching_kl
-from ssl_lightning.methods.method import Objective, SSLMethod
-from ssl_lightning.optim.recipe import OptimizerRecipe
+from ssl_lightning.losses.matching import Prediction, matching_kl
+from ssl_lightning.methods.method import Objective, SSLMethod, joined
+from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
 
 Parameters = Sequence[Tensor]
 
 
 class _Task(NamedTuple):
-    """What one task contributes: the base objective and its gradient at θ, the meta loss and its gradient."""
+    """What one task contributes, without gradients: the base objective at θ, the meta loss, and BatchNorm's buffers
+    as the pass at θ left them."""
 
     base: Objective
-    base_gradient: Parameters
     meta: Tensor
-    meta_gradient: Parameters | None
-    buffers: dict[str, Tensor]  # BatchNorm's, as the pass at θ left them
+    buffers: dict[str, Tensor]
 
 
 class _BaseLoss(nn.Module):
@@ -45,8 +45,8 @@ class _BaseLoss(nn.Module):
         super().__init__()
         self.base = base
 
-    def forward(self, views: Tensor, batch: Batch) -> Objective:
-        return self.base.ssl_loss(views, batch, LOCAL)
+    def forward(self, batch: Batch, draw: Draw) -> Objective:
+        return self.base.ssl_loss(batch, LOCAL, draw)
 
 
 class _WithGradient(torch.autograd.Function):
@@ -61,6 +61,10 @@ class _WithGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:
         return None, None, *torch._foreach_mul(list(ctx.gradients), upstream[0])
+
+
+def _detached(objective: Objective) -> Objective:
+    return joined([objective], objective.loss.detach(), objective.scalars)
 
 
 class GeSSL(SSLMethod):
@@ -101,7 +105,7 @@ class GeSSL(SSLMethod):
     ) -> None:
         super().__init__(optimizer)
         self.base = base
-        self.classifies = base.classifies
+        self.classifies, self.accumulates = base.classifies, base.accumulates
         self.tasks = tasks
         self.inner_steps = inner_steps
         self.inner_lr = inner_lr
@@ -125,11 +129,17 @@ class GeSSL(SSLMethod):
     def compile_backbone(self) -> None:
         raise UserError("compile must be false for method=gessl: its inner steps call the backbone with other weights.")
 
-    def after_step(self, objective: Objective) -> None:
-        self.base.after_step(objective)
+    def predictions(self, objective: Objective) -> Prediction:
+        return self.base.predictions(objective)
 
-    def ssl_loss(self, views: Float[Tensor, "v n c h w"], batch: Batch, gather: Gather) -> Objective:
-        num_images = views.shape[1]
+    def after_step(self, objective: Objective, gather: Gather, progress: float) -> None:
+        self.base.after_step(objective, gather, progress)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return self.base.parameter_groups()
+
+    def ssl_loss(self, batch: Batch, gather: Gather, draw: Draw) -> Objective:
+        num_images = len(batch.index)
         if num_images % self.tasks or num_images // self.tasks < 2:
             raise UserError(
                 f"method.tasks is {self.tasks}, but each process has {num_images} images a step: a batch is split "
@@ -141,37 +151,33 @@ class GeSSL(SSLMethod):
         named: dict[str, Tensor] = {f"base.{n}": p for n, p in self.base.named_parameters() if p.requires_grad}
         tasks: list[_Task] = []
         total: list[Tensor] = []  # G, the gradient of 𝓛
-        for part in parts:
-            images, label, index = batch
-            task = self._task(named, views[:, part], Batch(images, label[part], index[part]))
-            weighted = torch._foreach_mul(list(task.base_gradient), self.weight_base / self.tasks)
-            if task.meta_gradient is not None:
-                torch._foreach_add_(weighted, list(task.meta_gradient), alpha=self.weight_meta / self.tasks)
+        for number, part in enumerate(parts):  # of whose gradients only the sum is held
+            task, base_gradient, meta_gradient = self._task(named, batch.part(part), draw.part(number))
+            weighted = torch._foreach_mul(list(base_gradient), self.weight_base / self.tasks)
+            if meta_gradient is not None:
+                torch._foreach_add_(weighted, list(meta_gradient), alpha=self.weight_meta / self.tasks)
             if total:
                 torch._foreach_add_(total, weighted)
             else:
                 total = list(weighted)
             tasks.append(task)
         self._update_batch_norm([task.buffers for task in tasks])
-        base = torch.stack([task.base.loss.detach() for task in tasks]).mean()
+        base = torch.stack([task.base.loss for task in tasks]).mean()
         meta = torch.stack([task.meta for task in tasks]).mean()
         loss = self.weight_base * base + self.weight_meta * meta
-        return Objective(
-            _WithGradient.apply(loss, total, *named.values()),
-            torch.cat([task.base.representations.detach() for task in tasks], 1),
-            torch.cat([task.base.embeddings.detach() for task in tasks], 1),
-            {"base_loss": base, "meta_loss": meta},
-        )
+        scalars = {"base_loss": base, "meta_loss": meta}
+        return joined([task.base for task in tasks], _WithGradient.apply(loss, total, *named.values()), scalars)
 
-    def _task(self, named: dict[str, Tensor], views: Tensor, batch: Batch) -> _Task:
+    def _task(self, named: dict[str, Tensor], batch: Batch, draw: Draw) -> tuple[_Task, Parameters, Parameters | None]:
+        """Its outcome, the gradient of the base loss at θ, and that of the meta loss."""
         call = _BaseLoss(self.base)
         names, theta = list(named), list(named.values())
         buffers = {f"base.{n}": b for n, b in self.base.named_buffers()}
 
-        def evaluate(at: Parameters, on: Tensor) -> tuple[Objective, dict[str, Tensor]]:
+        def evaluate(at: Parameters, on: Batch) -> tuple[Objective, dict[str, Tensor]]:
             clones = {n: b.clone() for n, b in buffers.items()}
             state = dict(zip(names, at, strict=True)) | clones
-            return functional_call(call, state, (on, batch)), clones
+            return functional_call(call, state, (on, draw)), clones
 
         def gradient(loss: Tensor, at: Parameters, again: bool = False, differentiable: bool = False) -> list[Tensor]:
             found = torch.autograd.grad(
@@ -190,28 +196,21 @@ class GeSSL(SSLMethod):
         def leaves(at: Parameters) -> list[Tensor]:
             return [p.detach().requires_grad_() for p in at]
 
-        adapt_views, match_views = views, views
-        if self.match_views == "fresh":
-            if len(views) % 2 or len(views) < 4:
-                raise UserError(
-                    f"method.match_views=fresh needs an even number of at least 4 views, of which the second half is "
-                    f"for matching; augment.views gives {len(views)}. Set copies: 4 in the augmentation."
-                )
-            adapt_views, match_views = views.chunk(2)
-
-        objective, clones = evaluate(theta, adapt_views)
+        adapt_on, match_on = self._halves(batch) if self.match_views == "fresh" else (batch, batch)
+        objective, clones = evaluate(theta, adapt_on)
         if self.weight_meta == 0:
-            return _Task(objective, gradient(objective.loss, theta), objective.loss.new_zeros(()), None, clones)
+            direction = gradient(objective.loss, theta)
+            return _Task(_detached(objective), objective.loss.new_zeros(()), clones), direction, None
 
         # Inner steps. The first one's gradient is the base gradient at θ: the base term costs nothing more.
-        base, base_gradient, point = objective, None, list(theta)
+        base, base_gradient, point = _detached(objective), None, list(theta)
         for _ in range(self.inner_steps):
             direction = gradient(objective.loss, point, differentiable=self.second_order)
             base_gradient = base_gradient or [g.detach() for g in direction]
             point = step(point, direction)
             if not self.second_order:
                 point = leaves(point)
-            objective, _ = evaluate(point, adapt_views)
+            objective, _ = evaluate(point, adapt_on)
 
         # The future target. One pass at θ^K gives its first step and the prediction to be matched.
         future = [p.detach() for p in point]
@@ -222,20 +221,31 @@ class GeSSL(SSLMethod):
                 future = step(future, [g.detach() for g in direction])
         for _ in range(self.future_steps - 1):
             ahead = leaves(future)
-            future = step(future, gradient(evaluate(ahead, adapt_views)[0].loss, ahead))
+            future = step(future, gradient(evaluate(ahead, adapt_on)[0].loss, ahead))
 
         if self.match == "parameters":
             meta = torch.stack([((p - f) ** 2).sum() for p, f in zip(point, future, strict=True)]).sum() / 2
         else:
             fresh = self.match_views == "fresh"
-            prediction = (evaluate(point, match_views)[0] if fresh else objective).embeddings
+            prediction = self.base.predictions(evaluate(point, match_on)[0] if fresh else objective)
             target = prediction
             if self.future_steps:
                 with torch.no_grad():
-                    target = evaluate(future, match_views)[0].embeddings
+                    target = self.base.predictions(evaluate(future, match_on)[0])
             meta = matching_kl(prediction, target, self.temperature)
         outer = theta if self.second_order else point
-        return _Task(base, base_gradient, meta.detach(), gradient(meta, outer), clones)
+        return _Task(base, meta.detach(), clones), base_gradient, gradient(meta, outer)
+
+    def _halves(self, batch: Batch) -> tuple[Batch, Batch]:
+        """The first and the second half of the views of each size."""
+        if any(len(views) % 2 or len(views) < 4 for views in batch.views):
+            raise UserError(
+                f"method.match_views=fresh needs an even number of at least 4 views of a size, of which the second "
+                f"half is for matching; augment.views gives {', '.join(str(len(views)) for views in batch.views)}. "
+                "Set copies: 4 in the augmentation."
+            )
+        first, second = zip(*(views.chunk(2) for views in batch.views), strict=True)
+        return batch._replace(views=first), batch._replace(views=second)
 
     def _update_batch_norm(self, passes: Sequence[dict[str, Tensor]]) -> None:
         """Running statistics move once a step, by the mean over tasks of what the passes at θ would have done."""

@@ -1,25 +1,54 @@
 """The contract of a method: from views to a loss."""
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import lightning as L
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssl_lightning.data.batch import Batch
+from ssl_lightning.data.draw import Draw
 from ssl_lightning.errors import UserError
 from ssl_lightning.losses.gather import Gather
-from ssl_lightning.optim.recipe import OptimizerRecipe
+from ssl_lightning.losses.matching import Prediction
+from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
+
+# Parameters of more than one dimension that are no weights of a layer: tokens, and embeddings of positions.
+TOKENS = ("token", "pos_embed", "position", "pos_embedding")
 
 
 class Objective(NamedTuple):
-    """What a method computes from one batch of views."""
+    """What a method computes from one batch.
+
+    Views of all sizes stand along v, largest first. `carry` holds tensors [v n *] that `after_step` needs, such as
+    the keys of a queue; `image_losses` is [n], where the method has a loss of each image.
+    """
 
     loss: Float[Tensor, ""]
     representations: Float[Tensor, "v n d"]
     embeddings: Float[Tensor, "v n e"]
-    scalars: dict[str, Float[Tensor, ""]]  # logged beside the loss
+    scalars: Mapping[str, Float[Tensor, ""]] = {}  # logged beside the loss
+    image_losses: Float[Tensor, " n"] | None = None
+    carry: Mapping[str, Tensor] = {}
+
+
+def joined(parts: Sequence[Objective], loss: Tensor, scalars: Mapping[str, Tensor]) -> Objective:
+    """One objective of the images of several, without gradients."""
+    if any(part.image_losses is None for part in parts):
+        image_losses = None
+    else:
+        image_losses = torch.cat([part.image_losses.detach() for part in parts])  # type: ignore[union-attr]
+    return Objective(
+        loss,
+        torch.cat([part.representations.detach() for part in parts], 1),
+        torch.cat([part.embeddings.detach() for part in parts], 1),
+        {name: value.detach() for name, value in scalars.items()},
+        image_losses,
+        {name: torch.cat([part.carry[name].detach() for part in parts], 1) for name in parts[0].carry},
+    )
 
 
 class SSLMethod(L.LightningModule):
@@ -41,9 +70,17 @@ class SSLMethod(L.LightningModule):
     classifies: bool = False
     """Whether embeddings are logits of the dataset's classes."""
 
+    accumulates: bool = False
+    """Whether the mean of the losses of parts of a batch is the loss of the batch: an optimizer step may then be made
+    of several batches (`trainer.accumulate_grad_batches`). Not so where images are compared with one another."""
+
+    batches: int = 0
+    """How many batches this training has seen; between steps the number of the next one, from 0."""
+
     def __init__(self, optimizer: OptimizerRecipe | None = None) -> None:
         super().__init__()
         self.recipe = optimizer
+        self._objectives: list[Objective] = []  # of the batches of an optimizer step
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Representations of normalised images; never augments."""
@@ -53,46 +90,95 @@ class SSLMethod(L.LightningModule):
         """Embeddings, what the loss sees. The identity unless a method has a projector."""
         return representations
 
-    def encode(self, views: Float[Tensor, "v n c h w"]) -> tuple[Float[Tensor, "v n d"], Float[Tensor, "v n e"]]:
-        """Representations and embeddings of all views, in one pass over their concatenation."""
-        representations = self(views.flatten(0, 1))
-        embeddings = self.project(representations)
-        return representations.unflatten(0, views.shape[:2]), embeddings.unflatten(0, views.shape[:2])
+    def encode(
+        self, views: Sequence[Float[Tensor, "_v n c _s _s"]], draw: Draw
+    ) -> tuple[Float[Tensor, "v n d"], Float[Tensor, "v n e"]]:
+        """Representations and embeddings of all views: one pass a size, over the concatenation of its views. Dropout
+        and the like are those of the draw."""
+        representations, embeddings = [], []
+        with draw.seeded(views[0].device):
+            for some in views:
+                r = self(some.flatten(0, 1))
+                z = self.project(r)
+                representations.append(r.unflatten(0, some.shape[:2]))
+                embeddings.append(z.unflatten(0, some.shape[:2]))
+        if len(views) == 1:
+            return representations[0], embeddings[0]
+        return torch.cat(representations), torch.cat(embeddings)
 
     @abstractmethod
-    def ssl_loss(self, views: Float[Tensor, "v n c h w"], batch: Batch, gather: Gather) -> Objective:
+    def ssl_loss(self, batch: Batch, gather: Gather, draw: Draw) -> Objective:
         """Loss of one batch. Pure: no logging, no optimizer, no side effect but BatchNorm's buffers.
 
         Args:
-            views: V augmented versions of N images.
-            batch: the images' labels and positions in the full dataset.
+            batch: views of N images, with labels and positions in the full dataset.
             gather: collects candidates over ranks.
+            draw: gives all random numbers that the loss needs, the same ones whenever it is asked.
         """
+
+    def predictions(self, objective: Objective) -> Prediction:
+        """What GeSSL compares in order to classify the mini-batch: queries, and what they are compared with. The
+        embeddings with themselves, unless a method predicts a target."""
+        return objective.embeddings, objective.embeddings
+
+    def after_step(self, objective: Objective, gather: Gather, progress: float) -> None:
+        """Update of what is no parameter (EMA targets, queues, centres), once per optimizer step.
+
+        Args:
+            objective: of the images of this rank in the step, without gradients.
+            progress: share of the training that is done, in [0, 1].
+        """
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """What is optimised: weights, and, without weight decay, biases, norms, tokens and positions."""
+        groups: tuple[list[Tensor], list[Tensor]] = [], []
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                token = any(word in name.rpartition(".")[2] for word in TOKENS)
+                groups[parameter.ndim < 2 or token].append(parameter)
+        return [{"params": list(groups[0])}, {"params": list(groups[1]), "decay": False}]
 
     def compile_backbone(self) -> None:
         """Compiles the backbone in place; the names of its weights stay."""
         self.backbone.compile()
 
-    def after_step(self, objective: Objective) -> None:
-        """Update of what is no parameter (EMA targets, queues, centres), once per optimizer step."""
+    @property
+    def batches_a_step(self) -> int:
+        """Batches of an optimizer step."""
+        return self.trainer.accumulate_grad_batches
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps that this training has completed."""
+        return self.batches // self.batches_a_step
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        if (views := len(batch.image)) < self.min_views:
+        if batch.num_views < self.min_views:
             raise UserError(
-                f"augment.views gives {'one view' if views == 1 else f'{views} views'} of an image, but "
+                f"augment.views gives {batch.num_views} view{'s' * (batch.num_views > 1)} of an image, but "
                 f"{type(self).__name__} needs at least {self.min_views}. "
                 f"Set copies: {self.min_views} in the file of the augment group, or add a view."
             )
-        gather = Gather(self.global_rank, self.trainer.world_size)
-        objective = self.ssl_loss(batch.image, batch, gather)
-        self.log("loss", objective.loss.detach(), prog_bar=True, logger=False)
-        self._objective = objective
+        if self.batches_a_step != 1 and not self.accumulates:
+            raise UserError(
+                f"trainer.accumulate_grad_batches is {self.batches_a_step}, but {type(self).__name__} compares images "
+                "of a batch with one another: accumulation would change its loss. Use a larger batch_size, or more "
+                "processes."
+            )
+        seed = getattr(self.trainer.datamodule, "seed", 0)  # type: ignore[attr-defined]
+        objective = self.ssl_loss(batch, self._gather(), Draw(seed, self.batches, self.global_rank))
+        self._objectives.append(objective)
+        self.batches += 1
         return {"loss": objective.loss, "objective": objective}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)  # calls training_step
-        self.after_step(self._objective)  # before any callback's on_train_batch_end, which may save a checkpoint
-        del self._objective
+        objective, *others = self._objectives
+        if others:
+            objective = joined(self._objectives, torch.stack([o.loss.detach() for o in self._objectives]).mean(), {})
+        self._objectives = []
+        # Before any callback's on_train_batch_end, which may save a checkpoint.
+        self.after_step(objective, self._gather(), min(1.0, self.steps / max(1, self._total_steps)))
 
     def configure_optimizers(self) -> Any:
         if self.recipe is None:
@@ -100,6 +186,16 @@ class SSLMethod(L.LightningModule):
                 f"{type(self).__name__} was made without an optimizer. Pass optimizer=OptimizerRecipe(...) to train it."
             )
         self.trainer.fit_loop.setup_data()  # else the number of batches may not be known yet
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        optimizer, scheduler = self.recipe.build(self, int(self.trainer.num_training_batches), total_steps)
+        self._total_steps = int(self.trainer.estimated_stepping_batches)
+        steps_per_epoch = max(1, int(self.trainer.num_training_batches) // self.batches_a_step)
+        optimizer, scheduler = self.recipe.build(self.parameter_groups(), steps_per_epoch, self._total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["batches"] = self.batches
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.batches = checkpoint.get("batches", checkpoint["global_step"])  # until schema 2, a batch was a step
+
+    def _gather(self) -> Gather:
+        return Gather(self.global_rank, self.trainer.world_size)

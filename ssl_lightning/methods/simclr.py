@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssl_lightning.data.batch import Batch
+from ssl_lightning.data.draw import Draw
 from ssl_lightning.losses.contrastive import info_nce, nt_xent
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.methods.method import Objective, SSLMethod
@@ -42,7 +43,7 @@ class SimCLR(SSLMethod):
     def project(self, representations: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         return self.projector(representations)
 
-    def ssl_loss(self, views: Float[Tensor, "v n c h w"], batch: Batch, gather: Gather) -> Objective:
-        representations, embeddings = self.encode(views)
+    def ssl_loss(self, batch: Batch, gather: Gather, draw: Draw) -> Objective:
+        representations, embeddings = self.encode(batch.views, draw)
         loss = self.contrast(embeddings, self.temperature, gather)
-        return Objective(loss, representations, embeddings, {})
+        return Objective(loss, representations, embeddings)

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssl_lightning.data.batch import Batch
+from ssl_lightning.data.draw import Draw
 from ssl_lightning.errors import UserError
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.methods.method import Objective, SSLMethod
@@ -21,6 +22,7 @@ class Supervised(SSLMethod):
 
     min_views = 1
     classifies = True
+    accumulates = True
 
     def __init__(self, backbone: nn.Module, num_classes: int | None, optimizer: OptimizerRecipe | None = None) -> None:
         super().__init__(optimizer)
@@ -36,7 +38,7 @@ class Supervised(SSLMethod):
         """Logits."""
         return self.head(representations)
 
-    def ssl_loss(self, views: Float[Tensor, "v n c h w"], batch: Batch, gather: Gather) -> Objective:
-        representations, logits = self.encode(views)
-        loss = F.cross_entropy(logits.flatten(0, 1), batch.label.repeat(len(views)))
-        return Objective(loss, representations, logits, {})
+    def ssl_loss(self, batch: Batch, gather: Gather, draw: Draw) -> Objective:
+        representations, logits = self.encode(batch.views, draw)
+        losses = F.cross_entropy(logits.flatten(0, 1), batch.label.repeat(len(logits)), reduction="none")
+        return Objective(losses.mean(), representations, logits, image_losses=losses.view(len(logits), -1).mean(0))

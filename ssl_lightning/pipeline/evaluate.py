@@ -1,6 +1,5 @@
 """The way to an evaluation, top to bottom."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,6 +9,9 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 
+from ssl_lightning.config.check import own
+from ssl_lightning.config.identity import digest_of
+from ssl_lightning.config.schema import Evaluated
 from ssl_lightning.data.dataset import ImageDataset, Split
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features, extract, stored
@@ -29,8 +31,8 @@ def evaluate(config: Mapping[str, Any]) -> Path:
     no run, into `<paths.runs>/encoders/<name>/`.
     """
     source: EncoderSource = instantiate(config["encoder"])
-    suite: EvaluationSuite = instantiate(config["evaluation"])
-    if (described := config.get("dataset") or source.dataset()) is None:
+    suite: EvaluationSuite = instantiate(own(config["evaluation"], Evaluated))
+    if (described := config.get("dataset") or config["evaluation"].get("dataset") or source.dataset()) is None:
         raise UserError(f"dataset has no value: say what {source.name()} is to look at, for instance dataset=cifar10.")
     dataset: ImageDataset = instantiate(described)
     dataset.prepare()
@@ -42,13 +44,13 @@ def evaluate(config: Mapping[str, Any]) -> Path:
             f"{source.name()} sees images of {channels} channel{'s' * (channels > 1)}, but those of {dataset.name} "
             f"have {dataset.channels}. Choose another dataset, or dataset.channels={channels} where it can convert."
         )
-    key = encoder_digest(encoder)
+    weights = encoder_digest(encoder)
     what = [asdict(dataset.fingerprint("train")), asdict(dataset.fingerprint("test"))]
-    settings = [SCHEMA, what, dataset.validation_fraction, config["evaluation"], key]
-    name = f"{dataset.name}-{_hash(settings)[:8]}"
-    folder = source.run_folder() or Path(config["paths"]["runs"]) / "encoders" / f"{source.name()}-{key[:8]}"
+    settings = [SCHEMA, what, dataset.validation_fraction, config["evaluation"], weights]
+    name = f"{dataset.name}-{digest_of(settings)[:8]}"
+    folder = source.run_folder() or Path(config["paths"]["runs"]) / "encoders" / f"{source.name()}-{weights[:8]}"
     file = folder / "evaluations" / f"{name}.json"
-    fabric = fabric_of(config["trainer"])
+    fabric = fabric_of(instantiate(config["trainer"]))
     processes = start_processes(fabric)
     there = file.exists()
     if there if fabric is None else fabric.broadcast(there):  # what the first process saw: another job may be faster
@@ -56,7 +58,7 @@ def evaluate(config: Mapping[str, Any]) -> Path:
             _show(json.loads(file.read_text(encoding="utf-8")), file)
         return file
     device = fabric.device if fabric is not None else device_of(config["trainer"]["accelerator"])
-    cache = Path(config["paths"]["cache"]).absolute() / "features" / _hash([what, key])[:16]
+    cache = Path(config["paths"]["cache"]).absolute() / "features" / digest_of([what, weights])[:16]
     batch_size = config["batch_size"]
     train, test = (
         _features(encoder.to(device), split, cache / part, processes, batch_size)
@@ -67,7 +69,7 @@ def evaluate(config: Mapping[str, Any]) -> Path:
         result = {
             "schema": SCHEMA,
             "encoder": source.name(),
-            "weights": key,
+            "weights": weights,
             "dataset": dataset.name,
             "fingerprints": what,
             "metrics": metrics,
@@ -88,10 +90,6 @@ def _features(encoder: Encoder, split: Split, folder: Path, processes: ProcessGr
             if processes.rank == 0:
                 done.touch()
     return stored(split, folder)
-
-
-def _hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _show(result: Mapping[str, Any], file: Path) -> None:

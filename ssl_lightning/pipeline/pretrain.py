@@ -1,111 +1,125 @@
 """The way through a run, top to bottom."""
 
 import shutil
-from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_only
 
-from ssl_lightning.callbacks.budget import EqualSteps
-from ssl_lightning.callbacks.checkpoint import LastCheckpoint
 from ssl_lightning.callbacks.recorder import Recorder
-from ssl_lightning.callbacks.seeds import StepSeeds
-from ssl_lightning.callbacks.stopping import StopTogether
 from ssl_lightning.config.identity import component_name
 from ssl_lightning.data.datamodule import SubsetDataModule
-from ssl_lightning.data.dataset import ImageDataset
+from ssl_lightning.data.mask import Mask
 from ssl_lightning.data.views import Augment
+from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features, extract
-from ssl_lightning.evaluation.suite import Evaluation, EvaluationSuite
+from ssl_lightning.evaluation.suite import Evaluation
 from ssl_lightning.loggers.metrics_file import MetricsFile
 from ssl_lightning.loggers.of_run import log_results, run_loggers
 from ssl_lightning.loggers.wandb import ended_by_errors
 from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.models.backbones import crashes_in_channels_last
 from ssl_lightning.models.encoder import Encoder
-from ssl_lightning.pipeline.trainer import _trainer
-from ssl_lightning.processes import ProcessGroup, quiet
+from ssl_lightning.pipeline.parts import Parts, parts_of
+from ssl_lightning.pipeline.trainer import callbacks_of
+from ssl_lightning.processes import ALONE, ProcessGroup, quiet
 from ssl_lightning.reports.figures import run_figures
-from ssl_lightning.runs.results import _results, _summary
-from ssl_lightning.runs.run import Run, run_of
-from ssl_lightning.subsets.rule import SubsetRule
+from ssl_lightning.runs.loading import load_run
+from ssl_lightning.runs.results import cost, environment, summary
+from ssl_lightning.runs.run import SCHEMA, Run
+
+Both = tuple[Features, Features]
+"""Of the labelled images of train, and of test."""
 
 
-def complete(config: dict[str, Any], alone: bool = False) -> Run:
+def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
     """Brings the run of a resolved config to its end, from wherever it is. Returns its folder.
 
     Args:
         alone: this process works for itself, even where it belongs to a group that others have started.
     """
     quiet()
-    dataset: ImageDataset = instantiate(config["dataset"])
-    subset: SubsetRule = instantiate(config["subset"], _convert_="object")
-    suite: EvaluationSuite = instantiate(config["evaluation"])
-    trainer = _trainer(config, alone)
-    run = run_of(
-        config,
-        {
-            "data": dataset.content_digest(),
-            "subset": subset.content_digest(),
-            "accelerator": type(trainer.accelerator).__name__,
-            "processes": trainer.world_size,
-        },
-    )
-    if run.done and run.results()["evaluation"] == config["evaluation"]:
-        if not alone and trainer.is_global_zero:  # a proxy is looked up again and again
-            print(f"{run.id} is finished: {_summary(run.results())}", flush=True)
+    parts = parts_of(config, train_proxy, alone)
+    run, trainer = parts.run, parts.trainer
+    if run.done:
+        if trainer.is_global_zero:
+            _bring_up_to_date(config, parts, quiet=alone)
         return run
-    rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
-    if rehearsal:
-        _fit(config, run, dataset, subset.rehearsal(), trainer)
+    if config["trainer"]["fast_dev_run"]:
+        _fit(config, parts)
         if trainer.is_global_zero:
             print("fast_dev_run: one step was made and nothing was kept.", flush=True)
         return run
-    if not trainer.is_global_zero:
-        method, _, _ = _fit(config, run, dataset, subset, trainer)
-        _look(config, method, dataset, suite, run, trainer)
+    if not trainer.is_global_zero:  # trains and makes features with the first process, which does the rest
+        method, _, _ = _fit(config, parts)
+        _features_of_encoders(config, parts, method, _group(trainer), trainer.strategy.root_device)
         return run
-    with run.locked(config), ended_by_errors():
+    with run.locked(parts.identity, config), ended_by_errors():
         print(f"{run.id} {'resumes' if run.checkpoint.exists() else 'starts'}", flush=True)
-        method, data, recorder = _fit(config, run, dataset, subset, trainer)
-        results = _results(config, run, data, trainer, recorder)
-        trained, untrained = _look(config, method, dataset, suite, run, trainer)
+        method, data, recorder = _fit(config, parts)
         device = trainer.strategy.root_device
-        metrics, spectra = _evaluate(suite, *trained, dataset, method, device)
-        results |= {"metrics": metrics, "spectra": spectra}
-        if untrained is not None:
-            results["untrained"], _ = _evaluate(suite, *untrained, dataset, method, device)
-        if run.done:  # only the evaluation was missing: keep what training had cost, and the former metrics
-            former = run.results()
-            made = {key: former.get(key, {}) | results[key] for key in ("metrics", "untrained") if key in results}
-            results = former | made | {"evaluation": config["evaluation"]}
+        cuda = device.type == "cuda"
+        results = {
+            "schema": SCHEMA,
+            "run": run.id,
+            "identity": _identity(parts, data.mask),
+            "mask": {"size": data.mask.size, "digest": data.mask.digest, "rule": data.mask.rule},
+            "cost": cost(recorder.train_seconds, recorder.images_seen, method.steps, method.gradient_evaluations, cuda),
+            "environment": environment(cuda, trainer.world_size),
+        } | _evaluated(config, parts, method, _group(trainer), device)
         figures = run_figures(run, results)
         run.finish(results)
         shutil.rmtree(run.folder / "features", ignore_errors=True)
         log_results(trainer.loggers, config, results, figures)
-        print(f"{run.id} {_summary(results)}", flush=True)
+        print(f"{run.id} {summary(results)}", flush=True)
     return run
 
 
-def _fit(
-    config: dict[str, Any], run: Run, dataset: ImageDataset, subset: SubsetRule, trainer: L.Trainer
-) -> tuple[SSLMethod, SubsetDataModule, Recorder]:
+def train_proxy(config: dict[str, Any]) -> Run:
+    """A run that a ranking needs, in this process."""
+    return pretrain(config, alone=True)
+
+
+def _bring_up_to_date(config: dict[str, Any], parts: Parts, quiet: bool) -> None:
+    """Evaluates a finished run further, where other settings are asked for than it was evaluated with. That takes its
+    checkpoint and the evaluation's dataset, nothing else."""
+    run, former = parts.run, parts.run.results()
+    if former["evaluation"] == config["evaluation"]:
+        if not quiet:  # a proxy is looked up again and again
+            print(f"{run.id} is finished: {summary(former)}", flush=True)
+        return
+    with run.locked(parts.identity, config):
+        _check_labels(parts)
+        device = parts.trainer.strategy.root_device
+        made = _evaluated(config, parts, load_run(run.folder).method, ALONE, device)
+        merged = {name: former.get(name, {}) | made[name] for name in ("metrics", "untrained") if name in made}
+        results = former | made | merged
+        run_figures(run, results)
+        run.finish(results)
+        shutil.rmtree(run.folder / "features", ignore_errors=True)
+        print(f"{run.id} {summary(results)}", flush=True)
+
+
+def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataModule, Recorder]:
     """Trains from the last checkpoint, or from the start, to the end of the budget."""
-    rehearsal: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
-    if not rehearsal:  # first: what a logger lacks is said before the work begins
-        trainer.loggers = [MetricsFile(run.metrics_file), *run_loggers(config, run)]
+    run, trainer, dataset = parts.run, parts.trainer, parts.dataset
+    fast_dev_run = bool(config["trainer"]["fast_dev_run"])
+    if not fast_dev_run:  # first: what a logger lacks is said before the work begins
+        trainer.loggers = [MetricsFile(run.metrics_file), *run_loggers(config, parts.identity, run)]
     L.seed_everything(config["seed"], verbose=False)
     method: SSLMethod = instantiate(config["method"])
+    dataset.prepare()
     if method.classifies:
-        dataset.prepare()
         dataset.all_labels(f"method={component_name(config['method'])}")
-    views: Augment = instantiate(config["augment"], _convert_="object")  # else each View would be a DictConfig
-    data = SubsetDataModule(dataset, subset, views, config["batch_size"], config["seed"])
-    data.prepare_data()  # before the trainer starts further processes, which would wait for a ranking only so long
+    if notice := dataset.notice():
+        rank_zero_only(print)(notice, flush=True)
+    _check_labels(parts)
+    mask = mask_of(parts)  # before the trainer starts further processes, which would wait for a ranking only so long
+    augment: Augment = instantiate(config["augment"], _convert_="object")  # else each View would be a DictConfig
+    data = SubsetDataModule(dataset, mask, augment, config["batch_size"], config["seed"])
     if config["channels_last"] and not (
         isinstance(trainer.accelerator, CPUAccelerator) and crashes_in_channels_last(method)
     ):
@@ -114,17 +128,8 @@ def _fit(
         method.compile_backbone()
     torch.set_float32_matmul_precision(config["float32_matmul"])
     recorder = Recorder()
-    callbacks: list[Callback] = [
-        StepSeeds(config["seed"]),
-        StopTogether(),
-        *instantiate(config["callbacks"]).values(),
-        recorder,
-    ]
-    callbacks.append(LastCheckpoint(run.checkpoint, recorder, **config["checkpoint"]))
-    if config["budget"] == "steps":
-        callbacks.append(EqualSteps(config["batch_size"]))
-    trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
-    resume = run.checkpoint if run.checkpoint.exists() and not rehearsal else None
+    trainer.callbacks.extend(callbacks_of(config, run, recorder))  # type: ignore[attr-defined]
+    resume = run.checkpoint if run.checkpoint.exists() and not fast_dev_run else None
     try:
         trainer.fit(method, data, ckpt_path=resume, weights_only=True)
     except SystemExit as exit:
@@ -134,25 +139,66 @@ def _fit(
     return method, data, recorder
 
 
-def _look(
-    config: Mapping[str, Any],
-    method: SSLMethod,
-    dataset: ImageDataset,
-    suite: EvaluationSuite,
-    run: Run,
-    trainer: L.Trainer,
-) -> tuple[tuple[Features, Features], tuple[Features, Features] | None]:
-    """What the frozen encoder, and where it is asked for the untrained one, make of the full labelled splits. All
-    processes look at their share of the images."""
-    device = trainer.strategy.root_device
-    processes = ProcessGroup(trainer.global_rank, trainer.world_size, trainer.strategy.barrier)
+def mask_of(parts: Parts) -> Mask:
+    """Which images pretraining sees; ranks them, and trains what they are ranked with, where that is missing."""
+    rule, proxies = parts.subset.rank, parts.proxies
+    ranking = rule.ranking(
+        parts.dataset, [proxy.digest for proxy in proxies], lambda: [proxy.load() for proxy in proxies]
+    )
+    if rule.expensive and (notice := parts.subset.notice(ranking)):
+        rank_zero_only(print)(notice, flush=True)
+    return parts.subset.cut(ranking)
 
-    def features(method: SSLMethod, kind: str) -> tuple[Features, Features]:
-        encoder = Encoder(method, dataset.mean, dataset.std, method.project).to(device)
+
+def _check_labels(parts: Parts) -> None:
+    """Whether the evaluation has the labels that it learns from."""
+    if not parts.suite.needs_labels:
+        return
+    dataset = parts.evaluated
+    dataset.prepare()
+    if not dataset.has_labels:
+        raise UserError(
+            f"{dataset.name} has no labelled train and test images, which the evaluation needs. Choose "
+            "evaluation=none, or evaluate on other data: evaluation.dataset=cifar10."
+        )
+    if not dataset.validation().any():
+        raise UserError(
+            f"{dataset.name}: no class has two labelled training images, so that probes have nothing to "
+            "choose their settings on. Add images."
+        )
+
+
+def _group(trainer: L.Trainer) -> ProcessGroup:
+    return ProcessGroup(trainer.global_rank, trainer.world_size, trainer.strategy.barrier)
+
+
+def _evaluated(
+    config: dict[str, Any], parts: Parts, method: SSLMethod, processes: ProcessGroup, device: torch.device
+) -> dict[str, Any]:
+    """What the frozen encoder, and where it is asked for the untrained one, is worth."""
+    trained, untrained = _features_of_encoders(config, parts, method, processes, device)
+    metrics, spectra = _evaluate(parts, method, *trained, device)
+    results: dict[str, Any] = {"metrics": metrics, "spectra": spectra, "evaluation": config["evaluation"]}
+    if untrained is not None:
+        results["untrained"], _ = _evaluate(parts, method, *untrained, device)
+    return results
+
+
+def _features_of_encoders(
+    config: dict[str, Any], parts: Parts, method: SSLMethod, processes: ProcessGroup, device: torch.device
+) -> tuple[Both, Both | None]:
+    """Features of the full labelled splits. All processes look at their share of the images."""
+    pretrained, dataset, suite = parts.dataset, parts.evaluated, parts.suite
+
+    def features(method: SSLMethod, kind: str) -> Both:
+        encoder = Encoder(method, pretrained.mean, pretrained.std, method.project).to(device)
         # Files, where processes meet or where features may be larger than memory.
-        folder = run.folder / "features" / kind if processes.size > 1 or suite.linear == "sgd" else None
-        train = extract(encoder.features, dataset.labelled(), processes, folder and folder / "train")
-        return train, extract(encoder.features, dataset.test(), processes, folder and folder / "test")
+        folder = parts.run.folder / "features" / kind if processes.size > 1 or suite.in_files else None
+        train = dataset.labelled() if suite.needs_labels else dataset.train()
+        made = extract(encoder.features, train, processes, folder and folder / "train")
+        if not suite.needs_labels:
+            return made, made
+        return made, extract(encoder.features, dataset.test(), processes, folder and folder / "test")
 
     trained = features(method, "trained")
     if not suite.untrained:
@@ -161,17 +207,20 @@ def _look(
     return trained, features(instantiate(config["method"]), "untrained")
 
 
-def _evaluate(
-    suite: EvaluationSuite,
-    train: Features,
-    test: Features,
-    dataset: ImageDataset,
-    method: SSLMethod,
-    device: torch.device,
-) -> Evaluation:
-    """The suite; of a classifier, also its own accuracy, with the labels that training saw."""
-    evaluation = suite(train, test, dataset.validation_part(), int(dataset.num_classes or 0), device)
-    if method.classifies:
-        correct = (test.embeddings.argmax(1) == test.labels).sum()
-        evaluation.metrics["classifier/top1"] = int(correct) / len(test.labels)
+def _evaluate(parts: Parts, method: SSLMethod, train: Features, test: Features, device: torch.device) -> Evaluation:
+    """The suite; of a classifier of this dataset, also its own accuracy, with the labels that training saw."""
+    dataset = parts.evaluated
+    evaluation = parts.suite(train, test, dataset.validation_part(), int(dataset.num_classes or 0), device)
+    if method.classifies and dataset is parts.dataset and parts.suite.needs_labels:
+        evaluation.metrics["classifier/top1"] = classifier_accuracy(test)
     return evaluation
+
+
+def classifier_accuracy(test: Features) -> float:
+    """Of a classifier whose logits are its embeddings."""
+    return int((test.embeddings.argmax(1) == test.labels).sum()) / len(test.labels)
+
+
+def _identity(parts: Parts, mask: Mask) -> dict[str, Any]:
+    identity = {name: getattr(parts.identity, name) for name in ("method", "dataset", "subset", "seed", "budget")}
+    return identity | {"subset": mask.rule, "fraction": mask.fraction}

@@ -8,33 +8,37 @@ from hydra.utils import instantiate
 
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
+from ssl_lightning.pipeline.parts import subset_of
+from ssl_lightning.pipeline.pretrain import train_proxy
 from ssl_lightning.processes import fabric_of, start_processes
 from ssl_lightning.reports.rankings import contact_sheet, describe, gain_curve
-from ssl_lightning.subsets.rule import SubsetRule
 
 
-def select(config: Mapping[str, Any]) -> Path | None:
+def rank(config: Mapping[str, Any]) -> Path | None:
     """Makes the ranking of a resolved config unless it is there, and describes it. Returns its file."""
     dataset: ImageDataset = instantiate(config["dataset"])
-    rule: SubsetRule = instantiate(config["subset"], _convert_="object")
+    subset, proxies = subset_of(config, train_proxy)
+    rule = subset.rank
     if not rule.expensive:
         raise UserError(
             f"subset={rule.name} needs no ranking beforehand: ssl-train draws it at once. Choose another subset, "
             "such as subset=sas."
         )
+    digests = [proxy.digest for proxy in proxies]
     if config["trainer"]["fast_dev_run"]:
-        rule.rehearsal().ranking(dataset)
+        rule.ranking(dataset, digests, lambda: [proxy.load() for proxy in proxies])
         print("fast_dev_run: a ranking was made of an untrained proxy, and nothing was kept.", flush=True)
         return None
-    path = rule.ranking_file(dataset)
+    path = rule.ranking_file(dataset, digests)
     if path is None:
         raise UserError("subset.cache is null, but a ranking must be kept somewhere. Leave it at ${paths.cache}.")
-    fabric = fabric_of(config["trainer"])
+    fabric = fabric_of(instantiate(config["trainer"]))
     if not path.exists():
-        rule.prepare()  # before other processes start, which would wait for a proxy only so long
+        for proxy in proxies:  # before other processes start, which would wait for it only so long
+            proxy.load()
     # Even where the ranking is there: it may have been missing when the first process looked.
     processes = start_processes(fabric)
-    ranking = rule.ranking(dataset, processes)
+    ranking = rule.ranking(dataset, digests, lambda: [proxy.load() for proxy in proxies], processes)
     if processes.rank == 0:
         figures = [path.with_suffix(".images.png"), path.with_suffix(".scores.png")]
         if not all(figure.exists() for figure in figures):

@@ -1,34 +1,83 @@
-"""The trainer of a run."""
+"""The trainer of a run, and what happens in its steps."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
 
 import lightning as L
+from annotated_types import Ge, Gt
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Callback
 
-from ssl_lightning.callbacks.checkpoint import AtomicCheckpointIO
+from ssl_lightning.callbacks.budget import EqualSteps
+from ssl_lightning.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
 from ssl_lightning.callbacks.progress import Progress
-from ssl_lightning.errors import UserError
-from ssl_lightning.processes import _environment, refuse_in_multirun
+from ssl_lightning.callbacks.recorder import Recorder
+from ssl_lightning.callbacks.seeds import StepSeeds
+from ssl_lightning.callbacks.stopping import StopTogether
+from ssl_lightning.config.markers import Place, Speed
+from ssl_lightning.processes import environments, refuse_in_multirun
+from ssl_lightning.runs.run import Run
 
 
-def _trainer(config: Mapping[str, Any], alone: bool) -> L.Trainer:
-    options = config["trainer"]
-    if options.get("accumulate_grad_batches", 1) != 1:
-        raise UserError(
-            "trainer.accumulate_grad_batches must be 1: accumulation changes the negatives of contrastive losses. "
-            "Use a larger batch_size, or more processes."
-        )
-    if options.get("log_every_n_steps", 1) < 1:
-        raise UserError("trainer.log_every_n_steps must be at least 1: the steps that a row of metrics.csv spans.")
-    trainer: L.Trainer = instantiate(
-        options,
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """The arguments of Lightning's `Trainer` that a run may choose, each with its meaning there. The others are the
+    product's: loggers, callbacks and checkpoints have groups and keys of their own."""
+
+    accelerator: Annotated[str, Speed] = "auto"
+    devices: Annotated[int | str | list[int], Speed] = 1
+    num_nodes: Annotated[int, Gt(0), Speed] = 1
+    strategy: Annotated[str, Speed] = "auto"
+    precision: str | int = "32-true"
+    max_epochs: Annotated[int, Ge(-1)] = 100
+    max_steps: Annotated[int, Ge(-1)] = -1
+    max_time: str | dict[str, int] | None = None
+    limit_train_batches: int | float | None = None
+    log_every_n_steps: Annotated[int, Ge(1), Place] = 10
+    enable_progress_bar: Annotated[bool, Place] = True
+    fast_dev_run: Annotated[int | bool, Place] = False
+    gradient_clip_val: int | float | None = None
+    gradient_clip_algorithm: Literal["norm", "value"] | None = None
+    accumulate_grad_batches: Annotated[int, Ge(1)] = 1
+    sync_batchnorm: bool = False
+    deterministic: bool | Literal["warn"] | None = None
+    benchmark: Annotated[bool | None, Speed] = None
+    detect_anomaly: Annotated[bool, Speed] = False
+    profiler: Annotated[str | None, Speed] = None
+
+    def arguments(self) -> dict[str, Any]:
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+
+
+def make_trainer(settings: TrainerSettings, alone: bool) -> L.Trainer:
+    """A trainer without loggers and with no callback but the bar.
+
+    Args:
+        alone: this process works for itself, even where it belongs to a group that others have started.
+    """
+    trainer = L.Trainer(
+        **settings.arguments(),
         logger=False,
-        callbacks=[Progress()] if options.get("enable_progress_bar", True) else [],
-        plugins=[AtomicCheckpointIO(), *_environment(alone)],
+        callbacks=[Progress()] if settings.enable_progress_bar else [],
+        plugins=[AtomicCheckpointIO(), *environments(alone)],
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
     refuse_in_multirun(trainer.world_size)
     return trainer
+
+
+def callbacks_of(config: Mapping[str, Any], run: Run, recorder: Recorder) -> list[Callback]:
+    """In the order in which they see a batch.
+
+    Seeds come first; then what may end training; the configured ones, whose averages the recorder takes up; the
+    recorder; and the checkpoint, which holds the state that all of these have after the batch.
+    """
+    callbacks: list[Callback] = [StepSeeds(config["seed"]), StopTogether()]
+    callbacks += [instantiate(options) for options in config["callbacks"].values()]
+    callbacks += [recorder, LastCheckpoint(run.checkpoint, recorder, **config["checkpoint"])]
+    if config["budget"] == "steps":
+        callbacks.append(EqualSteps(config["batch_size"]))
+    return callbacks

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ssl_lightning.config.identity import IRRELEVANT, SEEDS, identity
+from ssl_lightning.config.identity import digest_of, without
 from ssl_lightning.reports.records import Record
 
 _WHAT = ("method", "dataset", "subset", "fraction", "budget")
@@ -57,10 +57,10 @@ def cells_of(records: Iterable[Record]) -> list[Cell]:
     members: dict[str, list[Record]] = {}
     for record in records:
         if record.status == "finished":
-            members.setdefault(identity(record.config, {}, ignore=SEEDS), []).append(record)
+            members.setdefault(digest_of(_settings(record)), []).append(record)
     identities = {cell: tuple(m[0].results["identity"][key] for key in _WHAT) for cell, m in members.items()}
     shown = tuple(key for i, key in enumerate(_WHAT) if len({what[i] for what in identities.values()}) > 1)
-    settings = {cell: dict(_flat(m[0].config)) for cell, m in members.items()}
+    settings = {cell: dict(_flat(_settings(m[0]))) for cell, m in members.items()}
     alike: dict[tuple[Any, ...], list[dict[str, str]]] = {}
     for cell, what in identities.items():
         alike.setdefault(what, []).append(settings[cell])
@@ -98,11 +98,16 @@ def _short(keys: Iterable[str]) -> dict[str, str]:
     return {key: name if list(last.values()).count(name) == 1 else key for key, name in last.items()}
 
 
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _settings(record: Record) -> dict[str, Any]:
+    """What the runs of its cell have in common: its config but for seeds, and for what changes no encoder."""
+    return without(record.config, [*record.identity.ignored, *record.identity.seeds])
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Dotted keys that can tell cells apart; copies of other nodes (a method's backbone and optimizer) left out."""
     for key, value in node.items():
         path = prefix + key
-        if path in IRRELEVANT or path in SEEDS or (prefix.startswith("method.") and key in ("backbone", "optimizer")):
+        if prefix.startswith("method.") and key in ("backbone", "optimizer"):
             continue
         if isinstance(value, Mapping):
             yield from _flat(value, f"{path}.")

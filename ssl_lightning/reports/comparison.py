@@ -1,14 +1,13 @@
 """The numbers that a report shows: of cells and of runs, a row each, by column."""
 
 import math
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ssl_lightning.config.identity import component_name
 from ssl_lightning.reports.cells import Cell
 from ssl_lightning.reports.records import Record
+from ssl_lightning.runs.former import identity_of_folder
 
 METRICS = {
     "linear/top1": "linear %",
@@ -104,22 +103,11 @@ def _metrics(cells: Sequence[Cell]) -> dict[str, str]:
     return METRICS | (CLASSIFIER if classifies(cells) else {})
 
 
-def _identity(record: Record) -> dict[str, Any]:
-    """Of a run that has no results, by its config; a folder with a config of something else has none.
-
-    The name of a subset stands in its class, which only an import could tell, but in the folder's name too.
-    """
-    config = record.config
-    if not all(isinstance(config.get(key), Mapping) and "_target_" in config[key] for key in ("method", "subset")):
-        return {}
-    subset = re.search(r"-(\w+)-(?:all|[\d.]+(?:e-\d+)?)-s\d+-\w+$", record.run.id)
-    return {
-        "method": component_name(config["method"]),
-        "dataset": config["dataset"]["name"],
-        "subset": subset[1] if subset else component_name(config["subset"]),
-        "fraction": config["subset"]["fraction"],
-        "seed": config["seed"],
-    }
+def _identity(record: Record) -> Mapping[str, Any]:
+    """Of a run that has no results; a folder with a config of something else has none."""
+    if record.identity.method:
+        return vars(record.identity)
+    return identity_of_folder(record.run.id)
 
 
 def _statistics(values: Sequence[float]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ssl_lightning.runs.metrics import read_metrics
-from ssl_lightning.runs.run import Run, Status
+from ssl_lightning.runs.run import Identity, Run, Status
 
 MAX_POINTS = 200  # of a curve
 
@@ -26,12 +26,14 @@ class Record(NamedTuple):
     """A run as it was found.
 
     Args:
+        identity: what its config says it is.
         results: of a finished run, else empty.
         error: of a failed run, else empty.
     """
 
     run: Run
     status: Status
+    identity: Identity
     config: Mapping[str, Any]
     results: Mapping[str, Any]
     curves: Sequence[Curve]
@@ -55,10 +57,12 @@ def records_of(runs: Iterable[Run]) -> list[Record]:
 
 
 def _record(run: Run, status: Status) -> Record:
+    identity, config = run.described()
     return Record(
         run,
         status,
-        run.config(),
+        identity,
+        config,
         run.results() if status == "finished" else {},
         _curves(read_metrics(run.metrics_file)),
         run.error_file.read_text(encoding="utf-8") if status == "failed" else "",

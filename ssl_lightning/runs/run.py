@@ -1,28 +1,26 @@
-"""A run's folder: what it holds, when it is finished, and the frozen encoder in it."""
+"""A run's folder: what it holds, and when it is finished."""
 
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from ssl_lightning.config.identity import FILES, component_name, identity
 from ssl_lightning.errors import UserError, user_error_in
 from ssl_lightning.files import remove_unfinished, write_json, write_text
-
-if TYPE_CHECKING:
-    pass
-
+from ssl_lightning.runs.former import IGNORED, SEEDS, moved
 
 Status = Literal["finished", "running", "failed", "unfinished"]
+
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class Run:
     """`<paths.runs>/<sweep>/<method>-<dataset>-<subset>-<fraction>-s<seed>-<8 hex digits>/` with
 
-    config.yaml       the resolved config
+    config.yaml       the resolved config, below what it was identified by
     checkpoints/      last.ckpt
     metrics.csv       a row per logging interval
     results.json      identity, mask, metrics, cost, environment
@@ -75,13 +73,21 @@ class Run:
             return "failed" if self.error_file.exists() else "unfinished"
 
     def config(self) -> dict[str, Any]:
-        return _read_yaml(self.config_file)
+        """As it was resolved, its components named as they are now."""
+        return self.described()[1]
+
+    def described(self) -> tuple["Identity", dict[str, Any]]:
+        """Identity and config. A config of schema 1 says nothing of the former."""
+        content = _read_yaml(self.config_file)
+        if content.pop("schema", 1) == 1:
+            return Identity(ignored=IGNORED, seeds=SEEDS), moved(content)
+        return Identity(**content.pop("identity")), content
 
     def results(self) -> dict[str, Any]:
         return json.loads(self.results_file.read_text(encoding="utf-8"))
 
     @contextlib.contextmanager
-    def locked(self, config: Mapping[str, Any]) -> Iterator[None]:
+    def locked(self, identity: "Identity", config: Mapping[str, Any]) -> Iterator[None]:
         """Holds the run for this process. An error leaves `error.txt` behind, and everything else as it is."""
         import traceback
 
@@ -96,7 +102,8 @@ class Run:
         with lock:
             remove_unfinished(self.folder)
             self.error_file.unlink(missing_ok=True)
-            write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+            content = {"schema": SCHEMA, "identity": identity.as_dict(), **config}
+            write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(content)))
             try:
                 yield
             except Exception as error:
@@ -115,26 +122,34 @@ class Run:
         return FileLock(self.folder / ".lock")
 
 
-def run_of(config: Mapping[str, Any], contents: Mapping[str, Any]) -> Run:
-    """The folder that belongs to a resolved config."""
-    subset = config["subset"]
-    name = "-".join(
-        (
-            component_name(config["method"]),
-            config["dataset"]["name"],
-            subset_name(subset),
-            "all" if subset["fraction"] is None else f"{subset['fraction']:g}",
-            f"s{config['seed']}",
-            identity(config, contents, ignore=FILES),
-        )
-    )
-    return Run(Path(config["paths"]["runs"]) / config["sweep"] / name)
+@dataclass(frozen=True)
+class Identity:
+    """What a run is, in words, and which keys of its config are no part of that.
 
+    Args:
+        ignored: dotted keys that cannot change the encoder.
+        seeds: dotted keys in which runs of one cell of a report differ.
+        digest: eight hex digits that change with everything that can change the encoder.
+    """
 
-def subset_name(config: Mapping[str, Any]) -> str:
-    from hydra.utils import get_class
+    method: str = ""
+    dataset: str = ""
+    subset: str = ""
+    fraction: float | None = None
+    seed: int | None = None
+    budget: str = ""
+    digest: str = ""
+    ignored: tuple[str, ...] | list[str] = ()
+    seeds: tuple[str, ...] | list[str] = ()
 
-    return get_class(config["_target_"]).name  # type: ignore[attr-defined]
+    @property
+    def run_name(self) -> str:
+        """Of the run's folder."""
+        fraction = "all" if self.fraction is None else f"{self.fraction:g}"
+        return "-".join((self.method, self.dataset, self.subset, fraction, f"s{self.seed}", self.digest))
+
+    def as_dict(self) -> dict[str, Any]:
+        return vars(self) | {"ignored": list(self.ignored), "seeds": list(self.seeds)}
 
 
 def _read_yaml(file: Path) -> Any:

@@ -1,9 +1,9 @@
 """How hard an image is for a classifier, and rankings by it."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from ssl_lightning.config.markers import Speed
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.data.loading import in_order, normalise
 from ssl_lightning.errors import UserError
@@ -20,7 +21,6 @@ from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.processes import ALONE, ProcessGroup, device_of
 from ssl_lightning.progress import track
 from ssl_lightning.runs.loading import LoadedRun
-from ssl_lightning.subsets.proxy import Proxy
 from ssl_lightning.subsets.ranking import Ranking, generator
 from ssl_lightning.subsets.rule import SubsetRule
 
@@ -72,18 +72,16 @@ class DifficultyRule(SubsetRule):
     where the easiest are kept; ties are broken by a random order.
 
     Args:
-        proxy: the classifier; run r has the seed of the proxy plus r.
-        runs: R, how many are trained.
+        runs: R, how many classifiers are asked.
         keep: which end of the ranking is best.
         balanced: rank within each label, so that every fraction keeps the proportions of the labels.
         accelerator: as of a trainer; of no influence but on speed and rounding.
     """
 
-    proxy: Proxy
     runs: Annotated[int, Gt(0)] = 1
     keep: Literal["easiest", "hardest"] = "easiest"
     balanced: bool = True
-    accelerator: str = "auto"
+    accelerator: Annotated[str, Speed] = "auto"
 
     expensive: ClassVar[bool] = True
 
@@ -91,39 +89,31 @@ class DifficultyRule(SubsetRule):
     def difficulty(self, proxy: LoadedRun, dataset: ImageDataset) -> Float64[Tensor, " n"]:
         """How hard each image of train is for one classifier."""
 
-    def prepare(self) -> None:
-        for proxy in self._proxies():
-            proxy.load()
+    def needs(self) -> int:
+        return self.runs
 
-    def content_digest(self) -> str:
-        return "-".join(proxy.key for proxy in self._proxies())
-
-    def parameters(self) -> dict[str, Any]:
-        return {key: value for key, value in super().parameters().items() if key not in ("proxy", "accelerator")}
-
-    def rank(self, dataset: ImageDataset, processes: ProcessGroup = ALONE) -> Ranking:
+    def rank(
+        self, dataset: ImageDataset, proxies: Sequence[LoadedRun] = (), processes: ProcessGroup = ALONE
+    ) -> Ranking:
         labels = dataset.all_labels(f"subset={self.name}")
         scores = []
-        for proxy in self._proxies():
-            if not (loaded := proxy.load()).method.classifies:
+        for proxy in proxies:
+            if not proxy.method.classifies:
                 raise UserError(
-                    f"subset={self.name} asks a classifier, but subset.proxy is {type(loaded.method).__name__}. "
+                    f"subset={self.name} asks a classifier, but subset.proxy is {type(proxy.method).__name__}. "
                     "Choose proxy@subset.proxy=supervised, or a run of method=supervised."
                 )
-            if (other := loaded.config["dataset"]["name"]) != dataset.name:
+            if (other := proxy.config["dataset"]["name"]) != dataset.name:
                 raise UserError(
                     f"subset={self.name} asks a classifier of {dataset.name}, but the run of subset.proxy.run was "
                     f"trained on {other}. Choose a run on the same dataset, or set subset.proxy.run=null."
                 )
-            scores.append(self.difficulty(loaded, dataset).cpu())
+            scores.append(self.difficulty(proxy, dataset).cpu())
         score = torch.stack(scores).mean(0).numpy()
         score = score if self.keep == "hardest" else 0 - score
         order = np.lexsort((generator(self.seed, "ties").permutation(len(score)), -score))
         latent = labels.numpy() if self.balanced else np.zeros(len(score), np.int64)
-        return Ranking(order, latent, score, self.provenance(dataset))
-
-    def _proxies(self) -> list[Proxy]:
-        return [self.proxy.seeded(number) for number in range(self.runs)]
+        return Ranking(order, latent, score, self.provenance(dataset, [proxy.digest for proxy in proxies]))
 
     def _batches(
         self, proxy: LoadedRun, dataset: ImageDataset, batch_size: int
@@ -160,12 +150,9 @@ class GraNd(DifficultyRule):
         chunk: images whose gradients are held at once; each takes as much memory as the parameters.
     """
 
-    chunk: Annotated[int, Gt(0)] = 32
+    chunk: Annotated[int, Gt(0), Speed] = 32
 
     name: ClassVar[str] = "grand"
-
-    def parameters(self) -> dict[str, Any]:
-        return {key: value for key, value in super().parameters().items() if key != "chunk"}
 
     def difficulty(self, proxy: LoadedRun, dataset: ImageDataset) -> Float64[Tensor, " n"]:
         method = proxy.method.requires_grad_(True)

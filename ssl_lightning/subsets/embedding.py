@@ -1,7 +1,5 @@
 """How an encoder sees each image under augmentation: the mean of unit vectors of independent views."""
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -13,6 +11,8 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ssl_lightning.config.identity import digest_of
+from ssl_lightning.config.markers import Speed
 from ssl_lightning.data.dataset import ImageDataset, Images
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.loading import in_order
@@ -22,7 +22,6 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.processes import ALONE, ProcessGroup, device_of
 from ssl_lightning.progress import track
 from ssl_lightning.runs.loading import LoadedRun
-from ssl_lightning.subsets.proxy import Proxy
 from ssl_lightning.subsets.rule import SubsetRule
 
 # Images whose views are drawn from one generator, so that neither batches nor processes change them.
@@ -39,18 +38,18 @@ class MeanEmbedding:
     Args:
         proxy: whose method, in eval mode, gives representations and embeddings.
         augment: makes views.
-        num_views: A.
+        looks: A.
         layer: what z is.
         seed: of the views.
         device: where images pass through.
     """
 
     def __init__(
-        self, proxy: LoadedRun, augment: Augment, num_views: int, layer: Layer, seed: int, device: torch.device
+        self, proxy: LoadedRun, augment: Augment, looks: int, layer: Layer, seed: int, device: torch.device
     ) -> None:
         self.method = proxy.method.to(device, memory_format=torch.channels_last)
         self.augment = augment
-        self.num_views = num_views
+        self.looks = looks
         self.layer = layer
         self.seed = seed
         self.device = device
@@ -63,20 +62,25 @@ class MeanEmbedding:
     def __call__(self, images: UInt8[Tensor, "n c h w"], first: int) -> Float32[Tensor, "n d"]:
         """Of images whose positions are `first`, `first` + 1, …, with `first` a multiple of `GROUP`."""
         images = images.to(self.device)
-        views_a_draw = self.augment.num_views
+        looks_a_draw = self.augment.num_views
         total: Tensor | None = None
-        for draw in range(-(-self.num_views // views_a_draw)):
+        for draw in range(-(-self.looks // looks_a_draw)):
             groups = []
             for i, group in enumerate(images.split(GROUP)):
                 generator = torch.Generator().manual_seed(seed_of("views", self.seed, draw, first // GROUP + i))
                 groups.append(self.augment(group, self.mean, self.std, generator))
-            views = torch.cat(groups, 1)[: self.num_views - draw * views_a_draw]
-            z = self.method(views.flatten(0, 1))
-            z = normalize(z if self.layer == "representation" else self.method.project(z))
-            added = z.unflatten(0, views.shape[:2]).sum(0)
-            total = added if total is None else total + added
+            left = self.looks - draw * looks_a_draw
+            for of_size in zip(*groups, strict=True):
+                views = torch.cat(of_size, 1)[:left]
+                left -= len(views)
+                if not len(views):
+                    break
+                z = self.method(views.flatten(0, 1))
+                z = normalize(z if self.layer == "representation" else self.method.project(z))
+                added = z.unflatten(0, views.shape[:2]).sum(0)
+                total = added if total is None else total + added
         assert total is not None
-        return total / self.num_views
+        return total / self.looks
 
 
 def embed(
@@ -99,7 +103,7 @@ def embed(
     starts = range(share.start, share.stop, batch_size)
     batches: Any = zip(starts, in_order(images, share, batch_size), strict=True)
     if processes.rank == 0:
-        batches = track(batches, f"embedding {embedding.num_views} views of each image", len(starts))
+        batches = track(batches, f"embedding {embedding.looks} views of each image", len(starts))
     for start, some in batches:
         stop = start + len(some)
         made = embedding(some, start).cpu().numpy()
@@ -118,46 +122,38 @@ class EmbeddingRule(SubsetRule):
     """A rule that reads the mean embeddings of the images. They are kept in `cache`/features, for all such rules.
 
     Args:
-        proxy: gives the encoder.
         augment: makes the views.
-        views: A, the number of views of each image.
+        looks: A, the number of views of each image.
         layer: `representation`, or `embedding` (after the projector, what the loss saw).
         accelerator: as of a trainer; of no influence but on speed and rounding.
     """
 
-    proxy: Proxy
     augment: Augment
-    views: Annotated[int, Gt(0)] = 8
+    looks: Annotated[int, Gt(0)] = 8
     layer: Layer = "representation"
-    accelerator: str = "auto"
+    accelerator: Annotated[str, Speed] = "auto"
 
     expensive: ClassVar[bool] = True
 
-    def prepare(self) -> None:
-        self.proxy.load()
+    def needs(self) -> int:
+        return 1
 
-    def rehearsal(self) -> "EmbeddingRule":
-        return replace(self, cache=None, views=1)
+    def for_fast_dev_run(self) -> "EmbeddingRule":
+        return replace(self, cache=None, looks=1)
 
-    def content_digest(self) -> str:
-        return self.proxy.key
-
-    def parameters(self) -> dict[str, Any]:
-        values = super().parameters()
-        del values["proxy"], values["accelerator"]
-        return values | {"augment": self.augment.describe()}
-
-    def features(self, dataset: ImageDataset, processes: ProcessGroup = ALONE) -> Float32[np.ndarray, "n d"]:
+    def features(
+        self, dataset: ImageDataset, proxy: LoadedRun, processes: ProcessGroup = ALONE
+    ) -> Float32[np.ndarray, "n d"]:
         """Mean embeddings of all images of train, in order."""
         if self.cache is None:
-            return self._embed(dataset, None, processes)
-        what = [dataset.fingerprint().as_dict(), self.proxy.key, self.augment.describe()]
-        text = json.dumps([*what, self.views, self.layer, self.seed], sort_keys=True)
-        path = Path(self.cache).absolute() / "features" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.npy"
+            return self._embed(dataset, proxy, None, processes)
+        what = [dataset.fingerprint().as_dict(), proxy.digest, self.augment.describe()]
+        name = digest_of([*what, self.looks, self.layer, self.seed])[:16]
+        path = Path(self.cache).absolute() / "features" / f"{name}.npy"
         with processes.building(path) as missing:
             if missing:
                 unfinished = path.with_name(f".{path.name}.{processes.size}.part")
-                self._embed(dataset, unfinished, processes)
+                self._embed(dataset, proxy, unfinished, processes)
                 if processes.rank == 0:
                     unfinished.replace(path)
         try:
@@ -165,13 +161,14 @@ class EmbeddingRule(SubsetRule):
         except (OSError, ValueError) as error:
             raise UserError(f"{path} holds no readable features ({error}). Delete it and start again.") from error
 
-    def _embed(self, dataset: ImageDataset, path: Path | None, processes: ProcessGroup) -> Float32[np.ndarray, "n d"]:
+    def _embed(
+        self, dataset: ImageDataset, proxy: LoadedRun, path: Path | None, processes: ProcessGroup
+    ) -> Float32[np.ndarray, "n d"]:
         device = device_of(self.accelerator)
-        proxy = self.proxy.load()
         if (channels := proxy.config["dataset"]["channels"]) != dataset.channels:
             raise UserError(
                 f"the run of subset.proxy.run was trained on images of {channels} channels, but those of "
                 f"{dataset.name} have {dataset.channels}. Choose a run on such images, or set subset.proxy.run=null."
             )
-        embedding = MeanEmbedding(proxy, self.augment, self.views, self.layer, self.seed, device)
+        embedding = MeanEmbedding(proxy, self.augment, self.looks, self.layer, self.seed, device)
         return embed(embedding, dataset.train().images, path, processes)

@@ -9,16 +9,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
 
+from ssl_lightning.config.markers import Content
 from ssl_lightning.data.dataset import Fingerprint, ImageDataset
+from ssl_lightning.data.mask import Mask
 from ssl_lightning.data.sources.pickles import read_pickle
 from ssl_lightning.errors import UserError
 from ssl_lightning.processes import ALONE, ProcessGroup
-from ssl_lightning.subsets.ranking import Mask, Ranking, refuse_foreign, size_of
+from ssl_lightning.runs.loading import LoadedRun
+from ssl_lightning.subsets.ranking import Budget, Ranking, refuse_foreign, size_of
 from ssl_lightning.subsets.rule import SubsetRule
 
 
@@ -48,18 +51,12 @@ class File(SubsetRule):
         path: .npy, .npz or .json of integers; .npy or .npz of as many booleans as there are images; .txt, an integer
             a line; .pkl or .pickle with a list of integers, or lists by class, which then give in proportion to
             their lengths; or the .npz of a ranking, with its latent classes.
-        fraction: share of the train split, in (0, 1]; None takes all that is listed.
     """
 
-    path: str
-    fraction: float | None = None  # type: ignore[assignment]  # nowhere else is there something that None could mean
+    path: Annotated[str, Content]
     seed: int = field(default=0, init=False)  # nothing is drawn
 
     name: ClassVar[str] = "file"
-
-    def __post_init__(self) -> None:
-        if self.fraction is not None:
-            super().__post_init__()
 
     @cached_property
     def listing(self) -> PositionList:
@@ -73,10 +70,9 @@ class File(SubsetRule):
             digest.update(repr(ranking.provenance.get("max_fraction")).encode())
         return digest.hexdigest()[:16]
 
-    def parameters(self) -> dict[str, Any]:
-        return {}
-
-    def rank(self, dataset: ImageDataset, processes: ProcessGroup = ALONE) -> Ranking:
+    def rank(
+        self, dataset: ImageDataset, proxies: Sequence[LoadedRun] = (), processes: ProcessGroup = ALONE
+    ) -> Ranking:
         positions, place, made_for, length, ranking = self.listing
         fingerprint = dataset.fingerprint()
         n = fingerprint.length
@@ -96,20 +92,19 @@ class File(SubsetRule):
                 f"are counted from 0 to {n - 1}. Choose the dataset that the list was made for."
             )
         others = np.setdiff1d(np.arange(n), positions, assume_unique=True)
-        provenance = self.provenance(dataset) | {"max_fraction": len(positions) / n}
+        provenance = self.provenance(dataset, ()) | {"max_fraction": len(positions) / n}
         return Ranking(np.concatenate([positions, others]), np.zeros(n, np.int64), np.full(n, np.nan), provenance)
 
-    def cut(self, ranking: Ranking) -> Mask:
-        last = ranking.provenance.get("max_fraction", 1.0)
-        if self.fraction is None:
-            return ranking.mask(last, self.budget)
-        wanted, listed = (size_of(fraction, len(ranking)) for fraction in (self.fraction, last))
-        if wanted > listed:
+    def cut(self, ranking: Ranking, fraction: float | None, budget: Budget) -> Mask:
+        last = ranking.max_fraction
+        if fraction is not None and (wanted := size_of(fraction, len(ranking))) > (
+            listed := size_of(last, len(ranking))
+        ):
             raise UserError(
-                f"subset.fraction is {self.fraction:g}, {wanted} of {len(ranking)} images, but {self.path} ranks "
+                f"subset.fraction is {fraction:g}, {wanted} of {len(ranking)} images, but {self.path} ranks "
                 f"{listed} of them. Choose a smaller fraction, or subset.fraction=null, which takes all of these."
             )
-        return ranking.mask(self.fraction, self.budget)
+        return super().cut(ranking, fraction, budget)
 
 
 def read_positions(path: Path) -> PositionList:

@@ -2,15 +2,16 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
 from annotated_types import Gt, Le
 from jaxtyping import Float, Int64
 
+from ssl_lightning.config.markers import Content
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.linear import Standardiser, draw_labels, fit_logistic
@@ -26,9 +27,6 @@ class LatentClasses(ABC):
     def content_digest(self) -> str:
         """Hash of what is read besides dataset and features."""
         return ""
-
-    def parameters(self) -> dict[str, Any]:
-        return {"name": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,7 @@ class _OfFeatures(LatentClasses):
         file: .npy [n, d] of floats, a row for each image of train in order; None takes the features.
     """
 
-    file: str | None = None
+    file: Annotated[str | None, Content] = None
 
     def content_digest(self) -> str:
         if self.file is None:
@@ -56,9 +54,6 @@ class _OfFeatures(LatentClasses):
             raise UserError(f"subset.latent.file: there is no {self.file}. Give a .npy file with a row for each image.")
         with open(self.file, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-    def parameters(self) -> dict[str, Any]:
-        return {key: value for key, value in super().parameters().items() if key != "file"}
 
     def vectors(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n e"]:
         if self.file is None:

@@ -1,5 +1,6 @@
 """Distance to a cluster's centre: the self-supervised prototypes of arXiv 2206.14486."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -8,6 +9,7 @@ from annotated_types import Gt
 
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.processes import ALONE, ProcessGroup
+from ssl_lightning.runs.loading import LoadedRun
 from ssl_lightning.subsets.embedding import EmbeddingRule
 from ssl_lightning.subsets.latent import cluster
 from ssl_lightning.subsets.ranking import Ranking
@@ -29,9 +31,12 @@ class Prototypes(EmbeddingRule):
 
     name: ClassVar[str] = "prototypes"
 
-    def rank(self, dataset: ImageDataset, processes: ProcessGroup = ALONE) -> Ranking:
-        features = self.features(dataset, processes)
+    def rank(
+        self, dataset: ImageDataset, proxies: Sequence[LoadedRun] = (), processes: ProcessGroup = ALONE
+    ) -> Ranking:
+        (proxy,) = proxies
+        features = self.features(dataset, proxy, processes)
         assigned, distance = cluster(features, self.clusters or int(dataset.num_classes or 0), self.seed)
         score = distance.astype(np.float64) * (1 if self.keep == "hardest" else -1)
         latent = assigned if self.balanced else np.zeros(len(score), np.int64)
-        return Ranking(np.argsort(-score, kind="stable"), latent, score, self.provenance(dataset))
+        return Ranking(np.argsort(-score, kind="stable"), latent, score, self.provenance(dataset, [proxy.digest]))

@@ -1,5 +1,6 @@
 """Rules that know nothing of the images: all of them, and two random orders."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ from jaxtyping import Int64
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.processes import ALONE, ProcessGroup
+from ssl_lightning.runs.loading import LoadedRun
 from ssl_lightning.subsets.ranking import Ranking, generator
 from ssl_lightning.subsets.rule import SubsetRule
 
@@ -25,9 +27,11 @@ class Random(SubsetRule):
     def latent_class(self, dataset: ImageDataset) -> Int64[np.ndarray, " n"]:
         return np.zeros(dataset.fingerprint().length, np.int64)
 
-    def rank(self, dataset: ImageDataset, processes: ProcessGroup = ALONE) -> Ranking:
+    def rank(
+        self, dataset: ImageDataset, proxies: Sequence[LoadedRun] = (), processes: ProcessGroup = ALONE
+    ) -> Ranking:
         order = self.order(dataset)
-        return Ranking(order, self.latent_class(dataset), np.full(len(order), np.nan), self.provenance(dataset))
+        return Ranking(order, self.latent_class(dataset), np.full(len(order), np.nan), self.provenance(dataset, ()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +46,13 @@ class RandomBalanced(Random):
 
 @dataclass(frozen=True, kw_only=True)
 class Full(Random):
-    """Every position. There is nothing to draw: `fraction` is 1."""
+    """Every position. There is nothing to draw, and nothing to cut."""
 
     name: ClassVar[str] = "full"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.fraction != 1:
-            raise UserError(
-                f"subset=full takes no subset.fraction={self.fraction}: choose subset=random to draw a part."
-            )
+    def check_fraction(self, fraction: float | None) -> None:
+        if fraction not in (None, 1):
+            raise UserError(f"subset=full takes no subset.fraction={fraction}: choose subset=random to draw a part.")
 
     def order(self, dataset: ImageDataset) -> Int64[np.ndarray, " n"]:
         return np.arange(dataset.fingerprint().length)

@@ -1,6 +1,5 @@
 """Rankings of a dataset's positions, masks cut from them under a budget, and the rules that make rankings."""
 
-import hashlib
 import json
 import math
 import zipfile
@@ -15,6 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ssl_lightning.data.dataset import Fingerprint
+from ssl_lightning.data.mask import Mask
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import writing
 
@@ -27,30 +27,6 @@ Budget = Literal["exact", "floor"]
 def generator(seed: int, purpose: str) -> np.random.Generator:
     """A stream of random numbers of its own for each seed and purpose."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *purpose.encode()])))
-
-
-@dataclass(frozen=True, eq=False)
-class Mask:
-    """The positions of a dataset's train split that pretraining sees.
-
-    `positions` are ascending, of a dataset of `length`; `deviation` is the largest |count − fraction · size|
-    of a latent class.
-    """
-
-    positions: Int64[np.ndarray, " m"]
-    rule: str
-    fraction: float
-    length: int
-    fingerprint: Fingerprint | None = None
-    deviation: float = 0.0
-
-    @property
-    def size(self) -> int:
-        return len(self.positions)
-
-    @property
-    def hash(self) -> str:
-        return hashlib.sha256(self.positions.astype("<i8").tobytes()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +73,11 @@ class Ranking:
         values = self.provenance.get("fingerprint")
         return None if values is None else Fingerprint.from_dict(values)
 
+    @property
+    def max_fraction(self) -> float:
+        """Up to where it can be cut."""
+        return self.provenance.get("max_fraction", 1.0)
+
     def mask(self, fraction: float, budget: Budget = "exact") -> Mask:
         """Cut the ranking at a fraction in (0, 1].
 
@@ -104,8 +85,8 @@ class Ranking:
             budget: `exact` takes the first round(fraction · n), halves up, at least one; `floor` the best
                 ⌊fraction · n_k⌋ of each latent class.
         """
-        _check_fraction(fraction)
-        last = self.provenance.get("max_fraction", 1.0)
+        check_fraction(fraction)
+        last = self.max_fraction
         if size_of(fraction, len(self)) > size_of(last, len(self)):
             raise UserError(
                 f"subset.fraction is {fraction}, but this ranking was made up to {last:g}. "
@@ -125,11 +106,8 @@ class Ranking:
                 f"class has {size.max()}. Raise the fraction or set subset.budget=exact."
             )
         positions = np.sort(self.order[taken])
-        classes, inverse, sizes = np.unique(self.latent_class, return_inverse=True, return_counts=True)
-        counts = np.bincount(inverse[positions], minlength=len(classes))
-        deviation = float(np.abs(counts - fraction * sizes).max())
         rule = str(self.provenance.get("rule", ""))
-        return Mask(positions, rule, float(fraction), len(self), self.fingerprint, deviation)
+        return Mask(positions, rule, float(fraction), len(self), self.fingerprint)
 
     def save(self, path: str | Path) -> None:
         """Write an .npz that needs no pickle to be read."""
@@ -207,6 +185,6 @@ def _written(fraction: float) -> Fraction:
     return Fraction(fraction).limit_denominator(10**9)
 
 
-def _check_fraction(fraction: float) -> None:
+def check_fraction(fraction: float) -> None:
     if not 0 < fraction <= 1:
         raise UserError(f"subset.fraction is {fraction}: give a number above 0 and at most 1.")

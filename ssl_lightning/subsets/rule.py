@@ -1,113 +1,151 @@
-"""The contract of subset rules."""
+"""The contract of subset rules, and what is cut from their rankings."""
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from annotated_types import Ge
+
+from ssl_lightning.config.identity import described, digest_of
+from ssl_lightning.config.markers import Place, Seed
 from ssl_lightning.data.dataset import ImageDataset
+from ssl_lightning.data.mask import Mask
 from ssl_lightning.errors import UserError
 from ssl_lightning.processes import ALONE, ProcessGroup
-from ssl_lightning.subsets.ranking import (
-    RANKING_FORMAT,
-    Budget,
-    Mask,
-    Ranking,
-    _check_fraction,
-)
+from ssl_lightning.runs.loading import LoadedRun
+from ssl_lightning.subsets.ranking import RANKING_FORMAT, Budget, Ranking, check_fraction
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubsetRule(ABC):
-    """A way of choosing the positions of train that pretraining sees.
+    """A way of ranking the positions of train.
 
-    A rule gives a `name` and `rank`. A rule with `expensive = True` ranks once per dataset and set of
-    parameters: the ranking is kept below `cache`/rankings and serves every fraction and budget.
+    A rule gives a `name` and `rank`. A rule with `expensive = True` ranks once per dataset and set of parameters: the
+    ranking is kept below `cache`/rankings and serves every fraction and budget.
 
     Args:
-        fraction: share of the train split, in (0, 1].
         seed: of everything random in the ranking.
-        budget: see `Ranking.mask`.
         cache: folder of cached rankings; None keeps none.
     """
 
-    fraction: float = 1.0
-    seed: int = 0
-    budget: Budget = "exact"
-    cache: str | None = None
+    seed: Annotated[int, Ge(0), Seed] = 0
+    cache: Annotated[str | None, Place] = None
 
     name: ClassVar[str]
     expensive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        _check_fraction(self.fraction)
         if self.seed < 0:
             raise UserError(f"subset.seed is {self.seed}: give 0 or more.")
 
+    def needs(self) -> int:
+        """How many finished runs the ranking is made with: proxies, whose seeds count upwards."""
+        return 0
+
     @abstractmethod
-    def rank(self, dataset: ImageDataset, processes: ProcessGroup = ALONE) -> Ranking:
-        """Rank the positions of train, without looking at any cache. All processes return the ranking."""
+    def rank(
+        self, dataset: ImageDataset, proxies: Sequence[LoadedRun] = (), processes: ProcessGroup = ALONE
+    ) -> Ranking:
+        """Ranks the positions of train, without looking at any cache. All processes return the ranking.
 
-    def prepare(self) -> None:  # noqa: B027  most rules have nothing to prepare
-        """What `rank` would else do first: train proxies. To be called before other processes start."""
+        Args:
+            proxies: as many as the rule `needs`.
+        """
 
-    def rehearsal(self) -> "SubsetRule":
+    def for_fast_dev_run(self) -> "SubsetRule":
         """A rule that does the same quickly and keeps nothing."""
         return replace(self, cache=None)
 
     def content_digest(self) -> str:
-        """Hash of what the rule reads besides the dataset, such as a file or a proxy's weights."""
+        """Of what the rule reads besides dataset and proxies, such as a file."""
         return ""
 
-    def parameters(self) -> dict[str, Any]:
-        """What the ranking depends on: all of the rule's arguments but those of the cut and the cache."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("fraction", "budget", "cache")}
+    def check_fraction(self, fraction: float | None) -> None:
+        """Raises UserError where no ranking of this rule can be cut at the fraction."""
+        if fraction is not None:
+            check_fraction(fraction)
 
-    def provenance(self, dataset: ImageDataset) -> dict[str, Any]:
+    def cut(self, ranking: Ranking, fraction: float | None, budget: Budget) -> Mask:
+        """The mask of a ranking of this rule; of a fraction that is None, as far as the ranking goes."""
+        return ranking.mask(ranking.max_fraction if fraction is None else fraction, budget)
+
+    def notice(self, ranking: Ranking, fraction: float | None) -> str | None:
+        """What a user should know of cutting this ranking at this fraction."""
+        return None
+
+    def parameters(self) -> dict[str, Any]:
+        """What the ranking depends on: all of the rule's arguments that are not marked."""
+        return {name: value for name, value in described(self).items() if name != "name"}
+
+    def provenance(self, dataset: ImageDataset, proxies: Sequence[str]) -> dict[str, Any]:
+        """How a ranking was made, with the digests of its proxies."""
+        content = "-".join(filter(None, (*proxies, self.content_digest())))
         return {
             "fingerprint": dataset.fingerprint().as_dict(),
             "rule": self.name,
             "parameters": self.parameters(),
             "seed": self.seed,
-            "content": self.content_digest(),
+            "content": content,
             "versions": {package: version(package) for package in ("ssl-lightning", "numpy", "torch")},
         }
 
-    def remark(self, ranking: Ranking) -> str | None:
-        """What a user should know of cutting this ranking at this rule's fraction."""
-        return None
-
-    def ranking_file(self, dataset: ImageDataset) -> Path | None:
+    def ranking_file(self, dataset: ImageDataset, proxies: Sequence[str] = ()) -> Path | None:
         """Where the ranking of an expensive rule is kept; its name changes with all that the ranking depends on."""
         if not self.expensive or self.cache is None:
             return None
-        provenance = self.provenance(dataset)
-        identity = {key: value for key, value in provenance.items() if key != "versions"}
-        text = json.dumps({"format": RANKING_FORMAT, **identity}, sort_keys=True)
-        key = f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        return Path(self.cache).absolute() / "rankings" / f"{key}.npz"
+        provenance = self.provenance(dataset, proxies)
+        relevant = {key: value for key, value in provenance.items() if key != "versions"}
+        name = f"{self.name}-{digest_of({'format': RANKING_FORMAT, **relevant})[:16]}"
+        return Path(self.cache).absolute() / "rankings" / f"{name}.npz"
 
-    def ranking(self, dataset: ImageDataset, processes: ProcessGroup = ALONE) -> Ranking:
-        """`rank`, from the cache where the rule is expensive and has one. Called by all processes."""
-        path = self.ranking_file(dataset)
+    def ranking(
+        self,
+        dataset: ImageDataset,
+        proxies: Sequence[str] = (),
+        load: Callable[[], Sequence[LoadedRun]] = tuple,
+        processes: ProcessGroup = ALONE,
+    ) -> Ranking:
+        """`rank`, from the cache where the rule is expensive and has one. Called by all processes.
+
+        Args:
+            proxies: digests of the runs that it needs.
+            load: gives these runs; called where the ranking is missing.
+        """
+        path = self.ranking_file(dataset, proxies)
         if path is None:
-            return self.rank(dataset, processes)
-        if (
-            processes.size > 1 or not path.exists()
-        ):  # processes ask together: another process may be building it right now
+            return self.rank(dataset, load(), processes)
+        if processes.size > 1 or not path.exists():  # all ask together: another process may be building it right now
             with processes.building(path) as missing:
                 if missing:
-                    ranking = self.rank(dataset, processes)
+                    ranking = self.rank(dataset, load(), processes)
                     if processes.rank == 0:
                         ranking.save(path)
         return Ranking.load(path, dataset.fingerprint())
 
-    def cut(self, ranking: Ranking) -> Mask:
-        """The mask of this rule's fraction and budget."""
-        return ranking.mask(self.fraction, self.budget)
 
-    def mask(self, dataset: ImageDataset) -> Mask:
-        return self.cut(self.ranking(dataset))
+@dataclass(frozen=True)
+class Subset:
+    """A ranker, expensive and cached, and a cut, cheap, nested and exact in size.
+
+    Args:
+        rank: the rule.
+        fraction: share of the train split, in (0, 1]; None: as far as the ranking goes.
+        budget: see `Ranking.mask`.
+    """
+
+    rank: SubsetRule
+    fraction: float | None = 1.0
+    budget: Budget = "exact"
+
+    def __post_init__(self) -> None:
+        self.rank.check_fraction(self.fraction)
+
+    def cut(self, ranking: Ranking) -> Mask:
+        return self.rank.cut(ranking, self.fraction, self.budget)
+
+    def notice(self, ranking: Ranking) -> str | None:
+        """What a user should know of this cut."""
+        return self.rank.notice(ranking, self.fraction)

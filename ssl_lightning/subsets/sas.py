@@ -2,18 +2,21 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le, Lt
 from jaxtyping import Float64, Int64
 
+from ssl_lightning.config.markers import Speed
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.processes import ALONE, ProcessGroup, device_of
 from ssl_lightning.progress import track
+from ssl_lightning.runs.loading import LoadedRun
 from ssl_lightning.subsets.embedding import EmbeddingRule
 from ssl_lightning.subsets.greedy import GreedyOrder, fits, graph_cut, row_sum, similarity_sums
 from ssl_lightning.subsets.latent import LatentClasses
@@ -42,23 +45,21 @@ class SAS(EmbeddingRule):
     tie_break: Literal["smallest", "largest", "random"] = "smallest"
     latent: LatentClasses
     max_fraction: Annotated[float, Gt(0), Le(1)] = 1.0
-    memory_gib: Annotated[float, Gt(0)] = 2.0
+    memory_gib: Annotated[float, Gt(0), Speed] = 2.0
 
     name: ClassVar[str] = "sas"
 
     def content_digest(self) -> str:
-        return "-".join(filter(None, (super().content_digest(), self.latent.content_digest())))
+        return self.latent.content_digest()
 
-    def parameters(self) -> dict[str, Any]:
-        values = super().parameters()
-        del values["memory_gib"]
-        return values | {"latent": self.latent.parameters()}
-
-    def rank(self, dataset: ImageDataset, processes: ProcessGroup = ALONE) -> Ranking:
-        features = self.features(dataset, processes)
+    def rank(
+        self, dataset: ImageDataset, proxies: Sequence[LoadedRun] = (), processes: ProcessGroup = ALONE
+    ) -> Ranking:
+        (proxy,) = proxies
+        features = self.features(dataset, proxy, processes)
         n = len(features)
         latent, order, score = (
-            processes.array(self._scratch(dataset, processes, name), (n,), dtype)
+            processes.array(self._scratch(dataset, proxy, processes, name), (n,), dtype)
             for name, dtype in (("latent", "int64"), ("order", "int64"), ("score", "float64"))
         )
         if processes.rank == 0:
@@ -77,21 +78,22 @@ class SAS(EmbeddingRule):
             order[places] = members[found.members]
             score[order[places]] = found.scores
         processes.barrier()
-        provenance = self.provenance(dataset)
+        provenance = self.provenance(dataset, [proxy.digest])
         if self.rule == "graph_cut":
             provenance["max_fraction"] = self.max_fraction
         ranking = Ranking(np.array(order), np.array(latent), np.array(score), provenance)
         processes.barrier()
         for name in ("latent", "order", "score") if processes.rank == 0 else ():
-            if (file := self._scratch(dataset, processes, name)) is not None:
+            if (file := self._scratch(dataset, proxy, processes, name)) is not None:
                 file.unlink()
         return ranking
 
-    def remark(self, ranking: Ranking) -> str | None:
-        if self.rule != "graph_cut" or self.fraction < (last := float(np.median(turning_points(ranking)))) + 0.05:
+    def notice(self, ranking: Ranking, fraction: float | None) -> str | None:
+        fraction = ranking.max_fraction if fraction is None else fraction
+        if self.rule != "graph_cut" or fraction < (last := float(np.median(turning_points(ranking)))) + 0.05:
             return None
         return (
-            f"subset.fraction={self.fraction:g} reaches beyond {last:.2f}, where graph_cut's gains turn negative: from "
+            f"subset.fraction={fraction:g} reaches beyond {last:.2f}, where graph_cut's gains turn negative: from "
             "there on it adds what is least similar to its subset. subset=sas_row_sum has no such turn."
         )
 
@@ -118,9 +120,9 @@ class SAS(EmbeddingRule):
             return members[np.argsort(generator(self.seed, "precedence").permutation(n)[members])]
         return members[::-1] if self.tie_break == "largest" else members
 
-    def _scratch(self, dataset: ImageDataset, processes: ProcessGroup, name: str) -> Path | None:
+    def _scratch(self, dataset: ImageDataset, proxy: LoadedRun, processes: ProcessGroup, name: str) -> Path | None:
         """A file for what processes write together, removed by whoever builds the ranking next if it is left over."""
-        path = self.ranking_file(dataset) if processes.size > 1 else None
+        path = self.ranking_file(dataset, [proxy.digest]) if processes.size > 1 else None
         return path and path.with_name(f".{path.name}.{name}.part")
 
     def _announce(self, sizes: Int64[np.ndarray, " k"], picks: Int64[np.ndarray, " k"], features: np.ndarray) -> None:

@@ -63,10 +63,10 @@ class ImageFolder(ImageDataset):
 
     def content_digest(self) -> str:
         """Hash of all paths below the root and file sizes, wherever the folder lies, and whether it is streamed."""
-        listing = "".join(files.hash() for files in self._listing.values())
+        listing = "".join(files.digest() for files in self._listing.values())
         return hashlib.sha256(listing.encode()).hexdigest()[:16] + ("-streamed" if self.streamed else "")
 
-    def remark(self) -> str | None:
+    def notice(self) -> str | None:
         if self.storage != "auto":
             return None
         what = f"{self.name}: {len(self._listing['train']):,} images would take {self._decoded_gib:.2g} GiB decoded"
@@ -107,7 +107,7 @@ class ImageFolder(ImageDataset):
 
     @cached_property
     def _store(self) -> Store:
-        key = repr(self._seen) + "".join(files.hash(times=True) for files in self._listing.values())
+        key = repr(self._seen) + "".join(files.digest(times=True) for files in self._listing.values())
         return Store(Path(self.cache).absolute() / "datasets" / hashlib.sha256(key.encode()).hexdigest()[:16])
 
     def _images(self, split: str) -> StreamedImages:
@@ -132,8 +132,8 @@ class ImageFolder(ImageDataset):
 
     def _content_digest(self, split: SplitName) -> str:
         if not self.streamed:
-            return self._store.hash(split)
-        seen = repr(self._seen) + self._listing[split].hash()  # what makes pixels of which files
+            return self._store.digest(split)
+        seen = repr(self._seen) + self._listing[split].digest()  # what makes pixels of which files
         return hashlib.sha256(seen.encode()).hexdigest()[:16]
 
     def count_classes(self) -> int:

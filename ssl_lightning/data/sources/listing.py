@@ -57,7 +57,7 @@ class ImageFiles:
         start = self.ends[position - 1] if position else 0
         return os.path.join(self.root, os.fsdecode(self.names[start : self.ends[position]].tobytes()))
 
-    def hash(self, times: bool = False) -> str:
+    def digest(self, times: bool = False) -> str:
         """Of all relative paths, labels and sizes, and of the times where asked."""
         digest = hashlib.sha256(f"{self.part} {len(self)}\n".encode())
         for array in (self.ends, self.names, self.labels, self.sizes, *([self.modified] if times else [])):

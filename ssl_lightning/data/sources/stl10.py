@@ -81,7 +81,7 @@ class STL10(ArchivedDataset):
         return self._store.read(split)
 
     def _content_digest(self, split: SplitName) -> str:
-        return self._store.hash(split)
+        return self._store.digest(split)
 
     def count_classes(self) -> int:
         return 10

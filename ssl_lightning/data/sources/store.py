@@ -54,7 +54,7 @@ class Store:
                 content = image.tobytes()
                 output.write(content)
                 digest.update(content)
-        summary = {"length": len(labels), "hash": digest.hexdigest()[:16], **facts}
+        summary = {"length": len(labels), "digest": digest.hexdigest()[:16], **facts}
         with writing(self._summary(split)) as output:
             output.write(json.dumps(summary, indent=1).encode())
 
@@ -67,9 +67,10 @@ class Store:
                 f"the decoded images in {self.folder} are damaged ({error}). Delete that folder."
             ) from error
 
-    def hash(self, split: str) -> str:
+    def digest(self, split: str) -> str:
         """Of the content, as in a `Fingerprint`."""
-        return str(json.loads(self._summary(split).read_text())["hash"])
+        summary = json.loads(self._summary(split).read_text())
+        return str(summary["digest"] if "digest" in summary else summary["hash"])  # its name in the former version
 
     def _summary(self, split: str) -> Path:
         """Written last: where it is, the split's images and labels are complete."""

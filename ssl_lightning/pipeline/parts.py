@@ -1,0 +1,98 @@
+"""What a run is made of, made once from its config."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.utils import instantiate
+
+from ssl_lightning.config.check import beside, own
+from ssl_lightning.config.identity import component_name, marked, run_digest
+from ssl_lightning.config.markers import IRRELEVANT, Seed
+from ssl_lightning.config.schema import Cut, Evaluated, TrainConfig
+from ssl_lightning.data.dataset import ImageDataset
+from ssl_lightning.errors import UserError
+from ssl_lightning.evaluation.suite import EvaluationSuite
+from ssl_lightning.pipeline.proxies import ProxyRun, Train, proxies_of
+from ssl_lightning.pipeline.trainer import make_trainer
+from ssl_lightning.runs.run import Identity, Run
+from ssl_lightning.subsets.rule import Subset, SubsetRule
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Of a run.
+
+    Args:
+        dataset: what is pretrained on.
+        subset: which images of it.
+        proxies: runs that the subset is ranked with.
+        suite, evaluated: what is done with the frozen encoder, and on which dataset.
+    """
+
+    dataset: ImageDataset
+    subset: Subset
+    proxies: Sequence[ProxyRun]
+    suite: EvaluationSuite
+    evaluated: ImageDataset
+    trainer: L.Trainer
+    identity: Identity
+    run: Run
+
+
+def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
+    """
+    Args:
+        config: resolved.
+        train: how proxies are trained.
+        alone: see `make_trainer`.
+    """
+    dataset: ImageDataset = instantiate(config["dataset"])
+    subset, proxies = subset_of(config, train)
+    suite, evaluated = evaluation_of(config["evaluation"], dataset)
+    trainer = make_trainer(instantiate(config["trainer"]), alone)
+    contents = {
+        "data": dataset.content_digest(),
+        "subset": "-".join([*(proxy.digest for proxy in proxies), subset.rank.content_digest()]),
+        "accelerator": type(trainer.accelerator).__name__,
+        "processes": trainer.world_size,
+    }
+    marks = list(marked(config, TrainConfig))
+    identity = Identity(
+        method=component_name(config["method"]),
+        dataset=dataset.name,
+        subset=subset.rank.name,
+        fraction=subset.fraction,
+        seed=config["seed"],
+        budget=config["budget"],
+        digest=run_digest(config, TrainConfig, contents),
+        ignored=[key for key, marker in marks if marker in IRRELEVANT],
+        seeds=[key for key, marker in marks if marker is Seed],
+    )
+    run = Run(Path(config["paths"]["runs"]) / config["sweep"] / identity.run_name)
+    return Parts(dataset, subset, proxies, suite, evaluated, trainer, identity, run)
+
+
+def subset_of(config: Mapping[str, Any], train: Train) -> tuple[Subset, Sequence[ProxyRun]]:
+    """The subset of a resolved config, and the runs that it is ranked with."""
+    rule: SubsetRule = instantiate(own(config["subset"], Cut), _convert_="object")
+    cut = beside(config["subset"], Cut)
+    if config["trainer"]["fast_dev_run"]:
+        rule = rule.for_fast_dev_run()
+    return Subset(rule, cut["fraction"], cut["budget"]), proxies_of(config, rule.needs(), train)
+
+
+def evaluation_of(config: Mapping[str, Any], pretrained: ImageDataset) -> tuple[EvaluationSuite, ImageDataset]:
+    """The suite, and the dataset that it evaluates on: by default what is pretrained on."""
+    suite: EvaluationSuite = instantiate(own(config, Evaluated))
+    described = beside(config, Evaluated)["dataset"]
+    dataset: ImageDataset = pretrained if described is None else instantiate(described)
+    if dataset.channels not in (1, pretrained.channels):
+        raise UserError(
+            f"evaluation.dataset has {dataset.channels} channels, but the encoder is trained on images of "
+            f"{pretrained.channels}. Choose another dataset, or evaluation.dataset.channels={pretrained.channels} "
+            "where it can convert."
+        )
+    return suite, dataset
