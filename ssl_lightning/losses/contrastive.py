@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_lightning.losses.gather import LOCAL, Gather
+from ssl_lightning.losses.precision import full_precision
 
 
 def unit(z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
@@ -28,7 +29,7 @@ def nt_xent(embeddings: Float[Tensor, "v n d"], temperature: float, gather: Gath
         gather: collects candidates over ranks (local ones only by default).
     """
     num_views, num_images, _ = embeddings.shape
-    with torch.autocast(embeddings.device.type, enabled=False):
+    with full_precision(embeddings.device):
         z = unit(embeddings)
         anchors = z.flatten(0, 1)
         logits = anchors @ gather(anchors).T / temperature
@@ -50,7 +51,7 @@ def info_nce(embeddings: Float[Tensor, "v n d"], temperature: float, gather: Gat
     """
     num_views = len(embeddings)
     anchor_view, candidate_view = zip(*itertools.permutations(range(num_views), 2), strict=True)
-    with torch.autocast(embeddings.device.type, enabled=False):
+    with full_precision(embeddings.device):
         z = unit(embeddings)
         # [V, N, D] -> rows of one image -> [V, M, D] with the M images of the global batch.
         candidates = gather(z.transpose(0, 1).flatten(1)).unflatten(1, z.shape[::2]).transpose(0, 1)

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_lightning.losses.contrastive import unit
+from ssl_lightning.losses.precision import full_precision
 
 Prediction = tuple[Float[Tensor, "v n e"], Float[Tensor, "v n e"]]
 """Embeddings of queries, and of what they are compared with."""
@@ -13,7 +14,7 @@ Prediction = tuple[Float[Tensor, "v n e"], Float[Tensor, "v n e"]]
 def log_assignments(prediction: Prediction, temperature: float) -> Float[Tensor, "v v n n"]:
     """log π(m|i) = log softmax_m(cos(pᵛ_i, tʷ_m)/τ) for every ordered pair of views (v, w)."""
     queries, keys = prediction
-    with torch.autocast(queries.device.type, enabled=False):
+    with full_precision(queries.device):
         p = unit(queries)
         t = p if keys is queries else unit(keys)
         return (torch.einsum("vid,wmd->vwim", p, t) / temperature).log_softmax(-1)
