@@ -233,7 +233,8 @@ def draw(view: View, n: int, height: int, width: int, generator: torch.Generator
 def _keeps_geometry(drawn: Draw, size: int, height: int, width: int) -> bool:
     """Whether no image changes before the jitter."""
     as_it_is = torch.tensor([0, 0, height, width, 0, 0], dtype=torch.float32)[:, None]
-    return size == height == width and bool((drawn.parameters[:6] == as_it_is).all())
+    geometry = drawn.parameters[:6]
+    return size == height == width and torch.equal(geometry, as_it_is.expand_as(geometry))
 
 
 def _at(index: Tensor, x: Tensor, operator: Callable[[Tensor], Tensor]) -> Tensor:
