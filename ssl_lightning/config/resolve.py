@@ -49,14 +49,15 @@ def _fill_named_components(node: Any) -> None:
 
 def _option(group: str, name: str) -> DictConfig:
     """The composed option of a group, interpolations unresolved."""
-    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
+
+    from ssl_lightning.config.hydra import configs_in
 
     running = GlobalHydra.instance()
     loader = running.config_loader() if running.is_initialized() else None
     if loader is None:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with configs_in(CONF):
             return _option(group, name)
     options = loader.get_group_options(group)
     if name not in options:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
+from ssl_lightning.config.components import make
 from ssl_lightning.config.identity import component_name
 from ssl_lightning.errors import warn
 from ssl_lightning.loggers.tensorboard import TensorBoard, log_to_tensorboard
@@ -20,7 +20,7 @@ def run_loggers(config: Mapping[str, Any], run: Run) -> list[Logger]:
     Raises:
         UserError: a logger cannot work here, for want of a login or of a package.
     """
-    loggers: list[Logger] = [instantiate(options) for options in config["logger"].values()]
+    loggers: list[Logger] = [make(options) for options in config["logger"].values()]
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             chosen = {key: value for key, value in logger._wandb_init.items() if value is not None}

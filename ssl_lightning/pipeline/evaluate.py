@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 
+from ssl_lightning.config.components import make
 from ssl_lightning.data.dataset import ImageDataset, Split
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features, extract, stored
@@ -28,11 +28,11 @@ def evaluate(config: Mapping[str, Any]) -> Path:
     It goes into `evaluations/` in the run's folder, whose own results stay as they are; of an encoder that belongs to
     no run, into `<paths.runs>/encoders/<name>/`.
     """
-    source: EncoderSource = instantiate(config["encoder"])
-    suite: EvaluationSuite = instantiate(config["evaluation"])
+    source: EncoderSource = make(config["encoder"])
+    suite: EvaluationSuite = make(config["evaluation"])
     if (described := config.get("dataset") or source.dataset()) is None:
         raise UserError(f"dataset has no value: say what {source.name()} is to look at, for instance dataset=cifar10.")
-    dataset: ImageDataset = instantiate(described)
+    dataset: ImageDataset = make(described)
     dataset.prepare()
     torch.manual_seed(0)  # random weights are the same in every process and call
     encoder = source.load()

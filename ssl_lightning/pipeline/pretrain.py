@@ -6,7 +6,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from hydra.utils import instantiate
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback
 
@@ -15,6 +14,7 @@ from ssl_lightning.callbacks.checkpoint import LastCheckpoint
 from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.callbacks.seeds import StepSeeds
 from ssl_lightning.callbacks.stopping import StopTogether
+from ssl_lightning.config.components import make
 from ssl_lightning.config.identity import component_name
 from ssl_lightning.data.datamodule import SubsetDataModule
 from ssl_lightning.data.dataset import ImageDataset
@@ -42,9 +42,9 @@ def complete(config: dict[str, Any], alone: bool = False) -> Run:
         alone: this process works for itself, even where it belongs to a group that others have started.
     """
     quiet()
-    dataset: ImageDataset = instantiate(config["dataset"])
-    subset: SubsetRule = instantiate(config["subset"], _convert_="object")
-    suite: EvaluationSuite = instantiate(config["evaluation"])
+    dataset: ImageDataset = make(config["dataset"])
+    subset: SubsetRule = make(config["subset"], _convert_="object")
+    suite: EvaluationSuite = make(config["evaluation"])
     trainer = _trainer(config, alone)
     run = run_of(
         config,
@@ -99,11 +99,11 @@ def _fit(
     if not rehearsal:  # first: what a logger lacks is said before the work begins
         trainer.loggers = [MetricsFile(run.metrics_file), *run_loggers(config, run)]
     L.seed_everything(config["seed"], verbose=False)
-    method: SSLMethod = instantiate(config["method"])
+    method: SSLMethod = make(config["method"])
     if method.classifies:
         dataset.prepare()
         dataset.all_labels(f"method={component_name(config['method'])}")
-    views: Augment = instantiate(config["augment"], _convert_="object")  # else each View would be a DictConfig
+    views: Augment = make(config["augment"], _convert_="object")  # else each View would be a DictConfig
     data = SubsetDataModule(dataset, subset, views, config["batch_size"], config["seed"])
     data.prepare_data()  # before the trainer starts further processes, which would wait for a ranking only so long
     if config["channels_last"] and not (
@@ -117,7 +117,7 @@ def _fit(
     callbacks: list[Callback] = [
         StepSeeds(config["seed"]),
         StopTogether(),
-        *instantiate(config["callbacks"]).values(),
+        *make(config["callbacks"]).values(),
         recorder,
     ]
     callbacks.append(LastCheckpoint(run.checkpoint, recorder, **config["checkpoint"]))
@@ -158,7 +158,7 @@ def _look(
     if not suite.untrained:
         return trained, None
     L.seed_everything(config["seed"], verbose=False)
-    return trained, features(instantiate(config["method"]), "untrained")
+    return trained, features(make(config["method"]), "untrained")
 
 
 def _evaluate(

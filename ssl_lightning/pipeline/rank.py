@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
-
+from ssl_lightning.config.components import make
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.processes import fabric_of, start_processes
@@ -15,8 +14,8 @@ from ssl_lightning.subsets.rule import SubsetRule
 
 def select(config: Mapping[str, Any]) -> Path | None:
     """Makes the ranking of a resolved config unless it is there, and describes it. Returns its file."""
-    dataset: ImageDataset = instantiate(config["dataset"])
-    rule: SubsetRule = instantiate(config["subset"], _convert_="object")
+    dataset: ImageDataset = make(config["dataset"])
+    rule: SubsetRule = make(config["subset"], _convert_="object")
     if not rule.expensive:
         raise UserError(
             f"subset={rule.name} needs no ranking beforehand: ssl-train draws it at once. Choose another subset, "

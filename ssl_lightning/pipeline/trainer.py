@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
-from hydra.utils import instantiate
 
 from ssl_lightning.callbacks.checkpoint import AtomicCheckpointIO
 from ssl_lightning.callbacks.progress import Progress
+from ssl_lightning.config.components import make
 from ssl_lightning.errors import UserError
 from ssl_lightning.processes import _environment, refuse_in_multirun
 
@@ -21,7 +21,7 @@ def _trainer(config: Mapping[str, Any], alone: bool) -> L.Trainer:
         )
     if options.get("log_every_n_steps", 1) < 1:
         raise UserError("trainer.log_every_n_steps must be at least 1: the steps that a row of metrics.csv spans.")
-    trainer: L.Trainer = instantiate(
+    trainer: L.Trainer = make(
         options,
         logger=False,
         callbacks=[Progress()] if options.get("enable_progress_bar", True) else [],

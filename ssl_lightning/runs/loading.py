@@ -1,5 +1,6 @@
 """What a run has trained, loaded again."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,34 +31,49 @@ def checkpoint_of(run_folder: str | Path) -> Path:
     return run.checkpoint
 
 
-def load_run(run_folder: str | Path) -> LoadedRun:
+def load_run(run_folder: str | Path, trusted: Collection[str] | None = ()) -> LoadedRun:
     """What a run has trained.
 
-    Its config may only name components of the kinds that a run consists of, and its checkpoint only hold tensors
-    and plain values, so loading a foreign run executes none of its content.
+    Its config may only name components of known modules and of the kinds that a run consists of, and its checkpoint
+    only hold tensors and plain values, so loading a foreign run executes none of its content.
+
+    Args:
+        run_folder: of a run that has trained.
+        trusted: modules of its own that a run may name besides `KNOWN` ones, such as `my_package`; None for a run of
+            this user's, which may name any.
     """
     import torch
-    from omegaconf import OmegaConf
-
-    from ssl_lightning.config.resolve import resolve
 
     checkpoint = torch.load(checkpoint_of(run_folder), map_location="cpu", weights_only=True)
-    loaded = untrained(resolve(OmegaConf.create(Run(Path(run_folder)).config())))
+    loaded = untrained(config_of(run_folder, trusted), trusted)
     loaded.method.load_state_dict(checkpoint["state_dict"])
     return loaded._replace(checkpoint=checkpoint)
 
 
-def untrained(config: dict[str, Any]) -> LoadedRun:
-    """The method of a resolved config as it is before training, and no checkpoint."""
-    from hydra.utils import instantiate
+def config_of(run_folder: str | Path, trusted: Collection[str] | None = ()) -> dict[str, Any]:
+    """The resolved config of a run, checked: nothing that it names is imported unless all of it may be."""
+    from omegaconf import OmegaConf
 
-    method = instantiate(config["method"])
+    from ssl_lightning.config.components import refuse_unknown
+    from ssl_lightning.config.resolve import resolve
+
+    run = Run(Path(run_folder))
+    config = OmegaConf.create(run.config())
+    refuse_unknown(OmegaConf.to_container(config, resolve=True), trusted, str(run.config_file))
+    return resolve(config)
+
+
+def untrained(config: dict[str, Any], trusted: Collection[str] | None = None) -> LoadedRun:
+    """The method of a resolved config as it is before training, and no checkpoint."""
+    from ssl_lightning.config.components import make
+
+    method = make(config["method"], trusted=trusted)
     return LoadedRun(method.requires_grad_(False).eval(), config, {})
 
 
-def load_encoder(run_folder: str | Path) -> "Encoder":
-    """The frozen encoder of a run: an `Encoder`, in eval mode, on the CPU. As safe as `load_run`."""
+def load_encoder(run_folder: str | Path, trusted: Collection[str] | None = ()) -> "Encoder":
+    """The frozen encoder of a run: an `Encoder`, in eval mode, on the CPU. Arguments and safety as of `load_run`."""
     from ssl_lightning.models.encoder import Encoder
 
-    method, config, _ = load_run(run_folder)
+    method, config, _ = load_run(run_folder, trusted)
     return Encoder(method, config["dataset"]["mean"], config["dataset"]["std"], method.project)

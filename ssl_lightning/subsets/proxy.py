@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt
 
 from ssl_lightning.config.check import check_late
+from ssl_lightning.config.components import make, own_modules
 from ssl_lightning.config.identity import identity
 from ssl_lightning.config.schema import Component
 from ssl_lightning.errors import UserError
@@ -87,16 +88,14 @@ class Proxy:
         if self.run is not None:
             with checkpoint_of(self.run).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        from hydra.utils import instantiate
-
         config = self.config()
-        contents = {"data": instantiate(config["dataset"]).content_digest()}
+        contents = {"data": make(config["dataset"]).content_digest()}
         return identity(config, contents, ignore=("trainer.accelerator", "trainer.fast_dev_run"))
 
     def load(self) -> LoadedRun:
         """The run with its frozen method; trains it first where it must. Waits for a process that is training it."""
         if self.run is not None:
-            return load_run(self.run)
+            return load_run(self.run, own_modules(asdict(self)))  # what this command itself names may be loaded
         from ssl_lightning.pipeline.pretrain import complete
 
         check_late(asdict(self), type(self), "subset.proxy")
@@ -105,4 +104,4 @@ class Proxy:
             complete(config, alone=True)
             return untrained(config)
         with locked(Path(config["paths"]["runs"]) / config["sweep"] / self.key):
-            return load_run(complete(config, alone=True).folder)
+            return load_run(complete(config, alone=True).folder, trusted=None)
