@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_lightning.config.hydra import configs_in
 from ssl_lightning.config.places import CONF
+from ssl_lightning.lightning_internals import forget_application
 
 TINY = (
     "trainer=cpu",
@@ -28,7 +28,7 @@ def composed(*overrides: str, name: str = "train", folder: Path = CONF) -> DictC
 
     Hydra remembers its choices, so that messages can say where a key was written; the fixture `forget` undoes it.
     """
-    GlobalHydra.instance().clear()
+    forget_application()
     search = [] if folder == CONF else [f"hydra.searchpath=[{CONF}]"]
     with configs_in(folder):
         config = compose(name, [*search, *overrides], return_hydra_config=True)

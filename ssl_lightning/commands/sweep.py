@@ -8,6 +8,7 @@ from ssl_lightning.commands.ending import report_error, run_command
 from ssl_lightning.config.messages import nearest
 from ssl_lightning.config.places import CONF, SWEEPS
 from ssl_lightning.errors import UserError
+from ssl_lightning.lightning_internals import forget_application
 
 
 def main() -> None:
@@ -29,7 +30,6 @@ def sweep(name: str, overrides: list[str]) -> None:
     Jobs that fail do not stop the others; their errors end the command once everything else is done.
     """
     from hydra import compose
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     from ssl_lightning.commands import train
@@ -41,7 +41,7 @@ def sweep(name: str, overrides: list[str]) -> None:
     with configs_in(file.parent):
         config = compose(file.stem, [f"hydra.searchpath=[{CONF}]", *(o for o in plain if o)])
     folder = Path(config.paths.runs) / config.sweep
-    GlobalHydra.instance().clear()
+    forget_application()
 
     sys.argv = ["ssl-train", "--config-dir", str(file.parent), "--config-name", file.stem, *overrides]
     failure: Exception | None = None

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.errors import UserError
+from ssl_lightning.lightning_internals import load_training_batches
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.optim.recipe import OptimizerRecipe
 
@@ -99,7 +100,7 @@ class SSLMethod(L.LightningModule):
             raise UserError(
                 f"{type(self).__name__} was made without an optimizer. Pass optimizer=OptimizerRecipe(...) to train it."
             )
-        self.trainer.fit_loop.setup_data()  # else the number of batches may not be known yet
+        load_training_batches(self.trainer)  # else the number of batches may not be known yet
         total_steps = int(self.trainer.estimated_stepping_batches)
         optimizer, scheduler = self.recipe.build(self, int(self.trainer.num_training_batches), total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

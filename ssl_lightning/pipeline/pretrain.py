@@ -21,6 +21,7 @@ from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.data.views import Augment
 from ssl_lightning.evaluation.features import Features, extract
 from ssl_lightning.evaluation.suite import Evaluation, EvaluationSuite
+from ssl_lightning.lightning_internals import add_callbacks
 from ssl_lightning.loggers.metrics_file import MetricsFile
 from ssl_lightning.loggers.of_run import log_results, run_loggers
 from ssl_lightning.loggers.wandb import ended_by_errors
@@ -123,7 +124,7 @@ def _fit(
     callbacks.append(LastCheckpoint(run.checkpoint, recorder, **config["checkpoint"]))
     if config["budget"] == "steps":
         callbacks.append(EqualSteps(config["batch_size"]))
-    trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
+    add_callbacks(trainer, callbacks)
     resume = run.checkpoint if run.checkpoint.exists() and not rehearsal else None
     try:
         trainer.fit(method, data, ckpt_path=resume, weights_only=True)
