@@ -20,8 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
+from ssl_lightning.config.hydra import configs_in
 from ssl_lightning.config.identity import component_name
 from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
@@ -41,7 +42,7 @@ FRACTIONS = (0.05, 0.1, 0.2, 0.5, 1.0)
 def configs(folder: Path) -> Iterator[dict[str, Any]]:
     """Cells that differ in their learning rate, fraction and method, five seeds each, without end."""
     resolved = {}
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with configs_in(CONF):
         for method in METHODS:
             overrides = [f"method={method}", "subset=random", f"paths.runs={folder}", "sweep=grid"]
             resolved[method] = resolve(compose("train", overrides))

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
+from hydra import compose
 
+from ssl_lightning.config.components import make
+from ssl_lightning.config.hydra import configs_in
 from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.data.batch import Batch
@@ -45,7 +46,7 @@ class Noise(ImageDataset):
 
 
 def settings(runs: str) -> dict[str, Any]:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with configs_in(CONF):
         config = compose(
             "train",
             [
@@ -63,7 +64,7 @@ def settings(runs: str) -> dict[str, Any]:
 
 
 def bare(config: dict[str, Any]) -> float:
-    method: SSLMethod = instantiate(config["method"])
+    method: SSLMethod = make(config["method"])
     assert method.recipe is not None
     if config["channels_last"]:
         method.to(memory_format=torch.channels_last)

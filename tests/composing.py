@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from ssl_lightning.config.hydra import configs_in
 from ssl_lightning.config.places import CONF
+from ssl_lightning.lightning_internals import forget_application
 
 TINY = (
     "trainer=cpu",
@@ -27,9 +28,9 @@ def composed(*overrides: str, name: str = "train", folder: Path = CONF) -> DictC
 
     Hydra remembers its choices, so that messages can say where a key was written; the fixture `forget` undoes it.
     """
-    GlobalHydra.instance().clear()
+    forget_application()
     search = [] if folder == CONF else [f"hydra.searchpath=[{CONF}]"]
-    with initialize_config_dir(str(folder), version_base="1.3"):
+    with configs_in(folder):
         config = compose(name, [*search, *overrides], return_hydra_config=True)
     HydraConfig.instance().set_config(config)
     OmegaConf.set_struct(config, False)

@@ -34,10 +34,11 @@ def command(
     monkeypatch.chdir(tmp_path)
 
     def call(name: str, *arguments: str) -> Outcome:
-        from hydra.core.global_hydra import GlobalHydra
         from hydra.core.hydra_config import HydraConfig
 
-        GlobalHydra.instance().clear()
+        from ssl_lightning.lightning_internals import forget_application
+
+        forget_application()
         HydraConfig.instance().cfg = None
         monkeypatch.setattr("sys.argv", [name, *arguments])
         capfd.readouterr()

@@ -6,7 +6,7 @@ import lightning as L
 import torch
 from torchvision.models.resnet import BasicBlock
 
-from ssl_lightning.models.backbones import ResNet, Stem
+from ssl_lightning.models.backbones import ResNet, Stem, resnet_tiny
 
 
 def resnet_without_shortcut(
@@ -14,6 +14,11 @@ def resnet_without_shortcut(
 ) -> ResNet:
     """Its last block halves the resolution, so it cannot add its input unchanged."""
     return ResNet(BasicBlock, (1, 1, 1), width, stem, channels, zero_init_residual)
+
+
+def small_resnet(stem: Stem = "cifar", channels: int = 3, width: int = 16, zero_init_residual: bool = True) -> ResNet:
+    """A network of the package, from a function outside of it."""
+    return resnet_tiny(stem=stem, channels=channels, width=width, zero_init_residual=zero_init_residual)
 
 
 class Poison(L.Callback):

@@ -2,6 +2,8 @@
 
 import lightning as L
 
+from ssl_lightning.lightning_internals import limit_steps
+
 
 class EqualSteps(L.Callback):
     """Trains for as many optimizer steps as `max_epochs` passes over the full training split would take.
@@ -15,10 +17,8 @@ class EqualSteps(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         full = len(trainer.datamodule.dataset.train().labels)  # type: ignore[attr-defined]
-        if trainer.fit_loop.max_epochs not in (None, -1):
-            assert trainer.fit_loop.max_epochs is not None
-            steps = trainer.fit_loop.max_epochs * (full // self.batch_size)
+        if trainer.max_epochs is not None and trainer.max_epochs != -1:
+            steps = trainer.max_epochs * (full // self.batch_size)
             if trainer.max_steps != -1:
                 steps = min(steps, trainer.max_steps)
-            trainer.fit_loop.epoch_loop.max_steps = steps
-            trainer.fit_loop.max_epochs = steps  # more than enough: every epoch has a step
+            limit_steps(trainer, steps)

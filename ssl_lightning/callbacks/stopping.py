@@ -7,13 +7,15 @@ import lightning as L
 import torch
 import torch.distributed as dist
 
+from ssl_lightning.lightning_internals import end_as_terminated, silence_sigterm_broadcast
+
 
 class StopTogether(L.Callback):
     """SIGTERM to any of several processes ends training in all of them after the same step, where they save;
     on GPUs after a step of which a row is logged.
 
     Lightning's own handler starts a collective from within the signal, wherever each process happens to be, so that
-    they wait for each other for ever.
+    they wait for each other for ever; its own way to tell all of them before each batch is switched off.
     """
 
     def __init__(self) -> None:
@@ -22,6 +24,7 @@ class StopTogether(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.world_size > 1:
             signal.signal(signal.SIGTERM, self._ask)  # Lightning restores the former handler at the end of training
+            silence_sigterm_broadcast(trainer)
 
     def _ask(self, *_: Any) -> None:
         self._asked = True
@@ -33,4 +36,4 @@ class StopTogether(L.Callback):
             asked = torch.tensor(self._asked, dtype=torch.int32, device=device)
             dist.all_reduce(asked, dist.ReduceOp.MAX)
             if asked:
-                trainer._signal_connector.received_sigterm = True
+                end_as_terminated(trainer)

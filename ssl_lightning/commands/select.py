@@ -2,18 +2,17 @@
 
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
 from ssl_lightning.commands.ending import run_command, run_job
-from ssl_lightning.config.places import CONF
+from ssl_lightning.config.hydra import application
 
 
 def main() -> None:
     run_command(_app)
 
 
-@hydra.main(config_path=str(CONF), config_name="select", version_base="1.3")
+@application("select")
 def _app(config: DictConfig) -> None:
     run_job(lambda: select(config))
 

@@ -8,6 +8,7 @@ from ssl_lightning.commands.ending import report_error, run_command
 from ssl_lightning.config.messages import nearest
 from ssl_lightning.config.places import CONF, SWEEPS
 from ssl_lightning.errors import UserError
+from ssl_lightning.lightning_internals import forget_application
 
 
 def main() -> None:
@@ -28,19 +29,19 @@ def sweep(name: str, overrides: list[str]) -> None:
 
     Jobs that fail do not stop the others; their errors end the command once everything else is done.
     """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
+    from hydra import compose
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     from ssl_lightning.commands import train
+    from ssl_lightning.config.hydra import configs_in
     from ssl_lightning.pipeline.report import report
 
     file = _file(name)
     plain = [o.input_line for o in OverridesParser.create().parse_overrides(overrides) if not o.is_sweep_override()]
-    with initialize_config_dir(str(file.parent), version_base="1.3"):
+    with configs_in(file.parent):
         config = compose(file.stem, [f"hydra.searchpath=[{CONF}]", *(o for o in plain if o)])
     folder = Path(config.paths.runs) / config.sweep
-    GlobalHydra.instance().clear()
+    forget_application()
 
     sys.argv = ["ssl-train", "--config-dir", str(file.parent), "--config-name", file.stem, *overrides]
     failure: Exception | None = None

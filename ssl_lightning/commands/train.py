@@ -2,11 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-import hydra
 from omegaconf import DictConfig
 
 from ssl_lightning.commands.ending import run_command, run_job
-from ssl_lightning.config.places import CONF
+from ssl_lightning.config.hydra import application
 
 if TYPE_CHECKING:
     from ssl_lightning.runs.run import Run
@@ -16,7 +15,7 @@ def main() -> None:
     run_command(_app)
 
 
-@hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
+@application("train")
 def _app(config: DictConfig) -> None:
     run_job(lambda: train(config))
 

@@ -6,13 +6,13 @@ that nobody reads is an error wherever it was written: on the command line, with
 """
 
 import inspect
-import logging
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any
 
+from ssl_lightning.config.components import locate
 from ssl_lightning.config.markers import hints_of
 from ssl_lightning.config.messages import nearest, origin
 from ssl_lightning.config.schema import Component
@@ -55,16 +55,13 @@ def own(value: Mapping[str, Any], schema: type) -> dict[str, Any]:
 def _check_component(value: Any, hint: Any, path: str, late: bool, others: type | None = None) -> None:
     """Whether a component makes what is wanted: an instance of a class or, where the hint is a Callable, with
     `_partial_: true`, something that returns one. Nothing else is ever imported and called."""
-    from hydra.utils import get_object
-
     if not isinstance(value, dict) or "_target_" not in value:
         raise UserError(
             f"{path} is {value!r}{origin(path)}, but a component is needed: a mapping with a _target_. "
             "Choose one by the name of an option, or write _target_: module.Class."
         )
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it would print what is raised here
     try:
-        target = get_object(value["_target_"])
+        target = locate(value["_target_"])
     except Exception as error:
         raise UserError(
             f"{path}._target_ is {value['_target_']!r}{origin(path + '._target_')}, which cannot be imported: "

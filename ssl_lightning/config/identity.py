@@ -12,17 +12,9 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from ssl_lightning.config.components import locate, own_modules
 from ssl_lightning.config.markers import IRRELEVANT, Content, Marker, Place, Seed, hints_of, marker_of
 from ssl_lightning.config.schema import Component
-
-KNOWN_PACKAGES = ("ssl_lightning", "torch", "torchvision", "lightning", "timm", "torchmetrics")
-
-
-def locate(target: str) -> Any:
-    """The class or function of a `_target_`."""
-    from hydra.utils import get_object
-
-    return get_object(target)
 
 
 def digest_of(content: Any) -> str:
@@ -124,7 +116,7 @@ def sources(value: Any) -> dict[str, str]:
     for item in items:
         found |= sources(item)
     target = value.get("_target_") if isinstance(value, Mapping) else None
-    if target and target.partition(".")[0] not in KNOWN_PACKAGES:
+    if target and own_modules({"_target_": target}):
         file = inspect.getsourcefile(inspect.unwrap(locate(target)))
         found[target] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else ""
     return found

@@ -8,6 +8,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ssl_lightning.config.components import locate
+from ssl_lightning.lightning_internals import unknown_override
+
 
 def nearest(key: str, candidates: Iterable[str]) -> str:
     """A half-sentence with the candidate whose last part is closest to that of the key, or with all of them."""
@@ -45,7 +48,7 @@ def origin(path: str) -> str:
     for name, rest in candidates:
         for source in hydra.runtime.config_sources:
             file = Path(source.path) / f"{name}.yaml"
-            if source.schema == "file" and file.is_file() and _contains(OmegaConf.load(file), rest):
+            if source.schema == "file" and file.is_file() and _contains(_written(file), rest):
                 return f" (file: {file})"
     return ""
 
@@ -63,10 +66,8 @@ def explain(error: Exception, known: Iterable[str]) -> str | None:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return f"{group or 'config'}={option}: there is no such option; {nearest(option, error.options)}"
-    if isinstance(error, HydraException) and "Could not override '" in text:
-        key = text.partition("Could not override '")[2].partition("'")[0]
-        parent = getattr(error.__cause__, "parent_node", None)
-        return _unknown_override(key, parent if isinstance(parent, DictConfig) else None, known)
+    if (unknown := unknown_override(error)) is not None:
+        return _unknown_override(*unknown, known)
     if isinstance(error, HydraException | OmegaConfBaseException):
         cause = f" {error.__cause__}" if error.__cause__ else ""
         return " ".join((text + cause).split())
@@ -78,9 +79,7 @@ def _unknown_override(key: str, parent: DictConfig | None, top_level: Iterable[s
     prefix = f"{key.rpartition('.')[0]}." if "." in key else ""
     known = set(top_level) if parent is None else set(map(str, parent))
     if parent is not None and "_target_" in parent:
-        from hydra.utils import get_object
-
-        accepted = set(inspect.signature(get_object(parent["_target_"])).parameters)
+        accepted = set(inspect.signature(locate(parent["_target_"])).parameters)
         if key.rpartition(".")[2] in accepted:
             return f"{key!r} is in no config file, but can be given: write +{key}=..."
         known |= accepted
@@ -88,11 +87,16 @@ def _unknown_override(key: str, parent: DictConfig | None, top_level: Iterable[s
     return f"unknown key '{key}' (command line or sweep: {key}=...); {nearest(key, known)}"
 
 
+def _written(file: Path) -> Any:
+    """The content of a YAML file, interpolations as they stand."""
+    return OmegaConf.to_container(OmegaConf.load(file))
+
+
 def _contains(node: Any, keys: list[str]) -> bool:
     for key in keys:
-        if isinstance(node, DictConfig) and key in node:
-            node = node._get_node(key)
-        elif OmegaConf.is_list(node) and key.isdigit() and int(key) < len(node):
+        if isinstance(node, dict) and key in node:
+            node = node[key]
+        elif isinstance(node, list) and key.isdigit() and int(key) < len(node):
             node = node[int(key)]
         else:
             return False

@@ -11,6 +11,7 @@ from ssl_lightning.config.messages import nearest
 from ssl_lightning.config.places import CONF
 from ssl_lightning.config.schema import TrainConfig
 from ssl_lightning.errors import UserError
+from ssl_lightning.lightning_internals import group_options, load_option
 
 NAMED_COMPONENTS = {name: name for name in ("projector", "latent", "proxy", "dataset")} | {"base": "method"}
 """Keys inside a component that also accept the name of an option of a group: `method.base=directclr`."""
@@ -49,19 +50,14 @@ def _fill_named_components(node: Any) -> None:
 
 def _option(group: str, name: str) -> DictConfig:
     """The composed option of a group, interpolations unresolved."""
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.types import RunMode
+    from ssl_lightning.config.hydra import configs_in
 
-    running = GlobalHydra.instance()
-    loader = running.config_loader() if running.is_initialized() else None
-    if loader is None:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+    options = group_options(group)
+    if options is None:
+        with configs_in(CONF):
             return _option(group, name)
-    options = loader.get_group_options(group)
     if name not in options:
         raise UserError(f"{group} {name!r}: there is no such option; {nearest(name, options)}")
-    config = loader.load_configuration(f"{group}/{name}", overrides=[], run_mode=RunMode.RUN)
-    option = config[group]
+    option = load_option(group, name)
     OmegaConf.set_struct(option, False)
-    return typing.cast(DictConfig, option)
+    return option

@@ -50,9 +50,11 @@ class RunEncoder(EncoderSource):
 
     Args:
         run: its folder, or a checkpoint in it.
+        trusted: modules besides the known ones that it may name, where you know them: `my_package`.
     """
 
     run: str | None
+    trusted: Sequence[str] = ()
 
     def run_folder(self) -> Path:
         if self.run is None:
@@ -67,21 +69,17 @@ class RunEncoder(EncoderSource):
     def load(self) -> Encoder:
         from ssl_lightning.runs.loading import load_encoder
 
-        return load_encoder(self.run_folder())
+        return load_encoder(self.run_folder(), self.trusted)
 
     def name(self) -> str:
         return self.run_folder().name
 
     def dataset(self) -> dict[str, Any]:
-        from omegaconf import OmegaConf
-
-        from ssl_lightning.config.resolve import resolve
-        from ssl_lightning.runs.loading import checkpoint_of
-        from ssl_lightning.runs.run import Run
+        from ssl_lightning.runs.loading import checkpoint_of, config_of
 
         checkpoint_of(self.run_folder())  # says what is missing
-        config = Run(self.run_folder()).config()
-        return resolve(OmegaConf.create(config))["dataset"]  # checked: nothing else than a dataset will be made of it
+        config = config_of(self.run_folder(), self.trusted)
+        return config["dataset"]  # checked: nothing else than a dataset will be made of it
 
 
 @dataclass(frozen=True, kw_only=True)

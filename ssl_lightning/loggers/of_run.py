@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
+from ssl_lightning.config.components import make
 from ssl_lightning.errors import warn
+from ssl_lightning.lightning_internals import wandb_arguments
 from ssl_lightning.loggers.tensorboard import TensorBoard, log_to_tensorboard
 from ssl_lightning.loggers.wandb import log_to_wandb
 from ssl_lightning.runs.run import Identity, Run
@@ -19,11 +20,13 @@ def run_loggers(config: Mapping[str, Any], identity: Identity, run: Run) -> list
     Raises:
         UserError: a logger cannot work here, for want of a login or of a package.
     """
-    loggers: list[Logger] = [instantiate(options) for options in config["logger"].values()]
+    loggers: list[Logger] = [make(options) for options in config["logger"].values()]
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            chosen = {key: value for key, value in logger._wandb_init.items() if value is not None}
-            logger._wandb_init = {
+            arguments = wandb_arguments(logger)
+            chosen = {key: value for key, value in arguments.items() if value is not None}
+            arguments.clear()  # not None, which wandb may take for a wish
+            arguments |= {
                 "id": run.id,
                 "name": run.id,
                 "group": config["sweep"],

@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.lightning_internals import forget_from
 from ssl_lightning.runs.results import costs
 
 
@@ -39,10 +40,7 @@ class TensorBoard(TensorBoardLogger):
     @rank_zero_only
     def rewind(self, step: int) -> None:
         """Has TensorBoard forget what was logged after the optimizer step, by a process that was killed."""
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-
-        start = Event(session_log=SessionLog(status=SessionLog.START))
-        self.experiment.file_writer.add_event(start, step + 1)
+        forget_from(self, step + 1)
 
 
 def log_to_tensorboard(

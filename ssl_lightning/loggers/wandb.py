@@ -12,6 +12,7 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_lightning.errors import UserError, warn
+from ssl_lightning.lightning_internals import wandb_arguments, wandb_run
 from ssl_lightning.runs.results import costs
 
 START_SECONDS, UPLOAD_SECONDS = 8.0, 30.0
@@ -55,22 +56,30 @@ class Wandb(WandbLogger):
         self._settle(mode)
 
     @property
+    def _mode(self) -> str:
+        return wandb_arguments(self)["mode"]
+
+    @_mode.setter
+    def _mode(self, mode: str) -> None:
+        wandb_arguments(self)["mode"] = mode
+
+    @property
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The wandb run, begun when first asked for; offline if its server does not let it begin."""
-        if self._experiment is not None:
-            return self._experiment
+        if (begun := wandb_run(self)) is not None:
+            return begun
         try:
             run = super().experiment
         except Exception as error:
-            if self._wandb_init["mode"] in _WITHOUT_SERVER:
+            if self._mode in _WITHOUT_SERVER:
                 raise
             import wandb
 
             wandb.teardown()  # a run that has failed to begin keeps its id taken otherwise
             self._go_offline(str(error))
             return super().experiment
-        if self._wandb_init["mode"] not in _WITHOUT_SERVER:
+        if self._mode not in _WITHOUT_SERVER:
             print(f"wandb: {run.url}", flush=True)
         return run
 
@@ -83,11 +92,11 @@ class Wandb(WandbLogger):
             settings = wandb.setup(wandb.Settings(silent=True)).settings
             if mode == "auto" and (os.environ.get("WANDB_MODE") or settings.mode != "online"):
                 mode = {"dryrun": "offline", "run": "online"}.get(settings.mode, settings.mode)
-        self._wandb_init["mode"] = "online" if mode == "auto" else mode
+        self._mode = "online" if mode == "auto" else mode
         if mode in _WITHOUT_SERVER:
             return
         if Wandb._gone_offline:
-            self._wandb_init["mode"] = "offline"
+            self._mode = "offline"
             return
         try:
             logged_in = wandb.login(prompt=False, verify=True)
@@ -103,7 +112,7 @@ class Wandb(WandbLogger):
             )
 
     def _go_offline(self, reason: str) -> None:
-        self._wandb_init["mode"] = "offline"
+        self._mode = "offline"
         Wandb._gone_offline = True
         runs = Path(self.save_dir or "", "wandb", "offline-run-*")
         reason = reason.partition("\n")[0].rstrip(".")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.draw import Draw
 from ssl_lightning.errors import UserError
+from ssl_lightning.lightning_internals import load_training_batches
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.losses.matching import Prediction
 from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
@@ -185,7 +186,7 @@ class SSLMethod(L.LightningModule):
             raise UserError(
                 f"{type(self).__name__} was made without an optimizer. Pass optimizer=OptimizerRecipe(...) to train it."
             )
-        self.trainer.fit_loop.setup_data()  # else the number of batches may not be known yet
+        load_training_batches(self.trainer)  # else the number of batches may not be known yet
         self._total_steps = int(self.trainer.estimated_stepping_batches)
         steps_per_epoch = max(1, int(self.trainer.num_training_batches) // self.batches_a_step)
         optimizer, scheduler = self.recipe.build(self.parameter_groups(), steps_per_epoch, self._total_steps)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 
 from ssl_lightning.config.check import own
+from ssl_lightning.config.components import make
 from ssl_lightning.config.identity import digest_of
 from ssl_lightning.config.schema import Evaluated
 from ssl_lightning.data.dataset import ImageDataset, Split
@@ -30,11 +30,11 @@ def evaluate(config: Mapping[str, Any]) -> Path:
     It goes into `evaluations/` in the run's folder, whose own results stay as they are; of an encoder that belongs to
     no run, into `<paths.runs>/encoders/<name>/`.
     """
-    source: EncoderSource = instantiate(config["encoder"])
-    suite: EvaluationSuite = instantiate(own(config["evaluation"], Evaluated))
+    source: EncoderSource = make(config["encoder"])
+    suite: EvaluationSuite = make(own(config["evaluation"], Evaluated))
     if (described := config.get("dataset") or config["evaluation"].get("dataset") or source.dataset()) is None:
         raise UserError(f"dataset has no value: say what {source.name()} is to look at, for instance dataset=cifar10.")
-    dataset: ImageDataset = instantiate(described)
+    dataset: ImageDataset = make(described)
     dataset.prepare()
     torch.manual_seed(0)  # random weights are the same in every process and call
     encoder = source.load()
@@ -50,7 +50,7 @@ def evaluate(config: Mapping[str, Any]) -> Path:
     name = f"{dataset.name}-{digest_of(settings)[:8]}"
     folder = source.run_folder() or Path(config["paths"]["runs"]) / "encoders" / f"{source.name()}-{weights[:8]}"
     file = folder / "evaluations" / f"{name}.json"
-    fabric = fabric_of(instantiate(config["trainer"]))
+    fabric = fabric_of(make(config["trainer"]))
     processes = start_processes(fabric)
     there = file.exists()
     if there if fabric is None else fabric.broadcast(there):  # what the first process saw: another job may be faster

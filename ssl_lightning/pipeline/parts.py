@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from hydra.utils import instantiate
 
 from ssl_lightning.config.check import beside, own
+from ssl_lightning.config.components import make
 from ssl_lightning.config.identity import component_name, marked, run_digest
 from ssl_lightning.config.markers import IRRELEVANT, Seed
 from ssl_lightning.config.schema import Cut, Evaluated, TrainConfig
@@ -49,10 +49,10 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
         train: how proxies are trained.
         alone: see `make_trainer`.
     """
-    dataset: ImageDataset = instantiate(config["dataset"])
+    dataset: ImageDataset = make(config["dataset"])
     subset, proxies = subset_of(config, train)
     suite, evaluated = evaluation_of(config["evaluation"], dataset)
-    trainer = make_trainer(instantiate(config["trainer"]), alone)
+    trainer = make_trainer(make(config["trainer"]), alone)
     contents = {
         "data": dataset.content_digest(),
         "subset": "-".join([*(proxy.digest for proxy in proxies), subset.rank.content_digest()]),
@@ -77,7 +77,7 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
 
 def subset_of(config: Mapping[str, Any], train: Train) -> tuple[Subset, Sequence[ProxyRun]]:
     """The subset of a resolved config, and the runs that it is ranked with."""
-    rule: SubsetRule = instantiate(own(config["subset"], Cut), _convert_="object")
+    rule: SubsetRule = make(own(config["subset"], Cut), _convert_="object")
     cut = beside(config["subset"], Cut)
     if config["trainer"]["fast_dev_run"]:
         rule = rule.for_fast_dev_run()
@@ -86,9 +86,9 @@ def subset_of(config: Mapping[str, Any], train: Train) -> tuple[Subset, Sequence
 
 def evaluation_of(config: Mapping[str, Any], pretrained: ImageDataset) -> tuple[EvaluationSuite, ImageDataset]:
     """The suite, and the dataset that it evaluates on: by default what is pretrained on."""
-    suite: EvaluationSuite = instantiate(own(config, Evaluated))
+    suite: EvaluationSuite = make(own(config, Evaluated))
     described = beside(config, Evaluated)["dataset"]
-    dataset: ImageDataset = pretrained if described is None else instantiate(described)
+    dataset: ImageDataset = pretrained if described is None else make(described)
     if dataset.channels not in (1, pretrained.channels):
         raise UserError(
             f"evaluation.dataset has {dataset.channels} channels, but the encoder is trained on images of "

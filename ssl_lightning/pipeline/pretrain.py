@@ -5,11 +5,11 @@ from typing import Any
 
 import lightning as L
 import torch
-from hydra.utils import instantiate
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_lightning.callbacks.recorder import Recorder
+from ssl_lightning.config.components import make
 from ssl_lightning.config.identity import component_name
 from ssl_lightning.data.datamodule import SubsetDataModule
 from ssl_lightning.data.mask import Mask
@@ -17,6 +17,7 @@ from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features, extract
 from ssl_lightning.evaluation.suite import Evaluation
+from ssl_lightning.lightning_internals import add_callbacks
 from ssl_lightning.loggers.metrics_file import MetricsFile
 from ssl_lightning.loggers.of_run import log_results, run_loggers
 from ssl_lightning.loggers.wandb import ended_by_errors
@@ -110,7 +111,7 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
     if not fast_dev_run:  # first: what a logger lacks is said before the work begins
         trainer.loggers = [MetricsFile(run.metrics_file), *run_loggers(config, parts.identity, run)]
     L.seed_everything(config["seed"], verbose=False)
-    method: SSLMethod = instantiate(config["method"])
+    method: SSLMethod = make(config["method"])
     dataset.prepare()
     if method.classifies:
         dataset.all_labels(f"method={component_name(config['method'])}")
@@ -118,7 +119,7 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
         rank_zero_only(print)(notice, flush=True)
     _check_labels(parts)
     mask = mask_of(parts)  # before the trainer starts further processes, which would wait for a ranking only so long
-    augment: Augment = instantiate(config["augment"], _convert_="object")  # else each View would be a DictConfig
+    augment: Augment = make(config["augment"], _convert_="object")  # else each View would be a DictConfig
     data = SubsetDataModule(dataset, mask, augment, config["batch_size"], config["seed"])
     if config["channels_last"] and not (
         isinstance(trainer.accelerator, CPUAccelerator) and crashes_in_channels_last(method)
@@ -128,7 +129,7 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
         method.compile_backbone()
     torch.set_float32_matmul_precision(config["float32_matmul"])
     recorder = Recorder()
-    trainer.callbacks.extend(callbacks_of(config, run, recorder))  # type: ignore[attr-defined]
+    add_callbacks(trainer, callbacks_of(config, run, recorder))
     resume = run.checkpoint if run.checkpoint.exists() and not fast_dev_run else None
     try:
         trainer.fit(method, data, ckpt_path=resume, weights_only=True)
@@ -204,7 +205,7 @@ def _features_of_encoders(
     if not suite.untrained:
         return trained, None
     L.seed_everything(config["seed"], verbose=False)
-    return trained, features(instantiate(config["method"]), "untrained")
+    return trained, features(make(config["method"]), "untrained")
 
 
 def _evaluate(parts: Parts, method: SSLMethod, train: Features, test: Features, device: torch.device) -> Evaluation:

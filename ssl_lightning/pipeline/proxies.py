@@ -6,9 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
-
 from ssl_lightning.config.check import check
+from ssl_lightning.config.components import make
 from ssl_lightning.config.identity import run_digest
 from ssl_lightning.config.schema import TrainConfig
 from ssl_lightning.errors import UserError
@@ -62,7 +61,7 @@ class ProxyRun:
         if self.folder is not None:
             with checkpoint_of(self.folder).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        return run_digest(self.config, TrainConfig, {"data": instantiate(self.config["dataset"]).content_digest()})
+        return run_digest(self.config, TrainConfig, {"data": make(self.config["dataset"]).content_digest()})
 
     def load(self) -> LoadedRun:
         """The run with its frozen method; trains it first where it must. Waits for a process that is training it."""

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
-
+from ssl_lightning.config.components import make
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.pipeline.parts import subset_of
@@ -16,7 +15,7 @@ from ssl_lightning.reports.rankings import contact_sheet, describe, gain_curve
 
 def rank(config: Mapping[str, Any]) -> Path | None:
     """Makes the ranking of a resolved config unless it is there, and describes it. Returns its file."""
-    dataset: ImageDataset = instantiate(config["dataset"])
+    dataset: ImageDataset = make(config["dataset"])
     subset, proxies = subset_of(config, train_proxy)
     rule = subset.rank
     if not rule.expensive:
@@ -32,7 +31,7 @@ def rank(config: Mapping[str, Any]) -> Path | None:
     path = rule.ranking_file(dataset, digests)
     if path is None:
         raise UserError("subset.cache is null, but a ranking must be kept somewhere. Leave it at ${paths.cache}.")
-    fabric = fabric_of(instantiate(config["trainer"]))
+    fabric = fabric_of(make(config["trainer"]))
     if not path.exists():
         for proxy in proxies:  # before other processes start, which would wait for it only so long
             proxy.load()

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 import lightning as L
 from annotated_types import Ge, Gt
-from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback
 
 from ssl_lightning.callbacks.budget import EqualSteps
@@ -15,6 +14,7 @@ from ssl_lightning.callbacks.progress import Progress
 from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.callbacks.seeds import StepSeeds
 from ssl_lightning.callbacks.stopping import StopTogether
+from ssl_lightning.config.components import make
 from ssl_lightning.config.markers import Place, Speed
 from ssl_lightning.processes import environments, refuse_in_multirun
 from ssl_lightning.runs.run import Run
@@ -76,7 +76,7 @@ def callbacks_of(config: Mapping[str, Any], run: Run, recorder: Recorder) -> lis
     recorder; and the checkpoint, which holds the state that all of these have after the batch.
     """
     callbacks: list[Callback] = [StepSeeds(config["seed"]), StopTogether()]
-    callbacks += [instantiate(options) for options in config["callbacks"].values()]
+    callbacks += [make(options) for options in config["callbacks"].values()]
     callbacks += [recorder, LastCheckpoint(run.checkpoint, recorder, **config["checkpoint"])]
     if config["budget"] == "steps":
         callbacks.append(EqualSteps(config["batch_size"]))

@@ -1,15 +1,24 @@
 """What a run has trained, loaded again."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ssl_lightning.config.check import check_component
+from ssl_lightning.config.components import make, refuse_unknown
 from ssl_lightning.errors import UserError
 from ssl_lightning.runs.run import Run
 
 if TYPE_CHECKING:
     from ssl_lightning.methods.method import SSLMethod
     from ssl_lightning.models.encoder import Encoder
+
+
+KINDS = {
+    "method": "ssl_lightning.methods.method.SSLMethod",
+    "dataset": "ssl_lightning.data.dataset.ImageDataset",
+}
+"""What of a run's config is needed to load it, and of which classes that is."""
 
 
 class LoadedRun(NamedTuple):
@@ -38,33 +47,46 @@ def checkpoint_of(run_folder: str | Path) -> Path:
     return run.checkpoint
 
 
-def load_run(run_folder: str | Path) -> LoadedRun:
+def load_run(run_folder: str | Path, trusted: Collection[str] | None = ()) -> LoadedRun:
     """What a run has trained.
 
-    Only the method of its config is made, which may only name components of the kinds that a method consists of, and
-    its checkpoint may only hold tensors and plain values, so loading a foreign run executes none of its content.
+    Its method may only name components of known modules and of the kinds that a method consists of, and its checkpoint
+    only hold tensors and plain values, so loading a foreign run executes none of its content.
+
+    Args:
+        run_folder: of a run that has trained.
+        trusted: modules of its own that a run may name besides `KNOWN` ones, such as `my_package`; None for a run of
+            this user's, which may name any.
     """
     import torch
 
     checkpoint = torch.load(checkpoint_of(run_folder), map_location="cpu", weights_only=True)
-    config = Run(Path(run_folder)).config()
-    check_component(config["method"], "ssl_lightning.methods.method.SSLMethod", "method")
-    loaded = untrained(config)
+    loaded = untrained(config_of(run_folder, trusted), trusted)
     loaded.method.load_state_dict(checkpoint["state_dict"])
     return loaded._replace(checkpoint=checkpoint)
 
 
-def untrained(config: dict[str, Any]) -> LoadedRun:
-    """The method of a resolved config as it is before training, and no checkpoint."""
-    from hydra.utils import instantiate
+def config_of(run_folder: str | Path, trusted: Collection[str] | None = ()) -> dict[str, Any]:
+    """The resolved config of a run. Its method and dataset are checked: nothing that they name is imported unless all
+    of it may be. The rest, such as callbacks, is not needed to load a run, and may name what is missing here."""
+    run = Run(Path(run_folder))
+    config = run.config()
+    needed = {name: config[name] for name in KINDS}
+    refuse_unknown(needed, trusted, str(run.config_file))
+    for name, kind in KINDS.items():
+        check_component(config[name], kind, name)
+    return config
 
-    method = instantiate(config["method"])
+
+def untrained(config: dict[str, Any], trusted: Collection[str] | None = None) -> LoadedRun:
+    """The method of a resolved config as it is before training, and no checkpoint."""
+    method = make(config["method"], trusted=trusted)
     return LoadedRun(method.requires_grad_(False).eval(), config, {})
 
 
-def load_encoder(run_folder: str | Path) -> "Encoder":
-    """The frozen encoder of a run: an `Encoder`, in eval mode, on the CPU. As safe as `load_run`."""
+def load_encoder(run_folder: str | Path, trusted: Collection[str] | None = ()) -> "Encoder":
+    """The frozen encoder of a run: an `Encoder`, in eval mode, on the CPU. Arguments and safety as of `load_run`."""
     from ssl_lightning.models.encoder import Encoder
 
-    method, config, *_ = load_run(run_folder)
+    method, config, *_ = load_run(run_folder, trusted)
     return Encoder(method, config["dataset"]["mean"], config["dataset"]["std"], method.project)

@@ -10,18 +10,18 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from ssl_lightning.subsets.proxy import Proxy
 
 from ssl_lightning.config.check import check_late
+from ssl_lightning.config.components import make
 from ssl_lightning.config.identity import IRRELEVANT, SEEDS, component_name, identity
 from ssl_lightning.config.messages import explain
 from ssl_lightning.config.places import CONF, SWEEPS
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.config.schema import EvaluateConfig, SelectConfig, TrainConfig
 from ssl_lightning.errors import UserError
-from ssl_lightning.subsets.proxy import Proxy
 from tests.composing import composed
 from tests.conftest import Outcome
 
@@ -272,7 +272,7 @@ def test_a_proxy_that_would_be_made_with_all_its_parts_has_them_checked_before(t
     so its parts need not be checked until then. Of other configs they are."""
     config = composed("subset=sas")
     config.subset.proxy[kind] = {"_target_": "os.mkdir", "path": str(tmp_path / "evil")}
-    instantiate(resolve(config)["subset"], _convert_="object")
+    make(resolve(config)["subset"], _convert_="object")
     if recursive is None:
         del config.subset.proxy["_recursive_"]
     else:

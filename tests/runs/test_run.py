@@ -1,5 +1,6 @@
 """A run's encoder, and that loading a foreign run executes nothing of it."""
 
+import json
 import os
 import pickle
 import shutil
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 
 from ssl_lightning.commands.train import train
 from ssl_lightning.errors import UserError
+from ssl_lightning.evaluation.sources import RunEncoder
 from ssl_lightning.runs.loading import load_encoder
 from ssl_lightning.runs.run import Run
 from tests.composing import TINY, composed
@@ -82,9 +84,43 @@ def test_folder_without_a_run_is_refused(tmp_path):
 def test_config_that_would_call_something_else_is_refused(foreign, tmp_path, key, component):
     evil = tmp_path / "evil"
     tamper(foreign, key, {k: str(evil) if v == "EVIL" else v for k, v in component.items()})
-    with pytest.raises(UserError, match="does not make a"):
+    with pytest.raises(UserError, match=r"_target_ in .*config.yaml is 'os.mkdir'. A run may come from anywhere"):
         load_encoder(foreign.folder)
     assert not evil.exists()
+    with pytest.raises(UserError, match="does not make a"):  # nor is anything made of a wrong kind
+        load_encoder(foreign.folder, trusted=["os", "posix"])
+    assert not evil.exists()
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        {"_target_": "os.mkdir", "path": "EVIL"},
+        [{"more": {"_target_": "os.mkdir", "_args_": ["EVIL"]}}],
+        {"_target_": "ssl_lightning.files.os.mkdir", "path": "EVIL"},
+        {"_target_": "torch.nn.Identity", "_args_": [{"_target_": "os.mkdir", "path": "EVIL"}]},
+        "\\${oc.create:'{_target_: os.mkdir, path: EVIL}'}",
+    ],
+    ids=["keyword", "list", "alias", "args", "interpolation"],
+)
+def test_nothing_hides_in_what_takes_any_arguments(foreign, tmp_path, inner):
+    evil = tmp_path / "evil"
+    inner = json.loads(json.dumps(inner).replace("EVIL", str(evil)))
+    tamper(foreign, "method.backbone", {"_target_": "torch.nn.Identity", "any": inner})
+    with pytest.raises(UserError, match=r"A run may come from anywhere|an interpolation"):
+        load_encoder(foreign.folder)
+    assert not evil.exists()
+
+
+def test_a_package_of_the_user_is_loaded_where_it_is_named(foreign):
+    tamper(foreign, "method.backbone._target_", "tests.parts.small_resnet")
+    with pytest.raises(UserError, match=r"trusted=\['tests'\]\), or ssl-evaluate encoder.trusted=\[tests\]"):
+        load_encoder(foreign.folder)
+    load_encoder(foreign.folder, trusted=["tests"])
+    load_encoder(foreign.folder, trusted=None)
+    assert RunEncoder(run=str(foreign.folder), trusted=["tests"]).dataset()["name"] == "digits"
+    with pytest.raises(UserError, match="A run may come from anywhere"):
+        RunEncoder(run=str(foreign.folder)).dataset()
 
 
 class _Evil:

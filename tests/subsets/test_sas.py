@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 
+from ssl_lightning.config import components
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.data.sources.digits import Digits
 from ssl_lightning.data.views import Augment, View
@@ -343,8 +343,8 @@ def forget():
 
 def configured(*overrides):
     config = resolve(composed("subset=sas", "paths.cache=cache", *overrides))
-    dataset = instantiate(config["dataset"])
-    return instantiate(config["subset"], _convert_="object").ranking_file(dataset)
+    dataset = components.make(config["dataset"])
+    return components.make(config["subset"], _convert_="object").ranking_file(dataset)
 
 
 @pytest.mark.usefixtures("forget")
@@ -384,7 +384,7 @@ def test_what_changes_a_ranking_changes_its_file(override):
 @pytest.mark.usefixtures("forget")
 def test_neither_do_the_proxy_s_places_and_measurements():
     config = resolve(composed("subset=sas", "paths.cache=cache"))
-    rule, dataset = instantiate(config["subset"], _convert_="object"), instantiate(config["dataset"])
+    rule, dataset = components.make(config["subset"], _convert_="object"), components.make(config["dataset"])
     assert rule.ranking_file(dataset) == configured()
     places = {"paths": {"runs": "a", "data": "b", "cache": "c"}, "checkpoint": {"every_minutes": 1, "every_steps": 2}}
     evaluation = {**rule.proxy.evaluation, "k": 3}

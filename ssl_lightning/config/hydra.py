@@ -1,0 +1,22 @@
+"""How the package starts Hydra, whose versions 1.3 and 1.4 ask for it in different ways."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+
+from ssl_lightning.config.places import CONF
+
+# Hydra 1.3 takes the defaults of 1.1 unless it is told otherwise; 1.4 has only its own, and wants to be told nothing.
+_VERSION: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
+
+
+def application(config_name: str) -> Callable[[Callable[..., None]], Callable[[], None]]:
+    """Decorates a function of a config: it becomes a Hydra application of the package's config of this name."""
+    return hydra.main(config_path=str(CONF), config_name=config_name, **_VERSION)
+
+
+def configs_in(folder: Path) -> Any:
+    """A context in which `hydra.compose` finds the configs of a folder."""
+    return hydra.initialize_config_dir(str(folder), **_VERSION)

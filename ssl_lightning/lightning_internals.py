@@ -1,0 +1,146 @@
+"""Every use of what Lightning, wandb, Hydra or TensorBoard do not promise to keep, and of no other library's.
+
+Each function names what it touches and why nothing public will do. Each has a test that fails when an upgrade renames
+it or gives it another meaning, so that an upgrade is mended here. Nothing heavy is imported before it is needed.
+
+Of torch, `torch.nn.modules.batchnorm._BatchNorm` is used where it is needed (the common class of all BatchNorms), and
+so are the `torch._foreach_*` functions.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback, Trainer
+    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+    from omegaconf import DictConfig
+
+
+def add_callbacks(trainer: "Trainer", callbacks: Iterable["Callback"]) -> None:
+    """Appends callbacks to those that a trainer was made with, in this order, last.
+
+    `Trainer.callbacks` is a list that only the callback connector is meant to write. A run knows its callbacks after
+    its trainer: a trainer says first on how many processes the run depends.
+    """
+    trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
+
+
+def load_training_batches(trainer: "Trainer") -> None:
+    """Makes the trainer ask for its training batches now, if it has not.
+
+    `fit_loop.setup_data`: `Trainer.num_training_batches` is not known before it, and a schedule of steps is made in
+    `configure_optimizers`, which comes earlier.
+    """
+    trainer.fit_loop.setup_data()
+
+
+def limit_steps(trainer: "Trainer", steps: int) -> None:
+    """Has a trainer end after so many optimizer steps, whatever epochs and steps it was made with.
+
+    `fit_loop.epoch_loop.max_steps` and `fit_loop.max_epochs`: the public ones cannot be set, and how many steps make
+    a budget is known only when the data are.
+    """
+    trainer.fit_loop.epoch_loop.max_steps = steps
+    trainer.fit_loop.max_epochs = steps  # more than enough: every epoch has a step
+
+
+def end_as_terminated(trainer: "Trainer") -> None:
+    """Has a trainer end after this step as if this process had received SIGTERM.
+
+    `_signal_connector.received_sigterm`, of which `Trainer.received_sigterm` is a read-only view: `should_stop` would
+    end the training as if it were complete.
+    """
+    trainer._signal_connector.received_sigterm = True
+
+
+def silence_sigterm_broadcast(trainer: "Trainer") -> None:
+    """Spares several processes a broadcast before each batch, after which a GPU is waited for.
+
+    `fit_loop.epoch_loop._broadcast_sigterm_tensor` tells all processes of a SIGTERM to the first. `StopTogether` does,
+    of one to any, together with what else they tell each other.
+    """
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
+
+
+def _nothing() -> None:
+    pass
+
+
+def wandb_arguments(logger: "WandbLogger") -> dict[str, Any]:
+    """What a logger will call `wandb.init` with; may be changed until its run has begun.
+
+    `WandbLogger._wandb_init`: id, group and mode of a run are known after its logger was made from the config.
+    """
+    return logger._wandb_init
+
+
+def wandb_run(logger: "WandbLogger") -> Any | None:
+    """The run that a logger has begun, else None.
+
+    `WandbLogger._experiment`: its `experiment` would begin one.
+    """
+    return logger._experiment
+
+
+def forget_from(logger: "TensorBoardLogger", step: int) -> None:
+    """Has TensorBoard forget what event files in the same folder hold from this step on.
+
+    `tensorboard.compat.proto.event_pb2` and `SummaryWriter.file_writer`: `SummaryWriter(purge_step=...)` writes the
+    same event, but Lightning's logger makes its writer before the step is known.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+    start = Event(session_log=SessionLog(status=SessionLog.START))
+    logger.experiment.file_writer.add_event(start, step)
+
+
+def group_options(group: str) -> list[str] | None:
+    """Names of the options of a config group, where a Hydra application or `configs_in` runs; else None.
+
+    `GlobalHydra` and its config loader: `compose` gives whole configs only.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+
+    running = GlobalHydra.instance()
+    return running.config_loader().get_group_options(group) if running.is_initialized() else None
+
+
+def load_option(group: str, name: str) -> "DictConfig":
+    """An option of a config group by itself, composed, its interpolations unresolved.
+
+    `GlobalHydra` and `ConfigLoader.load_configuration`: `compose` resolves defaults from the top only, and would have
+    this option's keys checked against those of an application.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    loader = GlobalHydra.instance().config_loader()
+    config = loader.load_configuration(f"{group}/{name}", overrides=[], run_mode=RunMode.RUN)
+    return cast("DictConfig", config[group])
+
+
+def forget_application() -> None:
+    """Lets another Hydra application start in this process.
+
+    `GlobalHydra.clear`: Hydra takes it that a process has one application.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+
+
+def unknown_override(error: Exception) -> tuple[str, "DictConfig | None"] | None:
+    """The key that an override names though the config lacks it, and the node that lacks it; None for other errors.
+
+    The text of Hydra's message and `parent_node` of OmegaConf's error, its cause: neither says it in another way. The
+    node is None where OmegaConf does not know it.
+    """
+    from hydra.errors import HydraException
+    from omegaconf import DictConfig
+
+    text = str(error)
+    if not isinstance(error, HydraException) or "Could not override '" not in text:
+        return None
+    parent = getattr(error.__cause__, "parent_node", None)
+    key = text.partition("Could not override '")[2].partition("'")[0]
+    return key, parent if isinstance(parent, DictConfig) else None

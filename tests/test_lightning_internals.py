@@ -1,0 +1,231 @@
+"""What is not promised to stay is still there and does the same: an upgrade that changes it fails here."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import lightning as L
+import pytest
+import torch
+import torch.distributed as dist
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import OmegaConf
+from torch.utils.data import DataLoader
+
+from ssl_lightning import lightning_internals
+from ssl_lightning.callbacks.stopping import StopTogether
+from ssl_lightning.config.hydra import configs_in
+from ssl_lightning.config.places import CONF
+from ssl_lightning.loggers.tensorboard import TensorBoard
+from tests.callbacks.fitting import fit, trainer
+from tests.composing import composed
+
+
+class At(L.Callback):
+    """Calls a function with the trainer in one hook, or after an optimizer step."""
+
+    def __init__(self, hook, call, step=None):
+        def called(trainer, *_, **__):
+            if step is None or trainer.global_step == step:
+                call(trainer)
+
+        setattr(self, hook, called)
+
+
+@pytest.fixture
+def forget():
+    yield
+    HydraConfig.instance().cfg = None
+
+
+def test_nothing_heavy_is_imported():
+    code = (
+        "import sys, ssl_lightning.lightning_internals, ssl_lightning.config.messages\n"
+        "print({'torch', 'lightning', 'wandb', 'tensorboard'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_add_callbacks():
+    order = []
+    first, *more = (At("on_train_start", lambda _, i=i: order.append(i)) for i in range(3))
+    fitting = trainer(first, max_epochs=1)
+    lightning_internals.add_callbacks(fitting, more)
+    assert fitting.callbacks[-2:] == more
+    fitting.fit(_Line(), DataLoader(torch.ones(2, 1)))
+    assert order == [0, 1, 2]
+
+
+def test_load_training_batches():
+    numbers = []
+
+    def ask(trainer):
+        numbers.append(trainer.num_training_batches)
+        lightning_internals.load_training_batches(trainer)
+        numbers.append(trainer.num_training_batches)
+
+    fit(At("setup", ask), max_epochs=1)
+    assert numbers == [float("inf"), 3]
+
+
+@pytest.mark.parametrize("steps", [4, 7])  # of two epochs of three
+def test_limit_steps(steps):
+    fitted = fit(At("setup", lambda trainer: lightning_internals.limit_steps(trainer, steps)))
+    assert fitted.global_step == steps
+    assert fitted.estimated_stepping_batches == steps
+
+
+def test_end_as_terminated():
+    reached = []
+    note = At("on_exception", lambda trainer: reached.append((trainer.global_step, trainer.received_sigterm)))
+    with pytest.raises(SIGTERMException):
+        fit(At("on_train_batch_end", lightning_internals.end_as_terminated, step=2), note)
+    assert reached == [(2, True)]
+
+
+class _TwoProcesses(LightningEnvironment):
+    """Processes that are there, of which this is one."""
+
+    def __init__(self, rank):
+        super().__init__()
+        self._global_rank, self._world_size = rank, 2
+
+    @property
+    def creates_processes_externally(self):
+        return True
+
+    def local_rank(self):
+        return self._global_rank
+
+    def set_global_rank(self, rank):
+        pass
+
+    def set_world_size(self, size):
+        pass
+
+
+class _Line(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+
+    def training_step(self, batch, _):
+        return self.layer(batch).mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def _steps_and_broadcasts(rank, silent):
+    """Of one of two processes, the second of which receives SIGTERM after two steps of eight."""
+    broadcasts, broadcast = [], dist.broadcast
+    silence = lightning_internals.silence_sigterm_broadcast
+    steps = []
+
+    def terminate(trainer):
+        if rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    fitting = trainer(
+        At("on_train_batch_end", terminate, step=2),
+        StopTogether(),
+        At("on_exception", lambda trainer: steps.append(trainer.global_step)),
+        max_epochs=1,
+        devices=2,
+        strategy=DDPStrategy(cluster_environment=_TwoProcesses(rank), process_group_backend="gloo"),
+    )
+    dist.broadcast = lambda *args, **kwargs: (broadcasts.append(1), broadcast(*args, **kwargs))[1]
+    if not silent:
+        sys.modules[StopTogether.__module__].silence_sigterm_broadcast = lambda trainer: None
+    try:
+        fitting.fit(_Line(), DataLoader(torch.ones(16, 1)))
+    except SIGTERMException:
+        steps.append("terminated")
+    finally:
+        dist.broadcast = broadcast
+        sys.modules[StopTogether.__module__].silence_sigterm_broadcast = silence
+    return steps, len(broadcasts)
+
+
+def test_silence_sigterm_broadcast(pair):
+    """Lightning has what is silenced and asks before each batch; without it both processes end all the same."""
+    assert callable(_TrainingEpochLoop._broadcast_sigterm_tensor)
+    talking, silent = pair(_steps_and_broadcasts, False), pair(_steps_and_broadcasts, True)
+    assert [steps for steps, _ in talking] == [steps for steps, _ in silent] == [[2, "terminated"]] * 2
+    for (_, more), (_, fewer) in zip(talking, silent, strict=True):
+        assert more - fewer == 2  # one before each batch
+
+
+def test_wandb(tmp_path):
+    logger = WandbLogger(project="one", save_dir=str(tmp_path))
+    arguments = lightning_internals.wandb_arguments(logger)
+    assert arguments["project"] == "one"
+    assert "mode" not in arguments
+    arguments |= {"id": "two", "mode": "disabled"}
+    assert lightning_internals.wandb_run(logger) is None
+    run = logger.experiment
+    assert lightning_internals.wandb_run(logger) is run
+    assert run.id == "two"
+    run.finish()
+
+
+def test_forget_from(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def board():
+        logger = TensorBoard()
+        logger.folder = tmp_path
+        return logger
+
+    killed, resumed = board(), board()
+    for step in (1, 2, 3):
+        killed.log_metrics({"loss": step}, step)
+    killed.experiment.flush()
+    lightning_internals.forget_from(resumed, 2)
+    resumed.log_metrics({"loss": 20}, 2)
+    resumed.finalize("success")
+    found = EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
+    assert [(event.step, event.value) for event in found] == [(1, 1), (2, 20)]
+
+
+def test_options_of_groups():
+    lightning_internals.forget_application()
+    assert lightning_internals.group_options("method") is None
+    with configs_in(CONF):
+        options = lightning_internals.group_options("method")
+        assert options is not None
+        assert {"simclr", "gessl"} <= set(options)
+        option = lightning_internals.load_option("method", "simclr")
+    assert option["_target_"] == "ssl_lightning.methods.simclr.SimCLR"
+    assert OmegaConf.is_interpolation(option, "backbone")
+
+
+def test_forget_application():
+    configs_in(CONF)  # begins one, which the end of `with` would end
+    assert lightning_internals.group_options("method")
+    lightning_internals.forget_application()
+    assert lightning_internals.group_options("method") is None
+
+
+@pytest.mark.usefixtures("forget")
+@pytest.mark.parametrize(("key", "known"), [("trainer.max_epoch", "max_epochs"), ("sede", "seed")])
+def test_unknown_override(key, known):
+    with pytest.raises(HydraException) as caught:
+        composed(f"{key}=1")
+    found = lightning_internals.unknown_override(caught.value)
+    assert found is not None
+    assert found[0] == key
+    assert found[1] is not None
+    assert known in found[1]
+    with pytest.raises(HydraException) as caught:
+        composed("trainer=unknown")
+    assert lightning_internals.unknown_override(caught.value) is None
+    assert lightning_internals.unknown_override(ValueError(f"Could not override '{key}'")) is None
