@@ -1,13 +1,30 @@
 """Which self-supervised method, on which part of the data, gives which representation, at what cost?"""
 
+import importlib
 from typing import Any
 
-__all__ = ["load_encoder"]
+_PUBLIC = {
+    "load_encoder": "runs.loading",
+    "SubsetDataModule": "data.datamodule",
+    "Augment": "data.views",
+    "View": "data.views",
+    "SSLMethod": "methods.method",
+    "Objective": "methods.method",
+    "SimCLR": "methods.simclr",
+    "DirectCLR": "methods.directclr",
+    "GeSSL": "methods.gessl",
+    "Supervised": "methods.supervised",
+}
+
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_encoder":  # late: importing the package imports neither torch nor lightning
-        from ssl_lightning.runs.loading import load_encoder
+    """Late: importing the package imports neither torch nor lightning."""
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(f"ssl_lightning.{_PUBLIC[name]}"), name)
+    if name == "__version__":
+        from importlib.metadata import version
 
-        return load_encoder
+        return version("ssl-lightning")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
