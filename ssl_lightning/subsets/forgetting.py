@@ -30,6 +30,8 @@ class ForgettingEvents(L.Callback):
     It is right if its probabilities, averaged over the views of the very pass that trains on them, are largest at
     the label. Every rank counts the images of all ranks, so each has the whole state, which travels in checkpoints.
     Nothing here waits for the device inside a step.
+
+    It does not say `changes_training = False`: a run without its counts is another one to the rule that reads them.
     """
 
     def __init__(self) -> None:
