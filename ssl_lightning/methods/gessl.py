@@ -23,7 +23,7 @@ from ssl_lightning.data.draw import Draw
 from ssl_lightning.errors import UserError
 from ssl_lightning.losses.gather import LOCAL, Gather
 from ssl_lightning.losses.matching import Prediction, matching_kl
-from ssl_lightning.methods.method import Objective, SSLMethod, joined
+from ssl_lightning.methods.method import Objective, SSLMethod, detached, joined
 from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
 
 Parameters = Sequence[Tensor]
@@ -61,10 +61,6 @@ class _WithGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:
         return None, None, *torch._foreach_mul(list(ctx.gradients), upstream[0])
-
-
-def _detached(objective: Objective) -> Objective:
-    return joined([objective], objective.loss.detach(), objective.scalars)
 
 
 class GeSSL(SSLMethod):
@@ -200,10 +196,10 @@ class GeSSL(SSLMethod):
         objective, clones = evaluate(theta, adapt_on)
         if self.weight_meta == 0:
             direction = gradient(objective.loss, theta)
-            return _Task(_detached(objective), objective.loss.new_zeros(()), clones), direction, None
+            return _Task(detached(objective), objective.loss.new_zeros(()), clones), direction, None
 
         # Inner steps. The first one's gradient is the base gradient at θ: the base term costs nothing more.
-        base, base_gradient, point = _detached(objective), None, list(theta)
+        base, base_gradient, point = detached(objective), None, list(theta)
         for _ in range(self.inner_steps):
             direction = gradient(objective.loss, point, differentiable=self.second_order)
             base_gradient = base_gradient or [g.detach() for g in direction]

@@ -63,11 +63,11 @@ class Scheduler(LRScheduler):
         self._length = steps_per_epoch, total_steps
         for group, named in zip(optimizer.param_groups, schedules, strict=True):
             for name in named:
-                if not isinstance(group.get(name), int | float):
-                    known = ", ".join(key for key, value in group.items() if type(value) is float)
+                if type(group.get(name)) not in (int, float):
+                    known = ", ".join(key for key, value in group.items() if type(value) in (int, float))
                     raise UserError(
                         f"optimizer.schedules names {name!r}, which is no number that {type(optimizer).__name__} has. "
-                        f"Known here: {known}."
+                        f"Choose among {known}."
                     )
         self._values = [
             {name: group[name] for name in named}
@@ -92,3 +92,4 @@ class Scheduler(LRScheduler):
 
     def load_state_dict(self, state_dict: dict[str, object]) -> None:
         self.last_epoch = int(state_dict["last_epoch"])  # type: ignore[call-overload]
+        self._last_lr = self.get_lr()
