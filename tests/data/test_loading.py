@@ -1,12 +1,13 @@
 """Which images a step sees, and as which views, is a pure function of seed, step and rank."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from ssl_lightning.data.batch import Batch
+from ssl_lightning.data.batch import Stored
 from ssl_lightning.data.datamodule import SubsetDataModule
 from ssl_lightning.data.dataset import Split
 from ssl_lightning.data.loading import ResidentLoader, normalise
@@ -14,6 +15,7 @@ from ssl_lightning.data.sampler import BatchSampler, seed_of
 from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
 from ssl_lightning.subsets.random import Random
+from ssl_lightning.subsets.rule import Subset
 from tests.data.synthetic import in_memory
 
 
@@ -81,7 +83,7 @@ def test_a_batch_is_a_function_of_the_step_alone():
     assert indices(other, [7, 7, 3]) == [forwards[7], forwards[7], forwards[3]]
 
 
-def test_iteration_follows_the_count_of_optimizer_steps():
+def test_iteration_follows_the_count_of_batches():
     made = 12  # as after a resume in the third epoch of 5 steps
 
     loader = loader_of(range(43), 8, step=lambda: made)
@@ -95,9 +97,9 @@ def test_iteration_follows_the_count_of_optimizer_steps():
 def test_batch_holds_images_and_labels_of_its_index():
     split = split_of(1000)
     batch = loader_of(range(500, 900), 64).batch(3)
-    assert torch.equal(batch.image, split.images[batch.index])
+    assert torch.equal(batch.images, split.images[batch.index])
     assert torch.equal(batch.label, split.labels[batch.index])
-    assert batch.image.dtype == torch.uint8
+    assert batch.images.dtype == torch.uint8
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
@@ -141,15 +143,18 @@ def test_normalise_takes_out_the_statistics():
 class Trainer:
     """The little of a trainer that the data need."""
 
-    def __init__(self, global_step=0, global_rank=0, world_size=1):
-        self.global_step, self.global_rank, self.world_size = global_step, global_rank, world_size
+    def __init__(self, batches=0, global_rank=0, world_size=1, accumulate_grad_batches=1):
+        self.lightning_module = SimpleNamespace(batches=batches)
+        self.global_rank, self.world_size = global_rank, world_size
+        self.accumulate_grad_batches = accumulate_grad_batches
         self.strategy = type("Strategy", (), {"root_device": torch.device("cpu")})
 
 
 def module_of(fraction=1.0, batch_size=8, seed=0, length=100, **trainer):
     dataset = in_memory(np.arange(length) % 5)
     views = Augment([View(copies=2, crop_scale=(0.3, 1.0), jitter_probability=1.0, brightness=0.4, contrast=0.4)])
-    module = SubsetDataModule(dataset, Random(fraction=fraction, seed=3), views, batch_size, seed)
+    mask = Subset(Random(seed=3), fraction).cut(Random(seed=3).ranking(dataset))
+    module = SubsetDataModule(dataset, mask, views, batch_size, seed)
     module.trainer = Trainer(**trainer)
     module.prepare_data()
     module.setup()
@@ -166,9 +171,10 @@ def test_training_sees_the_masked_positions_only(fraction):
 
 
 def views_of(image, seed=0, step=0, rank=0):
-    module = module_of(seed=seed, global_step=step, global_rank=rank, world_size=2)
-    batch = Batch(image, torch.zeros(len(image), dtype=torch.int64), torch.arange(len(image)))
-    return module.on_after_batch_transfer(batch, 0).image
+    module = module_of(seed=seed, batches=step, global_rank=rank, world_size=2)
+    batch = Stored(image, torch.zeros(len(image), dtype=torch.int64), torch.arange(len(image)))
+    (views,) = module.on_after_batch_transfer(batch, 0).views
+    return views
 
 
 def test_views_are_a_function_of_seed_step_and_rank():
