@@ -102,6 +102,22 @@ def test_batch_holds_images_and_labels_of_its_index():
     assert batch.images.dtype == torch.uint8
 
 
+@pytest.mark.parametrize("batches_a_step", [2, 4])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_batches_of_a_step_are_parts_of_the_share_of_a_rank(world_size, batches_a_step):
+    positions = torch.arange(43)
+    whole = BatchSampler(positions, 8, 0)
+    ranks = [BatchSampler(positions, 8, 0, rank, world_size, batches_a_step) for rank in range(world_size)]
+    assert {len(sampler) for sampler in ranks} == {5 * batches_a_step}
+    for step in range(15):
+        numbers = range(step * batches_a_step, (step + 1) * batches_a_step)
+        parts = [sampler.batch(number) for sampler in ranks for number in numbers]
+        assert {len(part) for part in parts} == {8 // world_size // batches_a_step}
+        assert torch.equal(torch.cat(parts), whole.batch(step))
+    # Also in any order, as after a resume.
+    assert torch.equal(BatchSampler(positions, 8, 0, 0, 1, 2).batch(7), whole.batch(3)[4:])
+
+
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_shares_of_ranks_make_up_the_batch_of_one_process(world_size):
     whole = loader_of(range(43), 8)
@@ -150,11 +166,13 @@ class Trainer:
         self.strategy = type("Strategy", (), {"root_device": torch.device("cpu")})
 
 
-def module_of(fraction=1.0, batch_size=8, seed=0, length=100, **trainer):
+TWO = Augment([View(copies=2, crop_scale=(0.3, 1.0), jitter_probability=1.0, brightness=0.4, contrast=0.4)])
+
+
+def module_of(fraction=1.0, batch_size=8, seed=0, length=100, augment=TWO, **trainer):
     dataset = in_memory(np.arange(length) % 5)
-    views = Augment([View(copies=2, crop_scale=(0.3, 1.0), jitter_probability=1.0, brightness=0.4, contrast=0.4)])
     mask = Subset(Random(seed=3), fraction).cut(Random(seed=3).ranking(dataset))
-    module = SubsetDataModule(dataset, mask, views, batch_size, seed)
+    module = SubsetDataModule(dataset, mask, augment, batch_size, seed)
     module.trainer = Trainer(**trainer)
     module.prepare_data()
     module.setup()
@@ -185,6 +203,17 @@ def test_views_are_a_function_of_seed_step_and_rank():
     assert torch.equal(views_of(image), views)
     for other in ({"seed": 1}, {"step": 1}, {"rank": 1}):
         assert not torch.equal(views_of(image, **other), views)
+
+
+def test_batch_that_ranks_and_batches_of_a_step_cannot_share_is_refused():
+    with pytest.raises(UserError, match=r"12, which 2 processes cannot share equally in 4 parts each.*multiple of 8"):
+        module_of(batch_size=12, world_size=2, accumulate_grad_batches=4)
+    with pytest.raises(UserError, match="only 55 images .*largest legal batch_size is 48"):
+        module_of(0.55, batch_size=56, world_size=2, accumulate_grad_batches=4)
+    module = module_of(batch_size=8, accumulate_grad_batches=4, world_size=2)
+    loader = module.train_dataloader()
+    assert len(loader) == 12 * 4
+    assert len(loader.batch(0).index) == 1
 
 
 def test_batch_that_ranks_cannot_share_is_refused():

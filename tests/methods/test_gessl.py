@@ -1,5 +1,7 @@
 """GeSSL-style meta-updates: exact checks of gradients, buffers and cost."""
 
+import gc
+
 import pytest
 import torch
 from torch.func import functional_call
@@ -11,6 +13,7 @@ from ssl_lightning.losses.contrastive import nt_xent, unit
 from ssl_lightning.losses.gather import LOCAL
 from ssl_lightning.losses.matching import matching_kl
 from ssl_lightning.methods.gessl import GeSSL
+from tests.methods.examples import Queued
 from tests.methods.networks import batch_of, gradients, smooth_simclr, smooth_views, tiny_simclr, tiny_views
 
 ALPHA = 0.1
@@ -233,6 +236,32 @@ def test_cost_of_second_order(inner):
     task_step = flops(tiny_simclr(), tiny_views(8))
     cost = flops(GeSSL(tiny_simclr(), tasks=1, inner_steps=inner, order="second"), tiny_views(8)) / task_step
     assert cost <= (3 * inner + 1 + 4 / 3) * 1.01
+
+
+def tensors_held(make, tasks: int, **settings) -> int:
+    """How many tensors of the shape of a parameter or of the queue live, at most, at any pass through the backbone.
+    A task has two images, so that its activations do not depend on the number of tasks."""
+    method = GeSSL(make(), tasks=tasks, **settings)
+    shapes = {p.shape for p in method.parameters() if p.ndim > 1} | {b.shape for b in method.buffers() if b.ndim > 1}
+    counts = []
+
+    def count(*_):
+        gc.collect()
+        counts.append(sum(type(o) is torch.Tensor and o.shape in shapes for o in gc.get_objects()))
+
+    method.base.backbone.register_forward_pre_hook(count)
+    gc.collect()
+    gc.freeze()  # only what is made from here on is looked at
+    method.ssl_loss(batch_of(tiny_views(2 * tasks)), LOCAL, Draw()).loss.backward()
+    gc.unfreeze()
+    return max(counts)
+
+
+@pytest.mark.parametrize("settings", [{}, {"inner_steps": 2, "future_steps": 2}, {"order": "second"}])
+@pytest.mark.parametrize("make", [tiny_simclr, Queued])
+def test_memory_does_not_grow_with_the_number_of_tasks(make, settings):
+    """Between tasks, only the sum of their gradients is held."""
+    assert tensors_held(make, 8, **settings) == tensors_held(make, 2, **settings) > 0
 
 
 def test_wraps_a_wrapper():
