@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -75,9 +76,9 @@ class Scheduler(LRScheduler):
         ]
         super().__init__(optimizer)  # takes the first step
 
-    def get_lr(self) -> list[float | object]:  # type: ignore[override]
+    def get_lr(self) -> list[float | Tensor]:
         """Learning rates of the groups; sets all other hyper-parameters."""
-        rates: list[float | object] = []
+        rates: list[float | Tensor] = []
         for group, named, values in zip(self.optimizer.param_groups, self._schedules, self._values, strict=True):
             current = {
                 name: values[name] * schedule.factor(self.last_epoch, *self._length) for name, schedule in named.items()

@@ -92,10 +92,7 @@ def test_first_order_gradient_is_that_at_the_adapted_parameters(match, inner, fu
     objective, meta = gradient_of(meta_only(match=match, inner_steps=inner, future_steps=future), views)
     theta = adapted(start(), views, inner).requires_grad_()
     target = adapted(theta.detach(), views, future)
-    if match == "kl":
-        expected = kl(at(theta, views), at(target, views))
-    else:
-        expected = ((theta - target) ** 2).sum() / 2
+    expected = kl(at(theta, views), at(target, views)) if match == "kl" else ((theta - target) ** 2).sum() / 2
     (gradient,) = torch.autograd.grad(expected, theta)
     assert objective.scalars["meta_loss"].item() == pytest.approx(expected.item(), rel=1e-9)
     assert torch.allclose(flat(meta), gradient, rtol=1e-8, atol=1e-14)
