@@ -42,11 +42,11 @@ def write_images(root: Path, number: int, height: int, width: int) -> None:
 def ours(root: Path, part: str, size: int, batches: int) -> Callable[[], int]:
     files = image_files(root, part, root / "cache")
     split = Split(StreamedImages(files, size, 3, workers=1), torch.zeros(len(files), dtype=torch.int64))
-    views = Augment([View(copies=2, crop_scale=SCALE, flip_probability=0.5)])
+    augment = Augment([View(copies=2, crop_scale=SCALE, flip_probability=0.5)])
 
     def run() -> int:
-        loader = StreamedLoader(split, BatchSampler(torch.arange(len(files)), BATCH, 0), lambda: 0, views)
-        return sum(loader.batch(step).image.shape[1] for step in range(batches))
+        loader = StreamedLoader(split, BatchSampler(torch.arange(len(files)), BATCH, 0), lambda: 0, augment)
+        return sum(loader.batch(step).images[0].shape[1] for step in range(batches))
 
     return run
 

@@ -22,9 +22,10 @@ from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.dataset import ImageDataset
+from ssl_lightning.data.draw import Draw
 from ssl_lightning.losses.gather import LOCAL
 from ssl_lightning.methods.method import SSLMethod
-from ssl_lightning.pipeline.pretrain import complete
+from ssl_lightning.pipeline.pretrain import pretrain
 
 IMAGES, BATCH, STEPS, TURNS = 2560, 256, 20, 3
 
@@ -68,12 +69,12 @@ def bare(config: dict[str, Any]) -> float:
     assert method.recipe is not None
     if config["channels_last"]:
         method.to(memory_format=torch.channels_last)
-    optimizer, _ = method.recipe.build(method, STEPS, STEPS)
+    optimizer, _ = method.recipe.build(method.parameter_groups(), STEPS, STEPS)
     views = torch.randn(2, BATCH, 3, 32, 32)
-    batch = Batch(views, torch.zeros(BATCH, dtype=torch.int64), torch.arange(BATCH))
+    batch = Batch((views,), torch.zeros(BATCH, dtype=torch.int64), torch.arange(BATCH))
     started = time.perf_counter()
     for _ in range(STEPS):
-        loss = method.ssl_loss(views, batch, LOCAL).loss
+        loss = method.ssl_loss(batch, LOCAL, Draw()).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -86,7 +87,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as runs:
             config = settings(runs)
             theirs.append(bare(config))
-            ours.append(complete(config).results()["cost"]["images_per_second"])
+            ours.append(pretrain(config).results()["cost"]["images_per_second"])
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     print(f"threads: {torch.get_num_threads()}, {TURNS} turns, batch {BATCH}, {STEPS} steps")
     print(f"ssl-train: {statistics.median(ours):.0f} images/s, bare loop: {statistics.median(theirs):.0f} images/s")

@@ -1,4 +1,4 @@
-"""Augment per second of ssl_lightning's batched augmentation and of torchvision's, which goes image by image.
+"""Views per second of ssl_lightning's batched augmentation and of torchvision's, which goes image by image.
 
     python benchmarks/views.py
 
@@ -73,11 +73,11 @@ def main() -> None:
     print(f"{NUM_IMAGES} images of {SIZE}x{SIZE}, two views each; {threads} threads; views per second\n")
     print(f"{'recipe':28} {'batched':>10} {'1 thread':>10} {'torchvision':>12} {'ratio at 1 thread':>18}")
     for name, recipe in RECIPES.items():
-        views = Augment([View(copies=2, **recipe)])
+        augment = Augment([View(copies=2, **recipe)])
         one = per_sample(recipe)
 
-        def batched(views: Augment = views) -> None:
-            views(images, mean, std, generator)
+        def batched(augment: Augment = augment) -> None:
+            augment(images, mean, std, generator)
 
         def single(one: Callable = one) -> None:
             for image in images[:NUM_IMAGES_PER_SAMPLE]:

@@ -28,7 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class LastCheckpoint(L.Callback):
     """Saves `path` every so often, at the end, and when training is interrupted between two steps.
 
-    The recorder flushes and checks the losses first, so a checkpoint never holds weights after a non-finite loss.
+    What ends training, such as `max_time`, does so at the end of an optimizer step. The recorder flushes and checks the losses first, so a checkpoint never holds weights after a non-finite loss.
 
     Args:
         path: of the checkpoint.
@@ -45,6 +45,7 @@ class LastCheckpoint(L.Callback):
         self._saved_at = time.monotonic()
         self._saved_step = -1
         self._in_step = False
+        self._asked = False  # to stop
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SSLMethod)
@@ -60,7 +61,10 @@ class LastCheckpoint(L.Callback):
     ) -> None:
         assert isinstance(pl_module, SSLMethod)
         if pl_module.batches % pl_module.batches_a_step:  # gradients that are accumulated are in no checkpoint
+            self._asked = self._asked or trainer.should_stop
+            trainer.should_stop = False
             return
+        trainer.should_stop, self._asked = self._asked or trainer.should_stop, False
         self._in_step = False
         step = pl_module.steps
         due = self.every_steps is not None and step % self.every_steps == 0

@@ -24,6 +24,7 @@ class Draw:
 
     def __init__(self, seed: int = 0, batch: int = 0, rank: int | None = 0, part: int = 0) -> None:
         self.seed, self.batch, self.rank, self._part = seed, batch, rank, part
+        self._common = "common " if rank is None else ""
         self._numbers = (seed, batch, *(() if rank is None else (rank,)), *((part,) if part else ()))
 
     def common(self) -> "Draw":
@@ -36,7 +37,7 @@ class Draw:
 
     def generator(self, purpose: str) -> torch.Generator:
         """A generator on the CPU, at its start; independent of those of other purposes."""
-        return torch.Generator().manual_seed(seed_of(f"draw {purpose}", *self._numbers))
+        return torch.Generator().manual_seed(seed_of(f"{self._common}draw {purpose}", *self._numbers))
 
     def uniform(self, purpose: str, *shape: int, device: torch.device | str = "cpu") -> Float[Tensor, "..."]:
         """Numbers in [0, 1)."""
@@ -59,7 +60,7 @@ class Draw:
         device = torch.device(device)
         accelerators = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(accelerators):
-            torch.manual_seed(seed_of("step", *self._numbers))
+            torch.manual_seed(seed_of(f"{self._common}step", *self._numbers))
             yield
 
 

@@ -84,6 +84,8 @@ class View:
     def __post_init__(self) -> None:
         if self.copies < 1:
             raise ValueError(f"copies is {self.copies}; pass an integer of at least 1.")
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"size is {self.size}; pass an integer of at least 1, or None for that of the images.")
         for name in CHANCES:
             self._check_number(f"{name}_probability", 0.0, 1.0)
         self._check_number("rotation_degrees", 0.0, 180.0)

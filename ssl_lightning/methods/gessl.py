@@ -23,7 +23,7 @@ from ssl_lightning.data.draw import Draw
 from ssl_lightning.errors import UserError
 from ssl_lightning.losses.gather import LOCAL, Gather
 from ssl_lightning.losses.matching import Prediction, matching_kl
-from ssl_lightning.methods.method import Objective, SSLMethod, joined
+from ssl_lightning.methods.method import Objective, SSLMethod, detached, joined
 from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
 
 Parameters = Sequence[Tensor]
@@ -61,10 +61,6 @@ class _WithGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:
         return None, None, *torch._foreach_mul(list(ctx.gradients), upstream[0])
-
-
-def _detached(objective: Objective) -> Objective:
-    return joined([objective], objective.loss.detach(), objective.scalars)
 
 
 class GeSSL(SSLMethod):
@@ -151,16 +147,14 @@ class GeSSL(SSLMethod):
         named: dict[str, Tensor] = {f"base.{n}": p for n, p in self.base.named_parameters() if p.requires_grad}
         tasks: list[_Task] = []
         total: list[Tensor] = []  # G, the gradient of 𝓛
-        for number, part in enumerate(parts):  # of whose gradients only the sum is held
-            task, base_gradient, meta_gradient = self._task(named, batch.part(part), draw.part(number))
-            weighted = torch._foreach_mul(list(base_gradient), self.weight_base / self.tasks)
-            if meta_gradient is not None:
-                torch._foreach_add_(weighted, list(meta_gradient), alpha=self.weight_meta / self.tasks)
-            if total:
-                torch._foreach_add_(total, weighted)
-            else:
-                total = list(weighted)
+        for number, part in enumerate(parts):
+            task, gradient = self._task(named, batch.part(part), draw.part(number))
             tasks.append(task)
+            if total:
+                torch._foreach_add_(total, gradient)
+            else:
+                total = gradient
+            del gradient  # while the next task is at work, only the sum is held
         self._update_batch_norm([task.buffers for task in tasks])
         base = torch.stack([task.base.loss for task in tasks]).mean()
         meta = torch.stack([task.meta for task in tasks]).mean()
@@ -168,8 +162,8 @@ class GeSSL(SSLMethod):
         scalars = {"base_loss": base, "meta_loss": meta}
         return joined([task.base for task in tasks], _WithGradient.apply(loss, total, *named.values()), scalars)
 
-    def _task(self, named: dict[str, Tensor], batch: Batch, draw: Draw) -> tuple[_Task, Parameters, Parameters | None]:
-        """Its outcome, the gradient of the base loss at θ, and that of the meta loss."""
+    def _task(self, named: dict[str, Tensor], batch: Batch, draw: Draw) -> tuple[_Task, list[Tensor]]:
+        """Its outcome, and its part of the gradient of 𝓛."""
         call = _BaseLoss(self.base)
         names, theta = list(named), list(named.values())
         buffers = {f"base.{n}": b for n, b in self.base.named_buffers()}
@@ -199,11 +193,11 @@ class GeSSL(SSLMethod):
         adapt_on, match_on = self._halves(batch) if self.match_views == "fresh" else (batch, batch)
         objective, clones = evaluate(theta, adapt_on)
         if self.weight_meta == 0:
-            direction = gradient(objective.loss, theta)
-            return _Task(_detached(objective), objective.loss.new_zeros(()), clones), direction, None
+            outcome = _Task(detached(objective), objective.loss.new_zeros(()), self._of_batch_norm(clones))
+            return outcome, self._weighted(gradient(objective.loss, theta), None)
 
         # Inner steps. The first one's gradient is the base gradient at θ: the base term costs nothing more.
-        base, base_gradient, point = _detached(objective), None, list(theta)
+        base, base_gradient, point = detached(objective), None, list(theta)
         for _ in range(self.inner_steps):
             direction = gradient(objective.loss, point, differentiable=self.second_order)
             base_gradient = base_gradient or [g.detach() for g in direction]
@@ -234,7 +228,15 @@ class GeSSL(SSLMethod):
                     target = self.base.predictions(evaluate(future, match_on)[0])
             meta = matching_kl(prediction, target, self.temperature)
         outer = theta if self.second_order else point
-        return _Task(base, meta.detach(), clones), base_gradient, gradient(meta, outer)
+        outcome = _Task(base, meta.detach(), self._of_batch_norm(clones))
+        return outcome, self._weighted(base_gradient, gradient(meta, outer))
+
+    def _weighted(self, base: list[Tensor], meta: list[Tensor] | None) -> list[Tensor]:
+        """What the gradients of a task's losses add to that of 𝓛."""
+        weighted = torch._foreach_mul(base, self.weight_base / self.tasks)
+        if meta is not None:
+            torch._foreach_add_(weighted, meta, alpha=self.weight_meta / self.tasks)
+        return list(weighted)
 
     def _halves(self, batch: Batch) -> tuple[Batch, Batch]:
         """The first and the second half of the views of each size."""
@@ -247,11 +249,21 @@ class GeSSL(SSLMethod):
         first, second = zip(*(views.chunk(2) for views in batch.views), strict=True)
         return batch._replace(views=first), batch._replace(views=second)
 
+    def _batch_norm(self) -> dict[str, Tensor]:
+        """BatchNorm's buffers by name."""
+        return {
+            f"base.{name}.{key}": buffer
+            for name, module in self.base.named_modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+            for key, buffer in module.named_buffers(recurse=False)
+        }
+
+    def _of_batch_norm(self, buffers: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: buffers[name] for name in self._batch_norm()}
+
     def _update_batch_norm(self, passes: Sequence[dict[str, Tensor]]) -> None:
         """Running statistics move once a step, by the mean over tasks of what the passes at θ would have done."""
         with torch.no_grad():
-            for name, module in self.base.named_modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    for key, buffer in module.named_buffers(recurse=False):
-                        after = [clones[f"base.{name}.{key}"] for clones in passes]
-                        buffer.copy_(after[0] if len(after) == 1 else torch.stack(after).double().mean(0))
+            for name, buffer in self._batch_norm().items():
+                after = [buffers[name] for buffers in passes]
+                buffer.copy_(after[0] if len(after) == 1 else torch.stack(after).double().mean(0))

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import lightning as L
 import torch
 from jaxtyping import Float
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
 
 from ssl_lightning.data.batch import Batch
@@ -36,19 +37,28 @@ class Objective(NamedTuple):
     carry: Mapping[str, Tensor] = {}
 
 
+def detached(objective: Objective) -> Objective:
+    """Without gradients."""
+    return Objective(
+        objective.loss.detach(),
+        objective.representations.detach(),
+        objective.embeddings.detach(),
+        {name: value.detach() for name, value in objective.scalars.items()},
+        None if objective.image_losses is None else objective.image_losses.detach(),
+        {name: value.detach() for name, value in objective.carry.items()},
+    )
+
+
 def joined(parts: Sequence[Objective], loss: Tensor, scalars: Mapping[str, Tensor]) -> Objective:
-    """One objective of the images of several, without gradients."""
-    if any(part.image_losses is None for part in parts):
-        image_losses = None
-    else:
-        image_losses = torch.cat([part.image_losses.detach() for part in parts])  # type: ignore[union-attr]
+    """One objective of the images of several, which have no gradients."""
+    image_losses = [part.image_losses for part in parts if part.image_losses is not None]
     return Objective(
         loss,
-        torch.cat([part.representations.detach() for part in parts], 1),
-        torch.cat([part.embeddings.detach() for part in parts], 1),
-        {name: value.detach() for name, value in scalars.items()},
-        image_losses,
-        {name: torch.cat([part.carry[name].detach() for part in parts], 1) for name in parts[0].carry},
+        torch.cat([part.representations for part in parts], 1),
+        torch.cat([part.embeddings for part in parts], 1),
+        scalars,
+        torch.cat(image_losses) if len(image_losses) == len(parts) else None,
+        {name: torch.cat([part.carry[name] for part in parts], 1) for name in parts[0].carry},
     )
 
 
@@ -123,7 +133,7 @@ class SSLMethod(L.LightningModule):
         return objective.embeddings, objective.embeddings
 
     def after_step(self, objective: Objective, gather: Gather, progress: float) -> None:
-        """Update of what is no parameter (EMA targets, queues, centres), once per optimizer step.
+        """Update of what is no parameter (EMA targets, queues, centres), once per optimizer step and without gradients.
 
         Args:
             objective: of the images of this rank in the step, without gradients.
@@ -153,12 +163,14 @@ class SSLMethod(L.LightningModule):
         """Optimizer steps that this training has completed."""
         return self.batches // self.batches_a_step
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        if batch.num_views < self.min_views:
+    def setup(self, stage: str) -> None:
+        if stage != "fit":
+            return
+        self.batches, self._objectives = 0, []
+        if any(isinstance(callback, GradientAccumulationScheduler) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
             raise UserError(
-                f"augment.views gives {batch.num_views} view{'s' * (batch.num_views > 1)} of an image, but "
-                f"{type(self).__name__} needs at least {self.min_views}. "
-                f"Set copies: {self.min_views} in the file of the augment group, or add a view."
+                "callbacks has a GradientAccumulationScheduler, but an optimizer step has equally many batches all "
+                "through training. Remove it, and set trainer.accumulate_grad_batches."
             )
         if self.batches_a_step != 1 and not self.accumulates:
             raise UserError(
@@ -166,20 +178,30 @@ class SSLMethod(L.LightningModule):
                 "of a batch with one another: accumulation would change its loss. Use a larger batch_size, or more "
                 "processes."
             )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        if batch.num_views < self.min_views:
+            raise UserError(
+                f"augment.views gives {batch.num_views} view{'s' * (batch.num_views > 1)} of an image, but "
+                f"{type(self).__name__} needs at least {self.min_views}. "
+                f"Set copies: {self.min_views} in the file of the augment group, or add a view."
+            )
         seed = getattr(self.trainer.datamodule, "seed", 0)  # type: ignore[attr-defined]
         objective = self.ssl_loss(batch, self._gather(), Draw(seed, self.batches, self.global_rank))
-        self._objectives.append(objective)
+        self._objectives.append(detached(objective))
         self.batches += 1
         return {"loss": objective.loss, "objective": objective}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)  # calls training_step
-        objective, *others = self._objectives
-        if others:
-            objective = joined(self._objectives, torch.stack([o.loss.detach() for o in self._objectives]).mean(), {})
-        self._objectives = []
+        parts, self._objectives = self._objectives, []
+        objective = parts[0]
+        if len(parts) > 1:
+            means = {name: torch.stack([part.scalars[name] for part in parts]).mean() for name in objective.scalars}
+            objective = joined(parts, torch.stack([part.loss for part in parts]).mean(), means)
         # Before any callback's on_train_batch_end, which may save a checkpoint.
-        self.after_step(objective, self._gather(), min(1.0, self.steps / max(1, self._total_steps)))
+        with torch.no_grad():
+            self.after_step(objective, self._gather(), min(1.0, self.steps / max(1, self._total_steps)))
 
     def configure_optimizers(self) -> Any:
         if self.recipe is None:
@@ -188,7 +210,13 @@ class SSLMethod(L.LightningModule):
             )
         load_training_batches(self.trainer)  # else the number of batches may not be known yet
         self._total_steps = int(self.trainer.estimated_stepping_batches)
-        steps_per_epoch = max(1, int(self.trainer.num_training_batches) // self.batches_a_step)
+        batches = int(self.trainer.num_training_batches)
+        if batches % self.batches_a_step and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            raise UserError(
+                f"trainer.limit_train_batches leaves {batches} batches an epoch, which are no whole number of optimizer "
+                f"steps of {self.batches_a_step} batches each. Choose a multiple of {self.batches_a_step}."
+            )
+        steps_per_epoch = max(1, batches // self.batches_a_step)
         optimizer, scheduler = self.recipe.build(self.parameter_groups(), steps_per_epoch, self._total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

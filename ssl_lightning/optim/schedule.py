@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -63,11 +64,11 @@ class Scheduler(LRScheduler):
         self._length = steps_per_epoch, total_steps
         for group, named in zip(optimizer.param_groups, schedules, strict=True):
             for name in named:
-                if not isinstance(group.get(name), int | float):
-                    known = ", ".join(key for key, value in group.items() if type(value) is float)
+                if type(group.get(name)) not in (int, float):
+                    known = ", ".join(key for key, value in group.items() if type(value) in (int, float))
                     raise UserError(
                         f"optimizer.schedules names {name!r}, which is no number that {type(optimizer).__name__} has. "
-                        f"Known here: {known}."
+                        f"Choose among {known}."
                     )
         self._values = [
             {name: group[name] for name in named}
@@ -75,9 +76,9 @@ class Scheduler(LRScheduler):
         ]
         super().__init__(optimizer)  # takes the first step
 
-    def get_lr(self) -> list[float | object]:  # type: ignore[override]
+    def get_lr(self) -> list[float | Tensor]:
         """Learning rates of the groups; sets all other hyper-parameters."""
-        rates: list[float | object] = []
+        rates: list[float | Tensor] = []
         for group, named, values in zip(self.optimizer.param_groups, self._schedules, self._values, strict=True):
             current = {
                 name: values[name] * schedule.factor(self.last_epoch, *self._length) for name, schedule in named.items()
@@ -92,3 +93,4 @@ class Scheduler(LRScheduler):
 
     def load_state_dict(self, state_dict: dict[str, object]) -> None:
         self.last_epoch = int(state_dict["last_epoch"])  # type: ignore[call-overload]
+        self._last_lr = self.get_lr()

@@ -8,11 +8,13 @@ import torch
 
 from ssl_lightning.data.datamodule import SubsetDataModule
 from ssl_lightning.data.views import Augment, View
+from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning.models.backbones import resnet_tiny
 from ssl_lightning.models.projectors import linear
 from ssl_lightning.optim.recipe import OptimizerRecipe
 from ssl_lightning.subsets.random import Random
+from ssl_lightning.subsets.rule import Subset
 from tests.data.synthetic import InMemory, synthetic_images
 
 
@@ -50,14 +52,27 @@ def trainer(*callbacks: L.Callback, **options: Any) -> L.Trainer:
     return L.Trainer(callbacks=list(callbacks), **(defaults | options))
 
 
+def module(
+    augment: Augment, data: InMemory | None = None, fraction: float = 1.0, batch_size: int = 16, seed: int = 0
+) -> SubsetDataModule:
+    """A random part of the images."""
+    data = data or dataset()
+    return SubsetDataModule(data, Subset(Random(), fraction).cut(Random().ranking(data)), augment, batch_size, seed)
+
+
 def fit(
-    *callbacks: L.Callback, data: InMemory | None = None, fraction: float = 1.0, ckpt: Any = None, **options: Any
+    *callbacks: L.Callback,
+    data: InMemory | None = None,
+    fraction: float = 1.0,
+    ckpt: Any = None,
+    trained: SSLMethod | None = None,
+    augment: Augment | None = None,
+    **options: Any,
 ) -> L.Trainer:
     """Trains for two epochs of 3 steps unless told otherwise; returns the trainer."""
-    views = Augment([View(copies=2, crop_scale=(0.5, 1.0))])
-    module = SubsetDataModule(data or dataset(), Random(fraction=fraction), views, 16)
+    augment = augment or Augment([View(copies=2, crop_scale=(0.5, 1.0))])
     fitting = trainer(*callbacks, **({"max_epochs": 2} | options))
-    fitting.fit(method(), module, ckpt_path=ckpt, weights_only=True)
+    fitting.fit(trained or method(), module(augment, data, fraction), ckpt_path=ckpt, weights_only=True)
     return fitting
 
 

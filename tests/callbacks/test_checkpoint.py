@@ -14,6 +14,7 @@ from ssl_lightning.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoin
 from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.errors import UserError
 from tests.callbacks.fitting import fit
+from tests.methods.networks import smooth_simclr
 
 
 class Unpicklable:
@@ -86,14 +87,17 @@ class Interruption:
 
     def __init__(self, path):
         self.saves = []
-        self.module = L.LightningModule()
+        self.module = smooth_simclr()
+        self.module.batches = 5
         self.trainer = Mock(
             spec=L.Trainer,
-            global_step=5,
+            accumulate_grad_batches=1,
+            should_stop=False,
             fast_dev_run=False,
             log_every_n_steps=1000,
-            save_checkpoint=lambda path: self.saves.append(self.trainer.global_step),
+            save_checkpoint=lambda path: self.saves.append(self.module.steps),
         )
+        self.module.trainer = self.trainer
         self.recorder = Mock(spec=Recorder)
         self.last = LastCheckpoint(path, self.recorder, 60.0, None)
         self.last.on_train_start(self.trainer, self.module)
@@ -101,7 +105,7 @@ class Interruption:
     def step(self, finish=True):
         self.last.on_train_batch_start(self.trainer, self.module, None, 0)
         if finish:
-            self.trainer.global_step += 1
+            self.module.batches += 1
             self.last.on_train_batch_end(self.trainer, self.module, {}, None, 0)
 
 
@@ -116,7 +120,7 @@ def test_interruption_saves_between_steps_but_not_within(tmp_path, stop):
     training.last.on_exception(training.trainer, training.module, stop)
     assert training.saves == [6]
     training.step(finish=False)
-    training.trainer.global_step += 1  # the optimizer has stepped, the method's after_step and the counters have not
+    training.module.batches += 1  # the optimizer has stepped, the method's after_step and the counters have not
     training.last.on_exception(training.trainer, training.module, stop)
     assert training.saves == [6]
 

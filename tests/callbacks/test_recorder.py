@@ -11,7 +11,7 @@ import torch
 from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.errors import UserError
-from ssl_lightning.methods.method import Objective
+from ssl_lightning.methods.method import Objective, SSLMethod
 
 
 class Rows:
@@ -27,10 +27,15 @@ class Rows:
         self.rows = {s: row for s, row in self.rows.items() if s <= step}
 
 
-class Module(L.LightningModule):
+class Module(SSLMethod):
+    batches_a_step = 1
+
     def __init__(self):
         super().__init__()
         self.layer = torch.nn.Linear(2, 2)
+
+    def ssl_loss(self, batch, gather, draw):
+        raise NotImplementedError
 
 
 class Training:
@@ -43,7 +48,6 @@ class Training:
         self.logger = Rows()
         self.trainer = Mock(
             spec=L.Trainer,
-            global_step=0,
             current_epoch=0,
             log_every_n_steps=every,
             world_size=world_size,
@@ -60,10 +64,10 @@ class Training:
         return self
 
     def step(self, loss, scalars=None, averages=None, images=4):
-        batch = Batch(torch.zeros(images), torch.zeros(images), torch.arange(images))
-        self.trainer.optimizers[0].param_groups[0]["lr"] = 1 / (1 + self.trainer.global_step)
+        batch = Batch((), torch.zeros(images), torch.arange(images))
+        self.trainer.optimizers[0].param_groups[0]["lr"] = 1 / (1 + self.module.steps)
         self.recorder.on_train_batch_start(self.trainer, self.module, batch, 0)
-        self.trainer.global_step += 1
+        self.module.batches += 1
         self.trainer.optimizers[0].param_groups[0]["lr"] = -1.0  # the scheduler has been stepped already
         values = {name: torch.tensor(value) for name, value in (scalars or {}).items()}
         outputs = {"objective": Objective(torch.tensor(loss), torch.empty(0), torch.empty(0), values)}
@@ -160,7 +164,7 @@ def test_resumed_recorder_writes_what_an_uninterrupted_one_would(saved):
     second = Training(Recorder(), steps=8)
     second.logger.rows = first.rows
     second.recorder.load_state_dict(state)
-    second.trainer.global_step = saved
+    second.module.batches = saved
     second.start()
     train(second, range(saved, 8))
     second.end()
@@ -180,7 +184,7 @@ def test_early_end_writes_its_row_once_even_if_resumed_from_before():
     second = Training(Recorder())
     second.logger.rows = first.rows
     second.recorder.load_state_dict(state)
-    second.trainer.global_step = 4
+    second.module.batches = 4
     second.start()
     assert sorted(second.rows) == [3]
     second.end()
@@ -208,7 +212,7 @@ def _interval_of_two_ranks(rank, interrupted):
     if interrupted:
         current = training()
         current.recorder.load_state_dict(states[0])
-        current.trainer.global_step = 2
+        current.module.batches = 2
         current.start()
     current.step(5.0 + 10 * rank, averages={"top1": (0, 8)})
     return current.rows

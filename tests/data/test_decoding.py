@@ -15,7 +15,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import pil_to_tensor, resized_crop
 
-from ssl_lightning.data.batch import Batch
+from ssl_lightning.data.batch import Stored
 from ssl_lightning.data.loading import StreamedLoader, in_order
 from ssl_lightning.data.sampler import BatchSampler
 from ssl_lightning.data.sources import listing
@@ -64,7 +64,7 @@ VIEWS = Augment([View(copies=2, crop_scale=(0.2, 1.0), flip_probability=0.5)])
 def test_crops_are_those_of_torchvision(tmp_path):
     write_photographs(tmp_path, "png", SIZES)
     images = folder_of(tmp_path).train().images
-    crops = images.crops(torch.tensor([2, 0, 3]), VIEWS, seeded(1))
+    (crops,) = images.crops(torch.tensor([2, 0, 3]), VIEWS, seeded(1))
     assert crops.shape == (2, 3, 3, 16, 16)
     files = [images.files.path(position) for position in (2, 0, 3)]
     opened = [Image.open(file) for file in files]
@@ -97,8 +97,9 @@ def test_colours_of_crops_are_those_of_whole_views():
         ]
     )
     mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.2])
-    crops = torch.stack([images, images])
-    assert torch.equal(views.colour(crops, mean, std, seeded(3)), views(images, mean, std, seeded(3)))
+    crops = (torch.stack([images, images]),)
+    (coloured,), (whole,) = views.colour(crops, mean, std, seeded(3), 16), views(images, mean, std, seeded(3))
+    assert torch.equal(coloured, whole)
 
 
 def test_central_squares_equal_those_that_are_stored(tmp_path):
@@ -153,8 +154,9 @@ def loader_of(root: Path, workers: int, step=lambda: 0, rank: int = 0, world_siz
     return StreamedLoader(split, order, step, VIEWS)
 
 
-def assert_same(one: Batch, other: Batch) -> None:
-    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+def assert_same(one: Stored, other: Stored) -> None:
+    pairs = zip((*one.images, *one[1:]), (*other.images, *other[1:]), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_a_batch_is_a_function_of_the_step_however_many_workers_decode(tmp_path):
@@ -167,8 +169,8 @@ def test_a_batch_is_a_function_of_the_step_however_many_workers_decode(tmp_path)
     assert_same(with_workers.batch(3), expected[3])  # a jump back
     assert_same(with_workers.batch(4), expected[4])
     assert_same(loader_of(tmp_path, 2).batch(5), expected[5])  # as after a resume
-    assert not torch.equal(expected[0].image, expected[5].image)
-    assert expected[0].image.shape == (2, 8, 3, 16, 16)
+    assert not torch.equal(expected[0].images[0], expected[5].images[0])
+    assert expected[0].images[0].shape == (2, 8, 3, 16, 16)
 
 
 def test_iteration_goes_on_from_the_step_and_ranks_share_a_batch(tmp_path):
@@ -189,9 +191,9 @@ def test_storage_is_chosen_by_a_budget_that_can_be_overridden(tmp_path):
     large, small = (folder_of(tmp_path, storage="auto", resident_gib=gib * share) for share in (1.01, 0.99))
     assert not large.streamed
     assert small.streamed
-    assert "decoded once (dataset.storage=streamed" in str(large.remark())
-    assert "streamed from their files (dataset.storage=resident" in str(small.remark())
-    assert folder_of(tmp_path).remark() is None
+    assert "decoded once (dataset.storage=streamed" in str(large.notice())
+    assert "streamed from their files (dataset.storage=resident" in str(small.notice())
+    assert folder_of(tmp_path).notice() is None
     assert small.content_digest() == folder_of(tmp_path).content_digest() != large.content_digest()
     assert large.content_digest() == folder_of(tmp_path, storage="resident").content_digest()
     assert len({folder_of(tmp_path, **other).fingerprint() for other in ({}, {"square": 0.5}, {"image_size": 8})}) == 3

@@ -1,12 +1,13 @@
 """Which images a step sees, and as which views, is a pure function of seed, step and rank."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from ssl_lightning.data.batch import Batch
+from ssl_lightning.data.batch import Stored
 from ssl_lightning.data.datamodule import SubsetDataModule
 from ssl_lightning.data.dataset import Split
 from ssl_lightning.data.loading import ResidentLoader, normalise
@@ -14,6 +15,7 @@ from ssl_lightning.data.sampler import BatchSampler, seed_of
 from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
 from ssl_lightning.subsets.random import Random
+from ssl_lightning.subsets.rule import Subset
 from tests.data.synthetic import in_memory
 
 
@@ -81,7 +83,7 @@ def test_a_batch_is_a_function_of_the_step_alone():
     assert indices(other, [7, 7, 3]) == [forwards[7], forwards[7], forwards[3]]
 
 
-def test_iteration_follows_the_count_of_optimizer_steps():
+def test_iteration_follows_the_count_of_batches():
     made = 12  # as after a resume in the third epoch of 5 steps
 
     loader = loader_of(range(43), 8, step=lambda: made)
@@ -95,9 +97,25 @@ def test_iteration_follows_the_count_of_optimizer_steps():
 def test_batch_holds_images_and_labels_of_its_index():
     split = split_of(1000)
     batch = loader_of(range(500, 900), 64).batch(3)
-    assert torch.equal(batch.image, split.images[batch.index])
+    assert torch.equal(batch.images, split.images[batch.index])
     assert torch.equal(batch.label, split.labels[batch.index])
-    assert batch.image.dtype == torch.uint8
+    assert batch.images.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("batches_a_step", [2, 4])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_batches_of_a_step_are_parts_of_the_share_of_a_rank(world_size, batches_a_step):
+    positions = torch.arange(43)
+    whole = BatchSampler(positions, 8, 0)
+    ranks = [BatchSampler(positions, 8, 0, rank, world_size, batches_a_step) for rank in range(world_size)]
+    assert {len(sampler) for sampler in ranks} == {5 * batches_a_step}
+    for step in range(15):
+        numbers = range(step * batches_a_step, (step + 1) * batches_a_step)
+        parts = [sampler.batch(number) for sampler in ranks for number in numbers]
+        assert {len(part) for part in parts} == {8 // world_size // batches_a_step}
+        assert torch.equal(torch.cat(parts), whole.batch(step))
+    # Also in any order, as after a resume.
+    assert torch.equal(BatchSampler(positions, 8, 0, 0, 1, 2).batch(7), whole.batch(3)[4:])
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
@@ -141,15 +159,20 @@ def test_normalise_takes_out_the_statistics():
 class Trainer:
     """The little of a trainer that the data need."""
 
-    def __init__(self, global_step=0, global_rank=0, world_size=1):
-        self.global_step, self.global_rank, self.world_size = global_step, global_rank, world_size
+    def __init__(self, batches=0, global_rank=0, world_size=1, accumulate_grad_batches=1):
+        self.lightning_module = SimpleNamespace(batches=batches)
+        self.global_rank, self.world_size = global_rank, world_size
+        self.accumulate_grad_batches = accumulate_grad_batches
         self.strategy = type("Strategy", (), {"root_device": torch.device("cpu")})
 
 
-def module_of(fraction=1.0, batch_size=8, seed=0, length=100, **trainer):
+TWO = Augment([View(copies=2, crop_scale=(0.3, 1.0), jitter_probability=1.0, brightness=0.4, contrast=0.4)])
+
+
+def module_of(fraction=1.0, batch_size=8, seed=0, length=100, augment=TWO, **trainer):
     dataset = in_memory(np.arange(length) % 5)
-    views = Augment([View(copies=2, crop_scale=(0.3, 1.0), jitter_probability=1.0, brightness=0.4, contrast=0.4)])
-    module = SubsetDataModule(dataset, Random(fraction=fraction, seed=3), views, batch_size, seed)
+    mask = Subset(Random(seed=3), fraction).cut(Random(seed=3).ranking(dataset))
+    module = SubsetDataModule(dataset, mask, augment, batch_size, seed)
     module.trainer = Trainer(**trainer)
     module.prepare_data()
     module.setup()
@@ -166,9 +189,10 @@ def test_training_sees_the_masked_positions_only(fraction):
 
 
 def views_of(image, seed=0, step=0, rank=0):
-    module = module_of(seed=seed, global_step=step, global_rank=rank, world_size=2)
-    batch = Batch(image, torch.zeros(len(image), dtype=torch.int64), torch.arange(len(image)))
-    return module.on_after_batch_transfer(batch, 0).image
+    module = module_of(seed=seed, batches=step, global_rank=rank, world_size=2)
+    batch = Stored(image, torch.zeros(len(image), dtype=torch.int64), torch.arange(len(image)))
+    (views,) = module.on_after_batch_transfer(batch, 0).views
+    return views
 
 
 def test_views_are_a_function_of_seed_step_and_rank():
@@ -179,6 +203,17 @@ def test_views_are_a_function_of_seed_step_and_rank():
     assert torch.equal(views_of(image), views)
     for other in ({"seed": 1}, {"step": 1}, {"rank": 1}):
         assert not torch.equal(views_of(image, **other), views)
+
+
+def test_batch_that_ranks_and_batches_of_a_step_cannot_share_is_refused():
+    with pytest.raises(UserError, match=r"12, which 2 processes cannot share equally in 4 parts each.*multiple of 8"):
+        module_of(batch_size=12, world_size=2, accumulate_grad_batches=4)
+    with pytest.raises(UserError, match="only 55 images .*largest legal batch_size is 48"):
+        module_of(0.55, batch_size=56, world_size=2, accumulate_grad_batches=4)
+    module = module_of(batch_size=8, accumulate_grad_batches=4, world_size=2)
+    loader = module.train_dataloader()
+    assert len(loader) == 12 * 4
+    assert len(loader.batch(0).index) == 1
 
 
 def test_batch_that_ranks_cannot_share_is_refused():

@@ -38,9 +38,10 @@ def tiny_simclr(seed: int = 0, **settings) -> SimCLR:
     return SimCLR(resnet_tiny(channels=1, width=8), projector, **settings)
 
 
-def batch_of(num_images: int) -> Batch:
-    positions = torch.arange(num_images)
-    return Batch(torch.zeros(num_images, 1), positions % 3, positions)
+def batch_of(*views: Tensor) -> Batch:
+    """Views of each size, with labels and positions."""
+    positions = torch.arange(views[0].shape[1])
+    return Batch(views, positions % 3, positions)
 
 
 def smooth_views(num_images: int, num_views: int = 2, seed: int = 1) -> Tensor:

@@ -5,6 +5,7 @@ import functools
 import pytest
 import torch
 
+from ssl_lightning.data.draw import Draw
 from ssl_lightning.errors import UserError
 from ssl_lightning.losses.gather import LOCAL
 from ssl_lightning.methods.directclr import DirectCLR
@@ -29,7 +30,7 @@ def last_block_input(method: DirectCLR, store: list[torch.Tensor]) -> None:
 def test_channels_outside_the_sub_vector_get_no_gradient():
     method, outputs = directclr(), []
     method.backbone.register_forward_hook(lambda _, __, output: outputs.append(output))
-    objective = method.ssl_loss(tiny_views(8), batch_of(8), LOCAL)
+    objective = method.ssl_loss(batch_of(tiny_views(8)), LOCAL, Draw())
     (gradient,) = torch.autograd.grad(objective.loss, outputs[0])
     assert not gradient[:, D0:].any()
     assert gradient[:, :D0].abs().min() > 0
@@ -41,7 +42,7 @@ def test_equals_simclr_with_a_fixed_low_rank_diagonal_projector():
     projector = functools.partial(FixedLowRankDiagonal, rank=D0)
     theirs = SimCLR(resnet_tiny(channels=1, width=8), projector, temperature=0.1, loss="info_nce")
     for method in (ours.double(), theirs.double()):
-        method.ssl_loss(tiny_views(8).double(), batch_of(8), LOCAL).loss.backward()
+        method.ssl_loss(batch_of(tiny_views(8).double()), LOCAL, Draw()).loss.backward()
     for a, b in zip(gradients(ours), gradients(theirs), strict=True):
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-13)
 
@@ -52,7 +53,7 @@ def test_other_channels_are_the_pooled_input_of_the_last_block_at_every_step(alg
     last_block_input(method, inputs)
     optimizer = algorithm(method.parameters(), lr=0.01)
     for step in range(5):
-        objective = method.ssl_loss(tiny_views(8, seed=step), batch_of(8), LOCAL)
+        objective = method.ssl_loss(batch_of(tiny_views(8, seed=step)), LOCAL, Draw())
         pooled = inputs.pop().mean((2, 3))
         tail = objective.representations.flatten(0, 1)[:, D0:]
         assert torch.equal(tail, pooled[:, D0:])
@@ -69,7 +70,7 @@ def test_from_the_second_step_on_gradient_reaches_every_channel_before_the_last_
     optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
     reached = []
     for step in range(3):
-        objective = method.ssl_loss(tiny_views(8, seed=step), batch_of(8), LOCAL)
+        objective = method.ssl_loss(batch_of(tiny_views(8, seed=step)), LOCAL, Draw())
         (gradient,) = torch.autograd.grad(objective.loss, inputs.pop(), retain_graph=True)
         reached.append(gradient.abs().amax((0, 2, 3)) > 0)
         optimizer.zero_grad()

@@ -1,15 +1,19 @@
 """GeSSL-style meta-updates: exact checks of gradients, buffers and cost."""
 
+import gc
+
 import pytest
 import torch
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from ssl_lightning.data.draw import Draw
 from ssl_lightning.errors import UserError
 from ssl_lightning.losses.contrastive import nt_xent, unit
 from ssl_lightning.losses.gather import LOCAL
 from ssl_lightning.losses.matching import matching_kl
 from ssl_lightning.methods.gessl import GeSSL
+from tests.methods.examples import Queued
 from tests.methods.networks import batch_of, gradients, smooth_simclr, smooth_views, tiny_simclr, tiny_views
 
 ALPHA = 0.1
@@ -17,7 +21,7 @@ ALPHA = 0.1
 
 def gradient_of(method, views):
     method.zero_grad()
-    objective = method.ssl_loss(views, batch_of(views.shape[1]), LOCAL)
+    objective = method.ssl_loss(batch_of(views), LOCAL, Draw())
     objective.loss.backward()
     return objective, gradients(method)
 
@@ -52,6 +56,10 @@ def start() -> torch.Tensor:
     return flat(smooth_simclr().parameters()).detach()
 
 
+def kl(embeddings, target):
+    return matching_kl((embeddings, embeddings), (target, target), 0.5)
+
+
 def loss_gradient(theta, views):
     theta = theta.detach().requires_grad_()
     return torch.autograd.grad(nt_xent(at(theta, views), 0.5), theta)[0]
@@ -84,10 +92,7 @@ def test_first_order_gradient_is_that_at_the_adapted_parameters(match, inner, fu
     objective, meta = gradient_of(meta_only(match=match, inner_steps=inner, future_steps=future), views)
     theta = adapted(start(), views, inner).requires_grad_()
     target = adapted(theta.detach(), views, future)
-    if match == "kl":
-        expected = matching_kl(at(theta, views), at(target, views), 0.5)
-    else:
-        expected = ((theta - target) ** 2).sum() / 2
+    expected = kl(at(theta, views), at(target, views)) if match == "kl" else ((theta - target) ** 2).sum() / 2
     (gradient,) = torch.autograd.grad(expected, theta)
     assert objective.scalars["meta_loss"].item() == pytest.approx(expected.item(), rel=1e-9)
     assert torch.allclose(flat(meta), gradient, rtol=1e-8, atol=1e-14)
@@ -103,7 +108,7 @@ def test_second_order_gradient_is_that_of_finite_differences(match, inner, futur
     def meta_loss(theta):
         moved = adapted(theta, views, inner)
         if match == "kl":
-            return matching_kl(at(moved, views), at(target, views), 0.5)
+            return kl(at(moved, views), at(target, views))
         return ((moved - target) ** 2).sum() / 2
 
     theta, step = start(), 1e-5
@@ -228,6 +233,32 @@ def test_cost_of_second_order(inner):
     task_step = flops(tiny_simclr(), tiny_views(8))
     cost = flops(GeSSL(tiny_simclr(), tasks=1, inner_steps=inner, order="second"), tiny_views(8)) / task_step
     assert cost <= (3 * inner + 1 + 4 / 3) * 1.01
+
+
+def tensors_held(make, tasks: int, **settings) -> int:
+    """How many tensors of the shape of a parameter or of the queue live, at most, at any pass through the backbone.
+    A task has two images, so that its activations do not depend on the number of tasks."""
+    method = GeSSL(make(), tasks=tasks, **settings)
+    shapes = {p.shape for p in method.parameters() if p.ndim > 1} | {b.shape for b in method.buffers() if b.ndim > 1}
+    counts = []
+
+    def count(*_):
+        gc.collect()
+        counts.append(sum(type(o) is torch.Tensor and o.shape in shapes for o in gc.get_objects()))
+
+    method.base.backbone.register_forward_pre_hook(count)
+    gc.collect()
+    gc.freeze()  # only what is made from here on is looked at
+    method.ssl_loss(batch_of(tiny_views(2 * tasks)), LOCAL, Draw()).loss.backward()
+    gc.unfreeze()
+    return max(counts)
+
+
+@pytest.mark.parametrize("settings", [{}, {"inner_steps": 2, "future_steps": 2}, {"order": "second"}])
+@pytest.mark.parametrize("make", [tiny_simclr, Queued])
+def test_memory_does_not_grow_with_the_number_of_tasks(make, settings):
+    """Between tasks, only the sum of their gradients is held."""
+    assert tensors_held(make, 8, **settings) == tensors_held(make, 2, **settings) > 0
 
 
 def test_wraps_a_wrapper():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from ssl_lightning.data.draw import Draw
 from ssl_lightning.errors import UserError
 from ssl_lightning.losses.gather import LOCAL
 from ssl_lightning.methods.directclr import DirectCLR
@@ -37,12 +38,12 @@ METHODS = {
 @pytest.mark.parametrize("name", METHODS)
 def test_objective_is_consistent_with_the_encoder(name):
     method, views = METHODS[name](), tiny_views(8)
-    objective = method.ssl_loss(views, batch_of(8), LOCAL)
+    objective = method.ssl_loss(batch_of(views), LOCAL, Draw())
     assert objective.loss.shape == ()
     assert objective.representations.shape == (2, 8, 32)
     assert objective.embeddings.shape[:2] == (2, 8)
     again = METHODS[name]()
-    representations, embeddings = again.encode(views)
+    representations, embeddings = again.encode((views,), Draw())
     if name != "gessl":  # whose tasks have batch statistics of their own
         assert torch.equal(representations, objective.representations)
         assert torch.equal(embeddings, objective.embeddings)
@@ -56,7 +57,7 @@ def test_loss_is_pure(name):
     results = []
     for _ in range(2):
         method.zero_grad()
-        loss = method.ssl_loss(views, batch_of(8), LOCAL).loss
+        loss = method.ssl_loss(batch_of(views), LOCAL, Draw()).loss
         loss.backward()
         results.append((loss.detach(), [p.grad.clone() for p in method.parameters()]))
     assert torch.equal(results[0][0], results[1][0])
@@ -76,7 +77,7 @@ def test_a_few_steps_lower_the_loss_without_collapse(name):
     optimizer = torch.optim.Adam(method.parameters(), lr=3e-3)
     losses = []
     for _ in range(15):
-        objective = method.ssl_loss(views, batch_of(16), LOCAL)
+        objective = method.ssl_loss(batch_of(views), LOCAL, Draw())
         optimizer.zero_grad()
         objective.loss.backward()
         optimizer.step()
@@ -89,7 +90,7 @@ def test_one_view_is_refused():
     method = tiny_simclr()
     views = tiny_views(8, num_views=1)
     with pytest.raises(UserError, match="copies: 2"):
-        method.training_step(batch_of(8)._replace(image=views), 0)
+        method.training_step(batch_of(views), 0)
 
 
 def test_training_without_an_optimizer_says_what_to_pass():
@@ -102,16 +103,16 @@ def test_after_step_comes_once_a_step_before_any_callback(tmp_path):
     events = []
 
     class Watched(SimCLR):
-        def after_step(self, objective):
-            events.append(("after_step", self.global_step + 1, objective.loss.item()))
+        def after_step(self, objective, gather, progress):
+            events.append(("after_step", self.steps, objective.loss.item()))
 
     class Watcher(L.Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-            events.append(("callback", trainer.global_step, outputs["loss"].item()))
+            events.append(("callback", pl_module.steps, outputs["loss"].item()))
 
     recipe = OptimizerRecipe(algorithm=torch.optim.SGD, lr=0.1, batch_size=4)
     method = Watched(resnet_tiny(channels=1, width=8), torch.nn.Identity, optimizer=recipe)
-    loader = DataLoader([batch_of(4)._replace(image=tiny_views(4, seed=i)) for i in range(3)], batch_size=None)
+    loader = DataLoader([batch_of(tiny_views(4, seed=i)) for i in range(3)], batch_size=None)
     quiet = {
         "logger": False,
         "enable_checkpointing": False,
@@ -124,6 +125,7 @@ def test_after_step_comes_once_a_step_before_any_callback(tmp_path):
     assert [(name, step) for name, step, _ in events] == [
         (name, step) for step in (1, 2, 3) for name in ("after_step", "callback")
     ]
+    assert method.trainer.global_step == method.steps == method.batches == 3
     assert all(a[2] == b[2] for a, b in zip(events[::2], events[1::2], strict=True))
 
 
@@ -147,6 +149,6 @@ def test_a_compiled_backbone_keeps_the_names_of_its_weights(name, monkeypatch):
     names = list(method.state_dict())
     method.compile_backbone()
     assert list(method.state_dict()) == names
-    objective = method.ssl_loss(views, batch_of(8), LOCAL)
+    objective = method.ssl_loss(batch_of(views), LOCAL, Draw())
     assert compiled == [name]
-    assert torch.equal(objective.loss, METHODS[name]().ssl_loss(views, batch_of(8), LOCAL).loss)
+    assert torch.equal(objective.loss, METHODS[name]().ssl_loss(batch_of(views), LOCAL, Draw()).loss)

@@ -1,6 +1,7 @@
 """Supervised training: its loss and gradient, through Lightning, over processes, inside GeSSL, and what it reports."""
 
 import functools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.data.batch import Batch
-from ssl_lightning.data.datamodule import SubsetDataModule
+from ssl_lightning.data.draw import Draw
 from ssl_lightning.data.loading import normalise
 from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
@@ -21,7 +22,6 @@ from ssl_lightning.models.backbones import resnet_tiny
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.optim.recipe import OptimizerRecipe
 from ssl_lightning.pipeline.pretrain import _evaluate
-from ssl_lightning.subsets.random import Random
 from tests.callbacks import fitting
 from tests.composing import composed
 from tests.methods.networks import SmoothBackbone, batch_of, gradients, smooth_views
@@ -37,8 +37,9 @@ def smooth_supervised() -> Supervised:
 @pytest.mark.parametrize("num_views", [1, 2, 3])
 def test_loss_and_gradient_of_the_head(num_views):
     """ℓ = −mean log p_label, ∂ℓ/∂W = mean (p − onehot) rᵀ, ∂ℓ/∂b = mean (p − onehot)."""
-    method, views, batch = smooth_supervised(), smooth_views(7, num_views), batch_of(7)
-    objective = method.ssl_loss(views, batch, LOCAL)
+    method, views = smooth_supervised(), smooth_views(7, num_views)
+    batch = batch_of(views)
+    objective = method.ssl_loss(batch, LOCAL, Draw())
     objective.loss.backward()
     losses, weight, bias = [], torch.zeros(3, 5, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     for view in views:
@@ -71,10 +72,10 @@ def test_two_processes_step_as_one_with_the_whole_batch(pair):
 
 
 def test_inside_gessl_each_task_has_its_own_labels():
-    views, batch = smooth_views(8), Batch(torch.zeros(8, 1), torch.tensor([0, 1, 2, 2, 1, 1, 0, 2]), torch.arange(8))
+    batch = Batch((smooth_views(8),), torch.tensor([0, 1, 2, 2, 1, 1, 0, 2]), torch.arange(8))
     alone, wrapped = smooth_supervised(), GeSSL(smooth_supervised(), tasks=2, weight_meta=0.0)
     assert wrapped.classifies
-    results = [method.ssl_loss(views, batch, LOCAL) for method in (alone, wrapped)]
+    results = [method.ssl_loss(batch, LOCAL, Draw()) for method in (alone, wrapped)]
     for result in results:
         result.loss.backward()
     torch.testing.assert_close(results[0].loss, results[1].loss)
@@ -103,7 +104,7 @@ def trained():
     torch.manual_seed(0)
     recipe = OptimizerRecipe(algorithm=torch.optim.AdamW, lr=1e-2, batch_size=16)
     method = Supervised(resnet_tiny(width=4, channels=1), 3, recipe)
-    data = SubsetDataModule(fitting.dataset(), Random(), Augment([View(crop_scale=(0.5, 1.0))]), 16)
+    data = fitting.module(Augment([View(crop_scale=(0.5, 1.0))]))
     fitting.trainer(max_epochs=12).fit(method, data)
     return method, data
 
@@ -115,7 +116,8 @@ CPU = torch.device("cpu")
 def evaluated(method, dataset):
     encoder = Encoder(method, dataset.mean, dataset.std, method.project)
     train, test = (extract(encoder.features, split) for split in (dataset.labelled(), dataset.test()))
-    return _evaluate(SUITE, train, test, dataset, method, CPU).metrics
+    parts = SimpleNamespace(dataset=dataset, evaluated=dataset, suite=SUITE)
+    return _evaluate.__wrapped__(parts, method, train, test, CPU).metrics
 
 
 def test_accuracy_of_the_classifier_is_a_count(trained):

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ssl_lightning.callbacks.online_probe import OnlineProbe
 from ssl_lightning.data.batch import Batch
+from ssl_lightning.data.draw import Draw
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.methods.directclr import DirectCLR
 from ssl_lightning.methods.gessl import GeSSL
@@ -134,8 +135,8 @@ class Loss(nn.Module):
         self.method = method
         self.gather = gather
 
-    def forward(self, views, batch):
-        return self.method.ssl_loss(views, batch, self.gather).loss
+    def forward(self, batch, draw):
+        return self.method.ssl_loss(batch, self.gather, draw).loss
 
 
 def weights_after_three_steps(rank, world_size, make_method, make_optimizer):
@@ -152,7 +153,7 @@ def weights_after_three_steps(rank, world_size, make_method, make_optimizer):
         share = slice(rank * 16 // world_size, (rank + 1) * 16 // world_size)
         index = torch.arange(16)[share]
         optimizer.zero_grad()
-        loss(views[:, share], Batch(views[0, share], index, index)).backward()
+        loss(Batch((views[:, share],), index, index), Draw()).backward()
         optimizer.step()
     moved = sum(float((value - start[name]).abs().sum()) for name, value in method.state_dict().items())
     return {name: value.clone() for name, value in method.state_dict().items()}, moved
@@ -179,9 +180,9 @@ def _probe_weights(rank):
     for _ in range(4):
         representations = torch.randn(2, 8, 5, generator=generator)
         index = torch.randint(0, 64, (8,), generator=generator)
-        outputs = {"objective": Objective(torch.zeros(()), representations, representations, {})}
+        outputs = {"objective": Objective(torch.zeros(()), representations, representations)}
         trainer = SimpleNamespace(world_size=2)
-        batch = Batch(representations, index % 3, index)
+        batch = Batch((), index % 3, index)
         probe.on_train_batch_end(trainer, None, outputs, batch, 0)
         gradients.append(outputs["averages"]["online/loss"][0].item())
     return copy.deepcopy(probe.state_dict()["probe"]), gradients

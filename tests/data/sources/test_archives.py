@@ -14,6 +14,7 @@ from ssl_lightning.data.sources.tiny_imagenet import TinyImageNet
 from ssl_lightning.errors import UserError
 from ssl_lightning.subsets.latent import FewLabels, Labels, purity
 from ssl_lightning.subsets.random import Random, RandomBalanced
+from ssl_lightning.subsets.rule import Subset
 from tests.conftest import Outcome
 from tests.data.synthetic import write_stl10, write_tiny_imagenet
 
@@ -44,7 +45,7 @@ def test_stl10_trains_on_all_and_probes_on_the_labelled(tmp_path):
     assert len(held_out) == 44
     assert held_out[:20].sum() == 10  # one of each class
     assert not held_out[20:].any()
-    assert Random(fraction=0.5).mask(dataset).size == 22
+    assert Subset(Random(), 0.5).cut(Random().ranking(dataset)).size == 22
     # Another process finds what was written upright.
     assert stl10_of(tmp_path).fingerprint() == dataset.fingerprint()
 
@@ -54,7 +55,7 @@ def test_what_needs_all_labels_says_so(tmp_path):
     dataset = stl10_of(tmp_path)
     features = np.random.default_rng(0).normal(size=(44, 5)).astype(np.float32)
     for name, act in (
-        ("subset=random_balanced", lambda: RandomBalanced().mask(dataset)),
+        ("subset=random_balanced", lambda: RandomBalanced().ranking(dataset)),
         ("subset.latent=labels", lambda: Labels().assign(dataset, features, 0)),
     ):
         with pytest.raises(UserError, match=f"{name} needs the labels of all images, but 24 of the 44"):

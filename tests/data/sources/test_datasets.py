@@ -452,16 +452,16 @@ def test_a_fingerprint_tells_content_and_order():
     assert fingerprint == in_memory(labels).fingerprint()
     assert (fingerprint.name, fingerprint.split, fingerprint.length) == ("memory", "train", 6)
     expected = hashlib.sha256(labels.astype("<i8").tobytes() + bytes(range(24))).hexdigest()
-    assert fingerprint.hash == expected[:16]
-    assert in_memory(labels[::-1]).fingerprint().hash != fingerprint.hash
+    assert fingerprint.digest == expected[:16]
+    assert in_memory(labels[::-1]).fingerprint().digest != fingerprint.digest
     other_pixel = in_memory(labels)
     other_pixel.images[5, 0, 1, 1] += 1
-    assert other_pixel.fingerprint().hash != fingerprint.hash
+    assert other_pixel.fingerprint().digest != fingerprint.digest
 
 
 def test_a_fingerprint_is_readable_and_survives_json():
     fingerprint = digits().fingerprint()
-    assert str(fingerprint) == f"digits/train[1257]:{fingerprint.hash}"
+    assert str(fingerprint) == f"digits/train[1257]:{fingerprint.digest}"
     assert Fingerprint.from_dict(fingerprint.as_dict()) == fingerprint
     assert digits().fingerprint("test") != fingerprint
 
@@ -583,11 +583,11 @@ def test_images_are_decoded_once(tmp_path, monkeypatch):
     assert image_folder(tmp_path / "data", tmp_path / "cache").fingerprint() != fingerprint
 
 
-def test_the_stored_hash_is_that_of_the_content(tmp_path):
+def test_the_stored_digest_is_that_of_the_content(tmp_path):
     write_image_folder(tmp_path / "data")
     dataset = image_folder(tmp_path / "data", tmp_path / "cache")
     for split in ("train", "test"):
-        assert dataset.fingerprint(split).hash == super(ImageFolder, dataset)._content_digest(split)
+        assert dataset.fingerprint(split).digest == super(ImageFolder, dataset)._content_digest(split)
 
 
 def test_other_sizes_and_channels_are_stored_apart(tmp_path):
