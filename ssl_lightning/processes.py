@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -88,6 +88,7 @@ def _reserve(path: Path, size: int) -> None:
 ALONE = ProcessGroup()
 
 
+@runtime_checkable
 class Launch(Protocol):
     """The settings of a trainer that say which processes there are."""
 
