@@ -1,6 +1,6 @@
 """A linear classifier that follows training at no cost to it."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -21,6 +21,8 @@ class OnlineProbe(L.Callback):
     Args:
         lr: learning rate of Adam.
     """
+
+    changes_training: ClassVar[bool] = False
 
     def __init__(self, lr: float = 3e-3) -> None:
         self.lr = lr

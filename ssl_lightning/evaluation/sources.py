@@ -73,15 +73,15 @@ class RunEncoder(EncoderSource):
         return self.run_folder().name
 
     def dataset(self) -> dict[str, Any]:
-        from omegaconf import OmegaConf
-
-        from ssl_lightning.config.resolve import resolve
+        from ssl_lightning.config.check import check_component
+        from ssl_lightning.config.schema import DATASET
         from ssl_lightning.runs.loading import checkpoint_of
         from ssl_lightning.runs.run import Run
 
         checkpoint_of(self.run_folder())  # says what is missing
-        config = Run(self.run_folder()).config()
-        return resolve(OmegaConf.create(config))["dataset"]  # checked: nothing else than a dataset will be made of it
+        dataset = Run(self.run_folder()).config()["dataset"]
+        check_component(dataset, DATASET, "dataset")  # nothing else will be made of it
+        return dataset
 
 
 @dataclass(frozen=True, kw_only=True)

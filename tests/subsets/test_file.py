@@ -17,6 +17,7 @@ from ssl_lightning.runs.run import Run, find_runs
 from ssl_lightning.subsets.file import File, read_positions
 from ssl_lightning.subsets.random import Random, RandomBalanced
 from ssl_lightning.subsets.ranking import Ranking
+from ssl_lightning.subsets.rule import Subset
 from tests.composing import TINY
 from tests.data.synthetic import in_memory
 from tests.subsets.cutting import mask_of
@@ -186,7 +187,7 @@ def test_the_key_of_a_ranking_knows_its_classes_and_its_end(stored):
 def test_smaller_fractions_are_prefixes(tmp_path):
     path = write(tmp_path / "list.npy", np.random.default_rng(1).permutation(LENGTH)[:30])
     listed = np.load(path).tolist()
-    masks = [set(make(path, fraction=f).mask(DATASET).positions.tolist()) for f in (0.01, 0.1, 0.3, 0.5, 0.75)]
+    masks = [set(mask_of(make(path), DATASET, f).positions.tolist()) for f in (0.01, 0.1, 0.3, 0.5, 0.75)]
     masks.append(set(make(path).mask(DATASET).positions.tolist()))
     assert [len(mask) for mask in masks] == [1, 4, 12, 20, 30, 30]
     for smaller, larger in pairwise(masks):
@@ -202,14 +203,14 @@ def test_more_than_is_listed_cannot_be_cut(tmp_path):
         f"subset.fraction is 0.2, 8 of 40 images, but {path} ranks 6 of them. "
         "Choose a smaller fraction, or subset.fraction=null, which takes all of these."
     )
-    mask = make(path, fraction=0.16).mask(DATASET)  # 6.4 images
+    mask = mask_of(make(path), DATASET, 0.16)  # 6.4 images
     assert (mask.size, mask.fraction) == (6, 0.16)
 
 
 @pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5])
 def test_fractions_outside_are_errors(tmp_path, fraction):
     with pytest.raises(UserError, match=r"subset\.fraction is .*above 0 and at most 1"):
-        make(tmp_path / "list.json", fraction=fraction)
+        Subset(make(tmp_path / "list.json"), fraction)
 
 
 # What is refused

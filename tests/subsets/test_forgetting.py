@@ -19,8 +19,8 @@ from ssl_lightning.models.backbones import resnet_tiny
 from ssl_lightning.optim.recipe import OptimizerRecipe
 from ssl_lightning.subsets.forgetting import ForgettingEvents, forgetting_score
 from ssl_lightning.subsets.random import Random
-from tests.subsets.cutting import mask_of
 from tests.callbacks import fitting
+from tests.subsets.cutting import mask_of
 
 
 class Presenting:

@@ -46,7 +46,9 @@ def test_order_is_that_of_distances(clusters, balanced, keep):
 
 
 def test_the_hardest_are_the_easiest_backwards():
-    easiest, hardest = (make(keep=keep, balanced=False).rank(in_memory(LABELS), PROXIES) for keep in ("easiest", "hardest"))
+    easiest, hardest = (
+        make(keep=keep, balanced=False).rank(in_memory(LABELS), PROXIES) for keep in ("easiest", "hardest")
+    )
     np.testing.assert_array_equal(hardest.order, easiest.order[::-1])
 
 
