@@ -26,8 +26,9 @@ class ImageFolder(ImageDataset):
 
     Classes are numbered by sorted name. The test split is the first of `test` and `val` that has the classes
     of train; images without labels have none. Where the central squares of the training images, resampled to
-    `image_size`, take at most `resident_gib`, they are decoded once, into a folder below `cache`, and views are cut from them. Else images stay in their files,
-    and workers cut views from the whole images at every step, with antialias.
+    `image_size`, take at most `resident_gib`, they are decoded once, into a folder below `cache`, and views are cut
+    from them. Else images stay in their files, and workers cut views from the whole images at every step, with
+    antialias.
 
     Args:
         root: the folder.
