@@ -144,3 +144,11 @@ def unknown_override(error: Exception) -> tuple[str, "DictConfig | None"] | None
     parent = getattr(error.__cause__, "parent_node", None)
     key = text.partition("Could not override '")[2].partition("'")[0]
     return key, parent if isinstance(parent, DictConfig) else None
+
+
+def root_of(node: "DictConfig") -> Any:
+    """The whole config that a node belongs to.
+
+    `_get_root` of OmegaConf's nodes: the errors that Hydra raises hold a node, and no config.
+    """
+    return node._get_root()

@@ -229,3 +229,8 @@ def test_unknown_override(key, known):
         composed("trainer=unknown")
     assert lightning_internals.unknown_override(caught.value) is None
     assert lightning_internals.unknown_override(ValueError(f"Could not override '{key}'")) is None
+
+
+def test_root_of():
+    config = OmegaConf.create({"a": {"b": {"c": 1}}})
+    assert lightning_internals.root_of(config.a.b) is config

@@ -37,7 +37,8 @@ class StopTogether(L.Callback):
         if pl_module.batches % pl_module.batches_a_step:
             return
         if trainer.world_size == 1:
-            trainer._signal_connector.received_sigterm |= self._asked
+            if self._asked:
+                end_as_terminated(trainer)
             return
         device = trainer.strategy.root_device
         every = 1 if device.type == "cpu" else int(trainer.log_every_n_steps)  # type: ignore[attr-defined]

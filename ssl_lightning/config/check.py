@@ -9,13 +9,13 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Annotated, Any
 
 from ssl_lightning.config.components import locate
 from ssl_lightning.config.markers import hints_of
 from ssl_lightning.config.messages import nearest, origin
-from ssl_lightning.config.schema import Component
+from ssl_lightning.config.schema import SETTINGS, Component
 from ssl_lightning.errors import UserError
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
@@ -135,10 +135,12 @@ def _check_value(value: Any, hint: Any, path: str, late: bool) -> None:
     elif typing.get_origin(bare) in (dict, Mapping) and isinstance(value, dict):
         for key, item in value.items():
             _check_value(item, typing.get_args(bare)[1], f"{path}.{key}", late)
+    elif bare is object:
+        return  # whoever needs it will check it
     elif isinstance(value, dict) and "_target_" in value:
         _check_component(value, bare, path, late)
-    elif isinstance(value, dict) and (kinds := [kind for kind in _classes(bare) if is_dataclass(kind)]):
-        _check_call(value, typing.cast(Any, kinds[0]), path, late)
+    elif isinstance(value, dict) and (kinds := [kind for kind in _classes(bare) if kind in SETTINGS]):
+        _check_call(value, kinds[0], path, late)
     elif isinstance(value, list) and any(isinstance(item, dict) and "_target_" in item for item in value):
         for i, item in enumerate(value):
             _check_value(item, (typing.get_args(bare) or (Any,))[0], f"{path}.{i}", late)

@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin
 
 from ssl_lightning.config.components import locate, own_modules
 from ssl_lightning.config.markers import IRRELEVANT, Content, Marker, Place, Seed, hints_of, marker_of
-from ssl_lightning.config.schema import Component
+from ssl_lightning.config.schema import Component, TrainConfig
 
 
 def digest_of(content: Any) -> str:
@@ -32,6 +32,8 @@ def marked(value: Mapping[str, Any], target: Callable[..., Any], path: str = "")
     for key, item in value.items():
         if marker := marker_of(hints.get(key)):
             yield path + key, marker
+            if marker is Content and isinstance(item, Mapping):  # of another run, whose own keys tell cells apart
+                yield from marked(item, TrainConfig, f"{path}{key}.")
         elif not key.startswith("_"):
             yield from _inside(item, hints.get(key), path + key)
 
@@ -48,6 +50,8 @@ def _inside(value: Any, hint: Any, path: str) -> Iterator[tuple[str, Marker]]:
         yield from marked({key: item for key, item in value.items() if key not in own}, target, f"{path}.")
         if beside is not None:
             yield from marked({key: item for key, item in value.items() if key in own}, beside, f"{path}.")
+    elif isinstance(value, Mapping) and component:  # a part of one, as in a proxy's settings
+        yield from marked(value, locate(component.kind), f"{path}.")
     elif isinstance(value, Mapping):
         inner = get_args(hint)[1] if get_origin(hint) is dict else hint
         if is_dataclass(inner) and get_origin(hint) is not dict:

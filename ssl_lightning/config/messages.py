@@ -9,7 +9,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_lightning.config.components import locate
-from ssl_lightning.lightning_internals import unknown_override
+from ssl_lightning.lightning_internals import root_of, unknown_override
+
+PROXY = "subset.proxy"
 
 
 def nearest(key: str, candidates: Iterable[str]) -> str:
@@ -76,13 +78,13 @@ def explain(error: Exception, known: Iterable[str]) -> str | None:
 
 def _unknown_override(key: str, parent: DictConfig | None, top_level: Iterable[str]) -> str:
     """Hydra lets `key=` change only what some file mentions; a component may take more than that."""
-    prefix = f"{key.rpartition('.')[0]}." if "." in key else ""
+    prefix, _, last = key.rpartition(".")
+    prefix = f"{prefix}." if prefix else ""
     known = set(top_level) if parent is None else set(map(str, parent))
-    if parent is not None and "_target_" in parent:
-        accepted = set(inspect.signature(locate(parent["_target_"])).parameters)
-        if key.rpartition(".")[2] in accepted:
-            return f"{key!r} is in no config file, but can be given: write +{key}=..."
-        known |= accepted
+    accepted = set() if parent is None else _accepted(prefix, parent, top_level)
+    if last in accepted:
+        return f"{key!r} is in no config file, but can be given: write +{key}=..."
+    known |= accepted
     known = {prefix + name for name in known if not name.startswith("_")}
     return f"unknown key '{key}' (command line or sweep: {key}=...); {nearest(key, known)}"
 
@@ -90,6 +92,21 @@ def _unknown_override(key: str, parent: DictConfig | None, top_level: Iterable[s
 def _written(file: Path) -> Any:
     """The content of a YAML file, interpolations as they stand."""
     return OmegaConf.to_container(OmegaConf.load(file))
+
+
+def _accepted(prefix: str, parent: DictConfig, top_level: Iterable[str]) -> set[str]:
+    """What may stand in a node, whether or not a file mentions it: arguments of a component; of a proxy, which says in
+    what it differs from the run that asks, all that this run has there."""
+    found: set[str] = set()
+    if prefix == f"{PROXY}.":
+        found |= {*top_level, "run"}
+    elif prefix.startswith(f"{PROXY}."):
+        twin = OmegaConf.select(root_of(parent), prefix.removeprefix(f"{PROXY}.").rstrip("."))
+        if isinstance(twin, DictConfig):
+            found |= set(map(str, twin)) | _accepted("", twin, ())
+    if "_target_" in parent:
+        found |= set(inspect.signature(locate(parent["_target_"])).parameters)
+    return found
 
 
 def _contains(node: Any, keys: list[str]) -> bool:

@@ -127,3 +127,6 @@ Proxy = make_dataclass(
 )
 """The keys of a run, each of them optional, and the folder of a finished `run` instead. Their values are checked with
 those of the run that is trained, when it is known to be needed."""
+
+SETTINGS: tuple[type, ...] = (Paths, Checkpointing, Proxy)
+"""Mappings without a `_target_`."""

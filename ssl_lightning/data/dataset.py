@@ -4,13 +4,14 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int, Integer, UInt8
 from torch import Tensor
 
+from ssl_lightning.config.markers import Place
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.errors import UserError
 
@@ -87,7 +88,7 @@ class ImageDataset(ABC):
     mean: Sequence[float]
     std: Sequence[float]
     stem: str = "cifar"
-    download: bool = False
+    download: Annotated[bool, Place] = False
     validation_fraction: float = 0.1
     _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
     _fingerprints: dict[str, Fingerprint] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -145,13 +146,15 @@ class ImageDataset(ABC):
         count = int((labels >= 0).sum())
         return Split(images, labels) if count == len(labels) else Split(images[:count], labels[:count])
 
-    def all_labels(self, purpose: str) -> Int[Tensor, " n"]:
-        """The labels of train, where each image has one."""
+    def all_labels(
+        self, purpose: str, advice: str = "Choose something that needs fewer labels, or another dataset."
+    ) -> Int[Tensor, " n"]:
+        """The labels of train, where each image has one; else an error that says what they were needed for."""
         labels = self.train().labels
         if missing := int((labels < 0).sum()):
             raise UserError(
                 f"{purpose} needs the labels of all images, but {missing:,} of the {len(labels):,} training images of "
-                f"{self.name} have none. Choose something that needs fewer labels, or another dataset."
+                f"{self.name} have none. {advice}"
             )
         return labels
 

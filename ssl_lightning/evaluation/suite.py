@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features
 from ssl_lightning.evaluation.knn import knn
@@ -76,6 +77,22 @@ class EvaluationSuite:
                 raise UserError(f"evaluation.{name}=[]: give at least one number, for example [1e-3].")
         if any(percent > 100 for percent in self.few_percents):
             raise UserError(f"evaluation.few_percents={list(self.few_percents)}: give at most 100 percent.")
+
+    def check(self, dataset: ImageDataset) -> None:
+        """Raises UserError where the dataset has not the labels that are read."""
+        if not self.needs_labels:
+            return
+        dataset.prepare()
+        if not dataset.has_labels:
+            raise UserError(
+                f"{dataset.name} has no labelled train and test images, which the evaluation needs. Choose "
+                "evaluation=none, or evaluate on other data: evaluation.dataset=cifar10."
+            )
+        if not dataset.validation().any():
+            raise UserError(
+                f"{dataset.name}: no class has two labelled training images, so that probes have nothing to "
+                "choose their settings on. Add images."
+            )
 
     def __call__(
         self,

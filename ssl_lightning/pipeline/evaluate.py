@@ -36,6 +36,7 @@ def evaluate(config: Mapping[str, Any]) -> Path:
         raise UserError(f"dataset has no value: say what {source.name()} is to look at, for instance dataset=cifar10.")
     dataset: ImageDataset = make(described)
     dataset.prepare()
+    suite.check(dataset)
     torch.manual_seed(0)  # random weights are the same in every process and call
     encoder = source.load()
     channels = len(encoder.mean)
@@ -45,7 +46,11 @@ def evaluate(config: Mapping[str, Any]) -> Path:
             f"have {dataset.channels}. Choose another dataset, or dataset.channels={channels} where it can convert."
         )
     weights = encoder_digest(encoder)
-    what = [asdict(dataset.fingerprint("train")), asdict(dataset.fingerprint("test"))]
+    what = (
+        [asdict(dataset.fingerprint("train")), asdict(dataset.fingerprint("test"))]
+        if suite.needs_labels
+        else [asdict(dataset.fingerprint("train"))]
+    )
     settings = [SCHEMA, what, dataset.validation_fraction, config["evaluation"], weights]
     name = f"{dataset.name}-{digest_of(settings)[:8]}"
     folder = source.run_folder() or Path(config["paths"]["runs"]) / "encoders" / f"{source.name()}-{weights[:8]}"
@@ -60,12 +65,10 @@ def evaluate(config: Mapping[str, Any]) -> Path:
     device = fabric.device if fabric is not None else device_of(config["trainer"]["accelerator"])
     cache = Path(config["paths"]["cache"]).absolute() / "features" / digest_of([what, weights])[:16]
     batch_size = config["batch_size"]
-    train, test = (
-        _features(encoder.to(device), split, cache / part, processes, batch_size)
-        for part, split in (("train", dataset.labelled()), ("test", dataset.test()))
-    )
+    splits = {"train": dataset.labelled(), "test": dataset.test()} if suite.needs_labels else {"all": dataset.train()}
+    made = [_features(encoder.to(device), split, cache / part, processes, batch_size) for part, split in splits.items()]
     if processes.rank == 0:
-        metrics, spectra = suite(train, test, dataset.validation_part(), int(dataset.num_classes or 0), device)
+        metrics, spectra = suite(made[0], made[-1], dataset.validation_part(), int(dataset.num_classes or 0), device)
         result = {
             "schema": SCHEMA,
             "encoder": source.name(),

@@ -14,7 +14,6 @@ from ssl_lightning.config.identity import component_name
 from ssl_lightning.data.datamodule import SubsetDataModule
 from ssl_lightning.data.mask import Mask
 from ssl_lightning.data.views import Augment
-from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features, extract
 from ssl_lightning.evaluation.suite import Evaluation
 from ssl_lightning.lightning_internals import add_callbacks
@@ -93,7 +92,7 @@ def _bring_up_to_date(config: dict[str, Any], parts: Parts, quiet: bool) -> None
             print(f"{run.id} is finished: {summary(former)}", flush=True)
         return
     with run.locked(parts.identity, config):
-        _check_labels(parts)
+        parts.suite.check(parts.evaluated)
         device = parts.trainer.strategy.root_device
         made = _evaluated(config, parts, load_run(run.folder).method, ALONE, device)
         merged = {name: former.get(name, {}) | made[name] for name in ("metrics", "untrained") if name in made}
@@ -117,7 +116,7 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
         dataset.all_labels(f"method={component_name(config['method'])}")
     if notice := dataset.notice():
         rank_zero_only(print)(notice, flush=True)
-    _check_labels(parts)
+    parts.suite.check(parts.evaluated)
     mask = mask_of(parts)  # before the trainer starts further processes, which would wait for a ranking only so long
     augment: Augment = make(config["augment"], _convert_="object")  # else each View would be a DictConfig
     data = SubsetDataModule(dataset, mask, augment, config["batch_size"], config["seed"])
@@ -149,24 +148,6 @@ def mask_of(parts: Parts) -> Mask:
     if rule.expensive and (notice := parts.subset.notice(ranking)):
         rank_zero_only(print)(notice, flush=True)
     return parts.subset.cut(ranking)
-
-
-def _check_labels(parts: Parts) -> None:
-    """Whether the evaluation has the labels that it learns from."""
-    if not parts.suite.needs_labels:
-        return
-    dataset = parts.evaluated
-    dataset.prepare()
-    if not dataset.has_labels:
-        raise UserError(
-            f"{dataset.name} has no labelled train and test images, which the evaluation needs. Choose "
-            "evaluation=none, or evaluate on other data: evaluation.dataset=cifar10."
-        )
-    if not dataset.validation().any():
-        raise UserError(
-            f"{dataset.name}: no class has two labelled training images, so that probes have nothing to "
-            "choose their settings on. Add images."
-        )
 
 
 def _group(trainer: L.Trainer) -> ProcessGroup:

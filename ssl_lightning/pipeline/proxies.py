@@ -54,6 +54,8 @@ class ProxyRun:
                 "subset.proxy.run names one run, but subset.runs asks for several. Set subset.runs=1, or "
                 "subset.proxy.run=null to train them."
             )
+        if self.folder is None:
+            check(self.config, TrainConfig, "subset.proxy", late=True)
 
     @cached_property
     def digest(self) -> str:
@@ -67,7 +69,6 @@ class ProxyRun:
         """The run with its frozen method; trains it first where it must. Waits for a process that is training it."""
         if self.folder is not None:
             return load_run(self.folder)._replace(digest=self.digest)
-        check(self.config, TrainConfig, "subset.proxy", late=True)
         if self.config["trainer"]["fast_dev_run"]:
             self._train(self.config)
             return untrained(self.config)

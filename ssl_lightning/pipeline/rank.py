@@ -33,6 +33,7 @@ def rank(config: Mapping[str, Any]) -> Path | None:
         raise UserError("subset.cache is null, but a ranking must be kept somewhere. Leave it at ${paths.cache}.")
     fabric = fabric_of(make(config["trainer"]))
     if not path.exists():
+        rule.check_dataset(dataset)
         for proxy in proxies:  # before other processes start, which would wait for it only so long
             proxy.load()
     # Even where the ranking is there: it may have been missing when the first process looked.

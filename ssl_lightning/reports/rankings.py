@@ -26,7 +26,7 @@ def describe(ranking: Ranking, labels: Int64[np.ndarray, " n"]) -> None:
     classes, group, sizes = np.unique(ranking.latent_class, return_inverse=True, return_counts=True)
     console.print(
         f"{len(sizes)} latent classes of {sizes.min():,} to {sizes.max():,} images (median {np.median(sizes):,.0f}), "
-        f"purity {purity(ranking.latent_class, labels):.3f}"
+        f"purity {_number(purity(ranking.latent_class, labels))}"
     )
     turning = turning_points(ranking)
     cut = _is_graph_cut(ranking)
@@ -42,7 +42,7 @@ def describe(ranking: Ranking, labels: Int64[np.ndarray, " n"]) -> None:
         table.add_row(
             str(classes[k]),
             f"{sizes[k]:,}",
-            f"{purity(ranking.latent_class[members], labels[members]):.3f}",
+            _number(purity(ranking.latent_class[members], labels[members])),
             f"{scores.max():.4g}",
             f"{scores.min():.4g}",
             *([_share(turning[k])] if cut else []),
@@ -116,6 +116,10 @@ def _largest(ranking: Ranking) -> dict[int, Int64[np.ndarray, " m"]]:
 def _is_graph_cut(ranking: Ranking) -> bool:
     """Whether the sign of a score says whether an image still raises the objective."""
     return ranking.provenance["parameters"].get("rule") == "graph_cut"
+
+
+def _number(value: float) -> str:
+    return "–" if value != value else f"{value:.3f}"
 
 
 def _share(value: float) -> str:

@@ -92,6 +92,9 @@ class DifficultyRule(SubsetRule):
     def needs(self) -> int:
         return self.runs
 
+    def check_dataset(self, dataset: ImageDataset) -> None:
+        dataset.all_labels(f"subset={self.name}")
+
     def rank(
         self, dataset: ImageDataset, proxies: Sequence[LoadedRun] = (), processes: ProcessGroup = ALONE
     ) -> Ranking:

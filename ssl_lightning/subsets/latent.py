@@ -9,7 +9,8 @@ from typing import Annotated
 import numpy as np
 import torch
 from annotated_types import Gt, Le
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
+from torch import Tensor
 
 from ssl_lightning.config.markers import Content
 from ssl_lightning.data.dataset import ImageDataset
@@ -28,13 +29,23 @@ class LatentClasses(ABC):
         """Hash of what is read besides dataset and features."""
         return ""
 
+    def check_dataset(self, dataset: ImageDataset) -> None:  # noqa: B027  most kinds read no labels
+        """Raises UserError where this dataset cannot be grouped: said before proxies are trained."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Labels(LatentClasses):
     """The dataset's own labels."""
 
     def assign(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Int64[np.ndarray, " n"]:
-        return dataset.all_labels("subset.latent=labels").numpy()
+        return self._labels(dataset).numpy()
+
+    def check_dataset(self, dataset: ImageDataset) -> None:
+        self._labels(dataset)
+
+    def _labels(self, dataset: ImageDataset) -> Int[Tensor, " n"]:
+        advice = "Choose latent classes that need none: subset.latent=kmeans subset.latent.clusters=10."
+        return dataset.all_labels("subset.latent=labels", advice)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +94,11 @@ class KMeans(_OfFeatures):
     clusters: Annotated[int, Gt(0)] | None = None
 
     def assign(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Int64[np.ndarray, " n"]:
-        clusters = self.clusters or int(dataset.num_classes or 0)
-        return cluster(self.vectors(features), clusters, seed)[0]
+        return cluster(self.vectors(features), self.clusters or int(dataset.num_classes or 0), seed)[0]
+
+    def check_dataset(self, dataset: ImageDataset) -> None:
+        if self.clusters is None:
+            check_clusters(dataset)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +111,13 @@ class FewLabels(_OfFeatures):
 
     percent: Annotated[float, Gt(0), Le(100)] = 1.0
 
+    def check_dataset(self, dataset: ImageDataset) -> None:
+        if not len(dataset.labelled().labels):
+            raise UserError(
+                f"subset.latent=few_labels learns from labels, but {dataset.name} has none. Choose "
+                "subset.latent=kmeans subset.latent.clusters=10."
+            )
+
     def assign(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Int64[np.ndarray, " n"]:
         labels = dataset.labelled().labels  # they come first
         vectors = torch.from_numpy(np.array(self.vectors(features), np.float32))
@@ -106,6 +127,16 @@ class FewLabels(_OfFeatures):
         assigned = weights.logits(standardise(vectors)).argmax(1)
         assigned[known] = labels[known]
         return assigned.numpy()
+
+
+def check_clusters(dataset: ImageDataset) -> None:
+    """Whether the dataset says how many classes it has."""
+    dataset.train()
+    if not dataset.num_classes:
+        raise UserError(
+            f"{dataset.name} has no labels, so that the number of clusters is not known. Give it: "
+            "subset.latent.clusters=10 (subset=prototypes: subset.clusters=10)."
+        )
 
 
 def cluster(
@@ -127,8 +158,10 @@ def cluster(
 
 
 def purity(latent_class: Int64[np.ndarray, " n"], labels: Int64[np.ndarray, " n"]) -> float:
-    """The share of labelled images whose label is the most frequent one of their group, in (0, 1]."""
+    """The share of labelled images whose label is the most frequent one of their group, in (0, 1]; NaN without any."""
     labelled = labels >= 0
+    if not labelled.any():
+        return float("nan")
     labels = labels[labelled]
     _, group = np.unique(latent_class[labelled], return_inverse=True)
     counts = np.zeros((group.max() + 1, labels.max() + 1), np.int64)

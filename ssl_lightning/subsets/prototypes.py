@@ -11,7 +11,7 @@ from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.processes import ALONE, ProcessGroup
 from ssl_lightning.runs.loading import LoadedRun
 from ssl_lightning.subsets.embedding import EmbeddingRule
-from ssl_lightning.subsets.latent import cluster
+from ssl_lightning.subsets.latent import check_clusters, cluster
 from ssl_lightning.subsets.ranking import Ranking
 
 
@@ -30,6 +30,10 @@ class Prototypes(EmbeddingRule):
     balanced: bool = True
 
     name: ClassVar[str] = "prototypes"
+
+    def check_dataset(self, dataset: ImageDataset) -> None:
+        if self.clusters is None:
+            check_clusters(dataset)
 
     def rank(
         self, dataset: ImageDataset, proxies: Sequence[LoadedRun] = (), processes: ProcessGroup = ALONE

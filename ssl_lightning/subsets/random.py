@@ -40,6 +40,9 @@ class RandomBalanced(Random):
 
     name: ClassVar[str] = "random_balanced"
 
+    def check_dataset(self, dataset: ImageDataset) -> None:
+        dataset.all_labels("subset=random_balanced")
+
     def latent_class(self, dataset: ImageDataset) -> Int64[np.ndarray, " n"]:
         return dataset.all_labels("subset=random_balanced").numpy()
 

@@ -55,6 +55,9 @@ class SubsetRule(ABC):
             proxies: as many as the rule `needs`.
         """
 
+    def check_dataset(self, dataset: ImageDataset) -> None:  # noqa: B027  most rules can rank any
+        """Raises UserError where this dataset cannot be ranked: said before proxies are trained."""
+
     def for_fast_dev_run(self) -> "SubsetRule":
         """A rule that does the same quickly and keeps nothing."""
         return replace(self, cache=None)
@@ -116,10 +119,12 @@ class SubsetRule(ABC):
         """
         path = self.ranking_file(dataset, proxies)
         if path is None:
+            self.check_dataset(dataset)
             return self.rank(dataset, load(), processes)
         if processes.size > 1 or not path.exists():  # all ask together: another process may be building it right now
             with processes.building(path) as missing:
                 if missing:
+                    self.check_dataset(dataset)
                     ranking = self.rank(dataset, load(), processes)
                     if processes.rank == 0:
                         ranking.save(path)

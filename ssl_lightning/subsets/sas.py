@@ -52,6 +52,9 @@ class SAS(EmbeddingRule):
     def content_digest(self) -> str:
         return self.latent.content_digest()
 
+    def check_dataset(self, dataset: ImageDataset) -> None:
+        self.latent.check_dataset(dataset)
+
     def rank(
         self, dataset: ImageDataset, proxies: Sequence[LoadedRun] = (), processes: ProcessGroup = ALONE
     ) -> Ranking:

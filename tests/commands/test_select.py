@@ -29,7 +29,7 @@ from tests.processes import Signal, ssl_select, started
 
 Command = Callable[..., Outcome]
 
-QUICK = (*TINY, "batch_size=128", "subset.views=2")
+QUICK = (*TINY, "batch_size=128", "subset.looks=2")
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_a_ranking_is_made_once_described_and_found_by_training(command: Command
             assert trained.out.count(" starts\n") == 1
             (run,) = (run for run in find_runs([tmp_path / "runs/default"]) if f"-{fraction}-" in run.id)
             mask = ranking.mask(fraction, budget)
-            assert run.results()["mask"] == {"size": mask.size, "hash": mask.hash, "rule": "sas"}
+            assert run.results()["mask"] == {"size": mask.size, "digest": mask.digest, "rule": "sas"}
     assert times(tmp_path).items() >= before.items()
     assert proxies(tmp_path) == [proxy]
 
@@ -142,7 +142,7 @@ def test_training_builds_the_same_ranking_by_itself(command: Command, tmp_path, 
     assert ranking_file(tmp_path).name == ranking_file(made).name
     np.testing.assert_array_equal(ranking_in(tmp_path).order, ranking_in(made).order)
     (run,) = find_runs([tmp_path / "runs/default"])
-    assert run.results()["mask"]["hash"] == ranking_in(made).mask(0.6).hash
+    assert run.results()["mask"]["digest"] == ranking_in(made).mask(0.6).digest
     assert [proxy.id for proxy in proxies(tmp_path)] == [proxy.id for proxy in proxies(made)]
 
 
@@ -208,7 +208,7 @@ def test_a_ranking_needs_a_place(command: Command, tmp_path):
 
 
 @pytest.mark.parametrize("subset", ["sas", "el2n"])
-def test_a_rehearsal_keeps_nothing(command: Command, tmp_path, subset):
+def test_a_fast_dev_run_keeps_nothing(command: Command, tmp_path, subset):
     outcome = command("ssl-select", *TINY, f"subset={subset}", "trainer.fast_dev_run=true")
     assert outcome.code == 0, outcome.err
     assert "nothing was kept" in outcome.out
@@ -286,7 +286,7 @@ def test_a_damaged_ranking_is_one_message_that_says_what_to_do(command: Command,
 @pytest.mark.parametrize("name", ["ssl-select", "ssl-train"])
 def test_the_ranking_of_other_data_is_one_message_that_says_what_to_do(command: Command, here, name):
     file, ranking = ranking_file(here), ranking_in(here)
-    other = {**ranking.provenance["fingerprint"], "hash": "0" * 16}
+    other = {**ranking.provenance["fingerprint"], "digest": "0" * 16}
     Ranking(ranking.order, ranking.latent_class, ranking.score, {**ranking.provenance, "fingerprint": other}).save(file)
     found = message(command(name, *QUICK, "subset=sas"))
     assert f"{file} was made for digits/train[1257]:{'0' * 16}, but the dataset is {ranking.fingerprint}" in found
@@ -325,7 +325,7 @@ def test_processes_that_start_together_share_one_proxy_and_one_ranking(tmp_path)
     others = {
         "second": ("sas-", (*sas, "seed=2")),
         "third": (".npy", (*shared, "subset=prototypes", "seed=2")),
-        "fourth": ("", (*shared, "subset=prototypes", "seed=2", "subset.views=1")),
+        "fourth": ("", (*shared, "subset=prototypes", "seed=2", "subset.looks=1")),
     }
     stop = Signal("ssl_lightning.methods.method.SSLMethod.training_step", 2, number=signal.SIGSTOP)
     with ExitStack() as stack:
@@ -351,9 +351,9 @@ def test_processes_that_start_together_share_one_proxy_and_one_ranking(tmp_path)
     assert len(list(tmp_path.glob("cache/features/*.npy"))) == 2
     runs = find_runs([tmp_path / "runs/default"])
     assert [run.status for run in runs] == ["finished"] * 4
-    hashes = [run.results()["mask"]["hash"] for run in runs if "-sas-" in run.id]
-    assert len(hashes) == 2
-    assert len(set(hashes)) == 1
+    digests = [run.results()["mask"]["digest"] for run in runs if "-sas-" in run.id]
+    assert len(digests) == 2
+    assert len(set(digests)) == 1
     assert not list(tmp_path.rglob("*.part"))
 
 

@@ -22,6 +22,7 @@ from ssl_lightning.subsets.random import Random
 from tests.composing import TINY, composed
 from tests.conftest import Outcome
 from tests.data.synthetic import write_cifar10
+from tests.subsets.cutting import mask_of
 
 Command = Callable[..., Outcome]
 
@@ -104,8 +105,8 @@ def shared() -> Callable[[int], SubsetDataModule]:
 
     def make(batch_size: int) -> SubsetDataModule:
         dataset = Digits(name="digits", image_size=8, channels=1, num_classes=10, mean=[0.3], std=[0.4])
-        data = SubsetDataModule(dataset, Random(fraction=0.01), Augment([View(copies=2)]), batch_size)
-        data.trainer = SimpleNamespace(world_size=2)
+        data = SubsetDataModule(dataset, mask_of(Random(), dataset, 0.01), Augment([View(copies=2)]), batch_size)
+        data.trainer = SimpleNamespace(world_size=2, accumulate_grad_batches=1)
         return data
 
     return make
@@ -137,8 +138,8 @@ def test_a_subvector_longer_than_the_representation(command, finished, d0):
 
 
 def test_accumulation_of_gradients(command, finished):
-    message = refused(command, finished, "+trainer.accumulate_grad_batches=2")
-    assert "trainer.accumulate_grad_batches must be 1" in message
+    message = refused(command, finished, "trainer.accumulate_grad_batches=2")
+    assert "trainer.accumulate_grad_batches is 2, but SimCLR compares images of a batch with one another" in message
     assert "larger batch_size" in message
 
 
@@ -151,7 +152,7 @@ def test_tasks_that_do_not_divide_a_batch(command, finished, tasks, batch_size):
 
 def test_a_single_view(command, finished):
     message = refused(command, finished, "augment.views.0.copies=1")
-    assert "augment.views gives one view" in message
+    assert "augment.views gives 1 view of an image" in message
     assert "copies: 2" in message
 
 

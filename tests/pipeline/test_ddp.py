@@ -237,11 +237,11 @@ def test_terminated_processes_save_together_and_resume(tmp_path):
 
 
 def test_a_missing_ranking_is_made_before_the_second_process_starts(tmp_path):
-    done = ssl_train(tmp_path, "subset=sas", "subset.fraction=0.5", "subset.views=1", "trainer.max_epochs=1")
+    done = ssl_train(tmp_path, "subset=sas", "subset.fraction=0.5", "subset.looks=1", "trainer.max_epochs=1")
     assert done.returncode == 0, done.stderr
     (ranking,) = (tmp_path / "cache" / "rankings").glob("*.npz")
     proxy, run = sorted(find_runs([tmp_path / "runs"]), key=lambda run: run.results()["environment"]["world_size"])
     assert [made.results()["environment"]["world_size"] for made in (proxy, run)] == [1, 2]
     assert run.results()["mask"]["rule"] == "sas"
     positions = np.sort(np.load(ranking)["order"][:629])
-    assert run.results()["mask"]["hash"] == hashlib.sha256(positions.astype("<i8").tobytes()).hexdigest()[:16]
+    assert run.results()["mask"]["digest"] == hashlib.sha256(positions.astype("<i8").tobytes()).hexdigest()[:16]

@@ -168,7 +168,7 @@ def test_what_a_run_leaves(method, place):
 def test_results_follow_the_schema(place):
     run = start(*SHORT, "subset.fraction=0.1", "evaluation.untrained=true")
     results = json.loads(run.results_file.read_text())
-    assert results["schema"] == 1
+    assert results["schema"] == 2
     assert results["run"] == run.id == run.folder.name
     assert results["identity"] == {
         "method": "simclr",
@@ -180,7 +180,7 @@ def test_results_follow_the_schema(place):
     }
     assert results["mask"]["size"] == 126  # of 1257
     assert results["mask"]["rule"] == "random"
-    assert len(results["mask"]["hash"]) == 16
+    assert len(results["mask"]["digest"]) == 16
     metrics = ("linear/top1", "linear_5shot/top1", "knn/top1")
     ranks = ("representation/rankme", "embedding/rankme")
     assert {*metrics, *ranks} < set(results["metrics"])

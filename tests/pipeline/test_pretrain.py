@@ -1,10 +1,11 @@
 """What a trainer is given."""
 
 import pytest
+from hydra.utils import instantiate
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 
 from ssl_lightning.config.resolve import resolve
-from ssl_lightning.pipeline.trainer import _trainer
+from ssl_lightning.pipeline.trainer import make_trainer
 from tests.composing import composed
 
 SLURM = {"NTASKS": "1", "JOB_NAME": "study", "JOB_ID": "7", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
@@ -14,7 +15,7 @@ SLURM = {"NTASKS": "1", "JOB_NAME": "study", "JOB_ID": "7", "PROCID": "0", "LOCA
 def test_slurm_resumes_nothing_behind_our_back(monkeypatch, alone):
     for name, value in SLURM.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    trainer = _trainer(resolve(composed("trainer=cpu")), alone)
+    trainer = make_trainer(instantiate(resolve(composed("trainer=cpu"))["trainer"]), alone)
     environment = trainer._accelerator_connector.cluster_environment
     if alone:
         assert isinstance(environment, LightningEnvironment)

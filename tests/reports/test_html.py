@@ -14,8 +14,8 @@ from hydra.core.hydra_config import HydraConfig
 
 from ssl_lightning.files import write_text
 from ssl_lightning.pipeline.report import report
-from ssl_lightning.runs.run import Run, run_of
-from tests.reports.test_report import Folder, config_of, results_of, rows
+from ssl_lightning.runs.run import Run
+from tests.reports.test_report import Folder, config_of, identity_of, results_of, rows
 
 NASTY = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"><!--"
 NASTY_NAME = "<img src=x onerror=alert(1)>"
@@ -69,12 +69,13 @@ def nasty(tmp_path_factory) -> Iterator[tuple[Path, Run, Run]]:
         config = config_of(seed=seed)
         config["sweep"] = NASTY
         config["dataset"]["name"] = NASTY_NAME
-        run = run_of(config | {"paths": {"runs": str(folder.parent)}, "sweep": "grid"}, {})
+        identity = identity_of(config)
+        run = Run(folder / f"{seed}-{identity.digest}")
         if seed == 1:
-            with run.locked(config):
+            with run.locked(identity, config):
                 run.finish(results_of(config, 0.5) | {"environment": {"device": NASTY}})
         else:
-            with pytest.raises(ValueError, match="<script>"), run.locked(config):
+            with pytest.raises(ValueError, match="<script>"), run.locked(identity, config):
                 raise ValueError(NASTY)
         made.append(run)
     report([folder])

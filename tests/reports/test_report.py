@@ -11,11 +11,13 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from PIL import Image
 
-from ssl_lightning.config.identity import component_name
+from ssl_lightning.config.identity import component_name, locate, marked, run_digest
+from ssl_lightning.config.markers import IRRELEVANT, Seed
 from ssl_lightning.config.resolve import resolve
+from ssl_lightning.config.schema import TrainConfig
 from ssl_lightning.reports.cells import cells_of
 from ssl_lightning.reports.records import records_of
-from ssl_lightning.runs.run import Run, find_runs, run_of, subset_name
+from ssl_lightning.runs.run import Identity, Run, find_runs
 from tests.composing import composed
 from tests.conftest import Outcome
 
@@ -40,19 +42,35 @@ def config_of(*overrides: str, seed: int = 0, fraction: float = 1.0) -> dict[str
     return config
 
 
+def identity_of(config: Mapping[str, Any]) -> Identity:
+    """Of a resolved config, as if its data were always the same."""
+    marks = list(marked(config, TrainConfig))
+    return Identity(
+        method=component_name(config["method"]),
+        dataset=config["dataset"]["name"],
+        subset=locate(config["subset"]["_target_"]).name,
+        fraction=config["subset"]["fraction"],
+        seed=config["seed"],
+        budget=config["budget"],
+        digest=run_digest(config, TrainConfig, {}),
+        ignored=[key for key, marker in marks if marker in IRRELEVANT],
+        seeds=[key for key, marker in marks if marker is Seed],
+    )
+
+
 def results_of(config: Mapping[str, Any], top1: float, seconds: float = 10.0) -> dict[str, Any]:
     return {
-        "schema": 1,
+        "schema": 2,
         "run": "",
         "identity": {
             "method": component_name(config["method"]),
             "dataset": config["dataset"]["name"],
-            "subset": subset_name(config["subset"]),
+            "subset": locate(config["subset"]["_target_"]).name,
             "fraction": config["subset"]["fraction"],
             "seed": config["seed"],
             "budget": config["budget"],
         },
-        "mask": {"size": round(1000 * config["subset"]["fraction"]), "hash": "0" * 16, "rule": "random"},
+        "mask": {"size": round(1000 * config["subset"]["fraction"]), "digest": "0" * 16, "rule": "random"},
         "metrics": {
             "linear/top1": top1,
             "knn/top1": top1 / 2,
@@ -75,8 +93,9 @@ class Folder:
     def begin(self, *overrides: str, **options: Any) -> Run:
         """A run that was started and interrupted."""
         config = config_of(*overrides, **options)
-        run = run_of(config | {"paths": {"runs": str(self.folder.parent)}, "sweep": self.folder.name}, {})
-        with run.locked(config):
+        identity = identity_of(config)
+        run = Run(self.folder / identity.run_name)
+        with run.locked(identity, config):
             return run
 
     def finish(self, top1: float, *overrides: str, untrained: float | None = None, **options: Any) -> Run:
@@ -91,7 +110,7 @@ class Folder:
     def fail(self, error: Exception, *overrides: str, **options: Any) -> Run:
         config = config_of(*overrides, **options)
         run = self.begin(*overrides, **options)
-        with pytest.raises(type(error)), run.locked(config):
+        with pytest.raises(type(error)), run.locked(identity_of(config), config):
             raise error
         return run
 

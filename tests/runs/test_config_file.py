@@ -63,6 +63,9 @@ def test_values_written_by_hand(tmp_path, text):
 def test_whole_configs(tmp_path, method):
     run = Folder(tmp_path / "runs" / "grid").begin(f"method={method}", fraction=0.05)
     assert run.config() == config_of(f"method={method}", fraction=0.05)
-    assert run.config() == OmegaConf.to_container(OmegaConf.load(run.config_file))
+    whole = OmegaConf.to_container(OmegaConf.load(run.config_file))
+    assert whole.pop("schema") == 2
+    assert whole.pop("identity") == run.described()[0].as_dict()
+    assert run.config() == whole
     (record,) = records_of([run])
     assert record.config == run.config()

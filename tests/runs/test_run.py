@@ -77,8 +77,6 @@ def test_folder_without_a_run_is_refused(tmp_path):
         ("method.optimizer.algorithm", {"_target_": "os.mkdir", "path": "EVIL"}),
         ("method", {"_target_": "os.mkdir", "path": "EVIL"}),
         ("method.temperature", {"_target_": "os.mkdir", "path": "EVIL"}),
-        ("logger.evil", {"_target_": "os.mkdir", "path": "EVIL"}),
-        ("dataset.name", {"_target_": "os.mkdir", "path": "EVIL"}),
     ],
 )
 def test_config_that_would_call_something_else_is_refused(foreign, tmp_path, key, component):
@@ -121,6 +119,14 @@ def test_a_package_of_the_user_is_loaded_where_it_is_named(foreign):
     assert RunEncoder(run=str(foreign.folder), trusted=["tests"]).dataset()["name"] == "digits"
     with pytest.raises(UserError, match="A run may come from anywhere"):
         RunEncoder(run=str(foreign.folder)).dataset()
+
+
+@pytest.mark.parametrize("key", ["logger.evil", "dataset.name", "callbacks.evil", "subset", "trainer", "evaluation"])
+def test_nothing_but_the_method_is_made(foreign, tmp_path, key):
+    evil = tmp_path / "evil"
+    tamper(foreign, key, {"_target_": "os.mkdir", "path": str(evil)})
+    load_encoder(foreign.folder)
+    assert not evil.exists()
 
 
 class _Evil:

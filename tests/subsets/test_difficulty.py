@@ -17,7 +17,7 @@ from ssl_lightning.models.backbones import resnet_tiny
 from ssl_lightning.subsets.difficulty import EL2N, GraNd, el2n, grand
 from ssl_lightning.subsets.forgetting import Forgetting, ForgettingEvents
 from tests.callbacks import fitting
-from tests.subsets.proxies import Given, Toy
+from tests.subsets.proxies import Toy, given
 
 
 def test_el2n_is_its_definition():
@@ -132,8 +132,9 @@ def grand_of(method, images, labels):
     return grand(method.requires_grad_(True), images, labels, 1)
 
 
-def proxies(*methods, **options):
-    return Given(*methods, mean=(0.4,), std=(0.3,), **options)
+def proxies(*methods, checkpoints=({}, {}, {}), **options):
+    runs = zip(methods, "abc", checkpoints, strict=False)
+    return [given(method, digest, (0.4,), (0.3,), checkpoint=state, **options) for method, digest, state in runs]
 
 
 @pytest.mark.parametrize(("rule", "score"), [(EL2N, el2n_of), (GraNd, grand_of)])
@@ -144,8 +145,10 @@ def test_a_ranking_is_by_the_mean_difficulty_over_runs(rule, score, runs, balanc
     expected = difficulties(score, *methods[:runs]).mean(0)
     labels = fitting.dataset().train().labels.numpy()
     for keep, sign in (("easiest", -1), ("hardest", 1)):
-        made = rule(proxy=proxies(*methods), runs=runs, keep=keep, balanced=balanced, accelerator="cpu")
-        ranking = made.rank(fitting.dataset())
+        made = rule(runs=runs, keep=keep, balanced=balanced, accelerator="cpu")
+        assert made.needs() == runs
+        ranking = made.rank(fitting.dataset(), proxies(*methods[:runs]))
+        assert ranking.provenance["content"] == "a-b-c"[: 2 * runs - 1]
         np.testing.assert_allclose(ranking.score, sign * expected, rtol=1e-5)
         groups = labels if balanced else np.zeros(48)
         np.testing.assert_array_equal(ranking.latent_class, groups)
@@ -159,14 +162,14 @@ def test_the_hardest_are_the_easiest_backwards_up_to_ties():
         def forward(self, representations):
             return (representations[:, :3] * 2).round() * 40  # 0, or almost 1, or √2
 
-    made = EL2N(proxy=proxies(Toy(nn.Flatten(), Coarse(), classifies=True)), balanced=False, accelerator="cpu")
-    easiest, hardest = (replace(made, keep=keep).rank(fitting.dataset()) for keep in ("easiest", "hardest"))
+    made, runs = EL2N(balanced=False, accelerator="cpu"), proxies(Toy(nn.Flatten(), Coarse(), classifies=True))
+    easiest, hardest = (replace(made, keep=keep).rank(fitting.dataset(), runs) for keep in ("easiest", "hardest"))
     np.testing.assert_array_equal(hardest.score, -easiest.score)
     values = hardest.score[hardest.order]
     assert 1 < len(np.unique(values)) < 20
     np.testing.assert_array_equal(values, hardest.score[easiest.order[::-1]])
     # Ties are in an order that the seed draws, and do not follow the positions.
-    again, other = (replace(made, seed=seed).rank(fitting.dataset()) for seed in (0, 1))
+    again, other = (replace(made, seed=seed).rank(fitting.dataset(), runs) for seed in (0, 1))
     np.testing.assert_array_equal(again.order, easiest.order)
     assert not np.array_equal(other.order, easiest.order)
     np.testing.assert_array_equal(other.score[other.order], easiest.score[easiest.order])
@@ -179,56 +182,53 @@ def test_the_hardest_are_the_easiest_backwards_up_to_ties():
 def test_a_ranking_is_identified_by_the_proxy_of_each_run():
     data = fitting.dataset()
 
-    def path(rule=EL2N, keys=("a", "b", "c"), **options):
-        return rule(proxy=Given(*[None] * 3, keys=keys), cache="cache", **options).ranking_file(data)
+    def path(rule=EL2N, digests=("a", "b", "c"), **options):
+        made = rule(cache="cache", **options)
+        return made.ranking_file(data, digests[: made.needs()])
 
-    assert EL2N(proxy=Given(*[None] * 3), runs=3).content_digest() == "a-b-c"
-    assert EL2N(proxy=Given(*[None] * 3), runs=1).content_digest() == "a"
-    assert path(runs=2) == path(runs=2, keys=("a", "b", "other")) != path(runs=2, keys=("a", "other", "c"))
+    assert EL2N(runs=3).provenance(data, "abc")["content"] == "a-b-c"
+    assert EL2N(runs=1).provenance(data, "a")["content"] == "a"
+    assert path(runs=2) == path(runs=2, digests=("a", "b", "other")) != path(runs=2, digests=("a", "other", "c"))
     changes = [{"runs": 2}, {"keep": "hardest"}, {"balanced": False}, {"seed": 1}, {"rule": GraNd}]
     assert len({path(), *(path(**change) for change in changes)}) == 1 + len(changes)
-    for same in ({"accelerator": "cpu"}, {"fraction": 0.1}, {"budget": "floor"}):
-        assert path(**same) == path()
+    assert path(accelerator="cpu") == path()
     assert path(rule=GraNd, chunk=3) == path(rule=GraNd)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 100])
 def test_chunks_change_nothing_but_rounding(chunk):
-    made = GraNd(proxy=proxies(classifier(0)), accelerator="cpu")
-    expected = made.rank(fitting.dataset()).score
-    np.testing.assert_allclose(replace(made, chunk=chunk).rank(fitting.dataset()).score, expected, rtol=1e-6)
+    made, runs = GraNd(accelerator="cpu"), proxies(classifier(0))
+    expected = made.rank(fitting.dataset(), runs).score
+    np.testing.assert_allclose(replace(made, chunk=chunk).rank(fitting.dataset(), runs).score, expected, rtol=1e-6)
 
 
-def test_preparing_trains_all_proxies():
+def test_proxies_are_asked_for_where_the_ranking_is_missing(tmp_path):
+    data, rule = fitting.dataset(), EL2N(runs=3, cache=str(tmp_path), accelerator="cpu")
     loaded = []
 
-    class Counted(Given):
-        def seeded(self, number):
-            found = super().seeded(number)
-            found.__class__ = Counted
-            return found
+    def load():
+        loaded.append(True)
+        return proxies(*(classifier(seed) for seed in range(3)))
 
-        def load(self):
-            loaded.append(self.seed)
-            return super().load()
-
-    EL2N(proxy=Counted(*(classifier(seed) for seed in range(3))), runs=3).prepare()
-    assert loaded == [0, 1, 2]
+    first = rule.ranking(data, ["a", "b", "c"], load)
+    again = rule.ranking(data, ["a", "b", "c"], load)
+    np.testing.assert_array_equal(again.order, first.order)
+    assert loaded == [True]
 
 
 @pytest.mark.parametrize("rule", [EL2N, GraNd, Forgetting])
 def test_a_proxy_that_does_not_classify(rule):
-    made = rule(proxy=proxies(Toy(nn.Flatten())), accelerator="cpu")
+    made = rule(accelerator="cpu")
     with pytest.raises(UserError, match=rf"subset={rule.name} asks a classifier, but subset\.proxy is Toy\. Choose"):
-        made.rank(fitting.dataset())
+        made.rank(fitting.dataset(), proxies(Toy(nn.Flatten())))
 
 
 @pytest.mark.parametrize("rule", [EL2N, GraNd, Forgetting])
 def test_a_classifier_of_other_data(rule):
     """Its classes are others, even where they are as many."""
-    made = rule(proxy=proxies(classifier(0), name="other"), accelerator="cpu")
+    made = rule(accelerator="cpu")
     with pytest.raises(UserError, match=rf"subset={rule.name} asks a classifier of tiny, but .* trained on other\."):
-        made.rank(fitting.dataset())
+        made.rank(fitting.dataset(), proxies(classifier(0), name="other"))
 
 
 # Forgetting
@@ -244,22 +244,22 @@ def test_what_was_never_learned_is_hardest_and_events_decide_the_rest():
     events = np.arange(48) % 5
     learned = np.arange(48) % 7 > 0
     states = [counts(events.tolist(), learned.tolist()), counts((2 * events).tolist(), [True] * 48)]
-    made = Forgetting(proxy=proxies(classifier(0), classifier(1), checkpoints=states, max_epochs=30), runs=2)
-    ranking = made.rank(fitting.dataset())
+    made, runs = Forgetting(runs=2), proxies(classifier(0), classifier(1), checkpoints=states, max_epochs=30)
+    ranking = made.rank(fitting.dataset(), runs)
     np.testing.assert_array_equal(ranking.score, -(np.where(learned, events, 30) + 2 * events) / 2)
-    hardest = replace(made, keep="hardest", balanced=False).rank(fitting.dataset())
+    hardest = replace(made, keep="hardest", balanced=False).rank(fitting.dataset(), runs)
     assert set(hardest.order[:7].tolist()) == set(np.flatnonzero(~learned).tolist())
     assert str(ranking.score[5]) == "0.0"  # not -0.0
 
 
 def test_a_run_that_did_not_count():
     for checkpoint in ({"callbacks": {}}, {}):
-        made = Forgetting(proxy=proxies(classifier(0), checkpoints=(checkpoint,)))
+        runs = proxies(classifier(0), checkpoints=(checkpoint,))
         with pytest.raises(UserError, match=r"did not count forgetting events\. Train it with \+callbacks\.forgetting"):
-            made.rank(fitting.dataset())
+            Forgetting().rank(fitting.dataset(), runs)
 
 
 def test_a_run_that_counted_on_other_images():
-    made = Forgetting(proxy=proxies(classifier(0), checkpoints=(counts([0] * 50, [True] * 50),)))
+    runs = proxies(classifier(0), checkpoints=(counts([0] * 50, [True] * 50),))
     with pytest.raises(UserError, match=r"of 50 images, but tiny has 48 for training\. Choose a run on the same"):
-        made.rank(fitting.dataset())
+        Forgetting().rank(fitting.dataset(), runs)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from ssl_lightning.data.draw import Draw
 from ssl_lightning.data.sampler import seed_of
 from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
@@ -23,7 +24,7 @@ from ssl_lightning.subsets.prototypes import Prototypes
 from ssl_lightning.subsets.sas import SAS
 from tests.callbacks import fitting
 from tests.data.synthetic import synthetic_images
-from tests.subsets.proxies import Given, Toy
+from tests.subsets.proxies import Toy, given
 
 CPU = torch.device("cpu")
 CROPS = Augment([View(copies=2, crop_scale=(0.3, 1.0), flip_probability=0.5)])
@@ -38,7 +39,7 @@ def network():
     method = SimCLR(resnet_tiny(channels=1, width=4, zero_init_residual=False), mlp)
     method.train()
     for _ in range(3):
-        method.encode(torch.randn(2, 32, 1, 8, 8) * 2 + 1)
+        method.encode((torch.randn(2, 32, 1, 8, 8) * 2 + 1,), Draw())
     return method
 
 
@@ -46,8 +47,8 @@ def images_of(n, seed=0):
     return torch.from_numpy(synthetic_images(n, 5, 1, 8, seed)[0])
 
 
-def embedding_of(proxy, augment=CROPS, views=3, layer="representation", seed=7):
-    return MeanEmbedding(proxy.load(), augment, views, layer, seed, CPU)
+def embedding_of(proxy, augment=CROPS, looks=3, layer="representation", seed=7):
+    return MeanEmbedding(proxy, augment, looks, layer, seed, CPU)
 
 
 # The definition
@@ -60,8 +61,8 @@ def embedding_of(proxy, augment=CROPS, views=3, layer="representation", seed=7):
     ids=["1 of 2", "2 of 2", "5 of 2", "3 of 3", "7 of 3"],
 )
 def test_the_mean_of_unit_vectors_of_independent_views(augment, views, layer):
-    proxy, images = Given(network(), mean=(0.3,), std=(0.7,)), images_of(GROUP + 9)
-    method, mean, std = proxy.load().method, torch.tensor([0.3]), torch.tensor([0.7])
+    proxy, images = given(network(), mean=(0.3,), std=(0.7,)), images_of(GROUP + 9)
+    method, mean, std = proxy.method, torch.tensor([0.3]), torch.tensor([0.7])
     total, made = 0, 0
     for draw in itertools.count():
         if made == views:
@@ -69,7 +70,8 @@ def test_the_mean_of_unit_vectors_of_independent_views(augment, views, layer):
         parts = []
         for group, start in enumerate(range(0, len(images), GROUP)):
             generator = torch.Generator().manual_seed(seed_of("views", 7, draw, group))
-            parts.append(augment(images[start : start + GROUP], mean, std, generator))
+            (of_one_size,) = augment(images[start : start + GROUP], mean, std, generator)
+            parts.append(of_one_size)
         for view in torch.cat(parts, 1)[: views - made]:
             with torch.no_grad():
                 z = method(view) if layer == "representation" else method.project(method(view))
@@ -88,7 +90,7 @@ def test_the_mean_of_unit_vectors_of_independent_views(augment, views, layer):
 def test_every_image_has_views_of_its_own():
     """Copies of one image, in one group and in others, are seen differently; so are the draws of one image."""
     copies = images_of(1).expand(3 * GROUP, -1, -1, -1)
-    proxy, augment = Given(Toy(nn.Flatten())), Augment([View(jitter_probability=1.0, brightness=0.5, contrast=0.5)])
+    proxy, augment = given(Toy(nn.Flatten())), Augment([View(jitter_probability=1.0, brightness=0.5, contrast=0.5)])
     found = embedding_of(proxy, augment, 1)(copies, 0)
     assert len(found.unique(dim=0)) == len(copies)
     twice = embedding_of(proxy, augment, 2)(copies, 0)
@@ -96,7 +98,7 @@ def test_every_image_has_views_of_its_own():
 
 
 def test_the_zero_vector_has_no_direction():
-    found = embedding_of(Given(Toy(lambda images: images.flatten(1) * 0)))(images_of(3), 0)
+    found = embedding_of(given(Toy(lambda images: images.flatten(1) * 0)))(images_of(3), 0)
     assert (found == 0).all()
 
 
@@ -135,7 +137,7 @@ def test_products_of_different_images_are_unbiased(views):
     assert products.min() < 0 < expected
 
     pairs = 4096
-    proxy = Given(Toy(signed), mean=(0.0,), std=(1.0,))
+    proxy = given(Toy(signed), mean=(0.0,), std=(1.0,))
     found = embedding_of(proxy, MIRROR, views)(PAIR.repeat(pairs, 1, 1, 1), 0).double()
     estimates = (found[0::2] * found[1::2]).sum(1)
     error = 5 * (variance(products, views) / pairs) ** 0.5
@@ -160,7 +162,7 @@ def reweighted(images):
 @pytest.mark.parametrize("num_images", [1, GROUP - 1, GROUP, 5 * GROUP + 17])
 def test_neither_batches_nor_processes_change_a_bit(num_images, tmp_path):
     images = images_of(num_images)
-    embedding = embedding_of(Given(Toy(reweighted)), UNLIKE, 4)
+    embedding = embedding_of(given(Toy(reweighted)), UNLIKE, 4)
     whole = embed(embedding, images, batch_size=2**20)
     np.testing.assert_array_equal(whole, embedding(images, 0).numpy())
     for batch_size in (GROUP, 2 * GROUP, 3 * GROUP):
@@ -176,7 +178,7 @@ def test_neither_batches_nor_processes_change_a_bit(num_images, tmp_path):
 def test_no_process_embeds_what_another_does(tmp_path):
     """Of 3, one has nothing to do with 2 groups."""
     images = images_of(2 * GROUP)
-    embedding = embedding_of(Given(Toy(reweighted)))
+    embedding = embedding_of(given(Toy(reweighted)))
     done = []
     for rank in range(3):
         before = np.load(tmp_path / "a.npy") if rank else 0
@@ -187,16 +189,16 @@ def test_no_process_embeds_what_another_does(tmp_path):
 
 
 def test_a_network_gives_the_same_up_to_rounding():
-    embedding, images = embedding_of(Given(network()), CROPS, 4, "embedding"), images_of(2 * GROUP + 5)
+    embedding, images = embedding_of(given(network()), CROPS, 4, "embedding"), images_of(2 * GROUP + 5)
     whole = embed(embedding, images)
     np.testing.assert_allclose(embed(embedding, images, batch_size=GROUP), whole, rtol=0, atol=1e-5)
-    other = embed(embedding_of(Given(network()), CROPS, 4, "embedding", seed=8), images)
+    other = embed(embedding_of(given(network()), CROPS, 4, "embedding", seed=8), images)
     assert np.abs(other - whole).max() > 0.01
 
 
 def test_neither_the_proxy_nor_any_generator_notices():
-    proxy = Given(network())
-    method = proxy.load().method
+    proxy = given(network())
+    method = proxy.method
     before = {name: value.clone() for name, value in method.state_dict().items()}
     states = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
     for layer in ("representation", "embedding"):
@@ -219,29 +221,32 @@ def test_images_are_normalised_as_the_proxy_saw_them():
     plain = Augment([View()])
     for mean, std in ((0.2, 0.5), (0.7, 0.1)):
         assert (mean, std) != (data.mean[0], data.std[0])
-        rule = sas(Given(Toy(nn.Flatten()), mean=(mean,), std=(std,)), augment=plain)
+        proxy, rule = given(Toy(nn.Flatten()), mean=(mean,), std=(std,)), sas(augment=plain)
         expected = nn.functional.normalize((images.double().flatten(1) / 255 - mean) / std)
-        np.testing.assert_allclose(rule.features(data), expected, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(rule.features(data, proxy), expected, rtol=0, atol=1e-6)
 
 
 def test_a_proxy_of_images_of_another_kind_is_refused():
-    rule = sas(Given(Toy(nn.Flatten()), channels=3))
+    rule = sas()
     with pytest.raises(UserError, match=r"trained on images of 3 channels, but those of tiny have 1\. Choose a run"):
-        rule.features(fitting.dataset())
+        rule.features(fitting.dataset(), given(Toy(nn.Flatten()), channels=3))
 
 
 # Kept on disk
 
 
-def sas(proxy, **options):
-    return SAS(**({"proxy": proxy, "augment": CROPS, "views": 2, "latent": Labels(), "accelerator": "cpu"} | options))
+PROXY = given(Toy(reweighted))
+
+
+def sas(**options):
+    return SAS(**({"augment": CROPS, "looks": 2, "latent": Labels(), "accelerator": "cpu"} | options))
 
 
 @pytest.fixture
 def kept(tmp_path):
     """A rule whose features are on disk."""
-    rule = sas(Given(Toy(reweighted)), cache=str(tmp_path / "cache"))
-    rule.features(fitting.dataset())
+    rule = sas(cache=str(tmp_path / "cache"))
+    rule.features(fitting.dataset(), PROXY)
     return rule
 
 
@@ -251,13 +256,12 @@ def files(rule):
 
 def test_features_are_computed_once(kept, monkeypatch):
     (name,) = files(kept)
-    expected = sas(kept.proxy).features(fitting.dataset())
+    expected = sas().features(fitting.dataset(), PROXY)
     assert isinstance(expected, np.ndarray)
     monkeypatch.setattr("ssl_lightning.subsets.embedding.embed", None)
-    found = kept.features(fitting.dataset())
+    found = kept.features(fitting.dataset(), PROXY)
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == np.float32
-    assert kept.proxy.__dict__["loads"] == 2  # the second was without a cache
     assert files(kept) == [name]
     with pytest.raises(ValueError, match="read-only"):
         found[0] = 0
@@ -272,36 +276,37 @@ def test_features_are_computed_once(kept, monkeypatch):
         {"tie_break": "largest"},
         {"max_fraction": 0.5},
         {"memory_gib": 1.0},
-        {"fraction": 0.5, "budget": "floor"},
     ],
     ids=str,
 )
 def test_one_file_serves_all_rules(kept, monkeypatch, changes):
     monkeypatch.setattr("ssl_lightning.subsets.embedding.embed", None)
-    replace(kept, **changes).features(fitting.dataset())
+    replace(kept, **changes).features(fitting.dataset(), PROXY)
 
 
 def test_another_class_of_rule_shares_them(kept, monkeypatch):
     monkeypatch.setattr("ssl_lightning.subsets.embedding.embed", None)
-    rule = Prototypes(proxy=kept.proxy, augment=CROPS, views=2, accelerator="cpu", cache=kept.cache)
-    np.testing.assert_array_equal(rule.features(fitting.dataset()), kept.features(fitting.dataset()))
+    rule = Prototypes(augment=CROPS, looks=2, accelerator="cpu", cache=kept.cache)
+    np.testing.assert_array_equal(rule.features(fitting.dataset(), PROXY), kept.features(fitting.dataset(), PROXY))
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"views": 3},
+        {"looks": 3},
         {"layer": "embedding"},
         {"seed": 1},
         {"augment": Augment([View(copies=2, crop_scale=(0.3, 1.0), flip_probability=0.4)])},
         {"augment": Augment([View(copies=1, crop_scale=(0.3, 1.0), flip_probability=0.5)])},
-        {"proxy": Given(Toy(reweighted), keys=("other",))},
+        {"proxy": given(Toy(reweighted), "other")},
     ],
-    ids=["views", "layer", "seed", "a probability", "copies", "proxy"],
+    ids=["looks", "layer", "seed", "a probability", "copies", "proxy"],
 )
 def test_what_changes_features_changes_their_file(kept, changes):
     (first,) = files(kept)
-    replace(kept, **changes).features(fitting.dataset())
+    changes = dict(changes)
+    proxy = changes.pop("proxy", PROXY)
+    replace(kept, **changes).features(fitting.dataset(), proxy)
     assert len(files(kept)) == 2
     assert first in files(kept)
 
@@ -317,7 +322,7 @@ def test_other_data_have_other_features(kept, change):
         data.labels[5] = (data.labels[5] + 1) % 3
     else:
         data.name = "other"
-    kept.features(data)
+    kept.features(data, PROXY)
     assert len(files(kept)) == 2
 
 
@@ -327,13 +332,13 @@ def test_an_interrupted_embedding_leaves_nothing(kept, monkeypatch):
     folder = Path(kept.cache, "features")
     expected = np.load(folder / name)
     (folder / name).rename(folder / f".{name}.2.part")
-    np.testing.assert_array_equal(kept.features(fitting.dataset()), expected)
+    np.testing.assert_array_equal(kept.features(fitting.dataset(), PROXY), expected)
     assert files(kept) == [name]
 
 
-def test_a_rehearsal_is_quick_and_keeps_nothing(kept):
-    rule = kept.rehearsal()
-    assert (rule.views, rule.cache) == (1, None)
+def test_a_fast_dev_run_is_quick_and_keeps_nothing(kept):
+    rule = kept.for_fast_dev_run()
+    assert (rule.looks, rule.cache) == (1, None)
     before = files(kept)
-    assert rule.features(fitting.dataset()).shape == (48, 64)
+    assert rule.features(fitting.dataset(), PROXY).shape == (48, 64)
     assert files(kept) == before

@@ -17,8 +17,10 @@ from ssl_lightning.runs.run import Run, find_runs
 from ssl_lightning.subsets.file import File, read_positions
 from ssl_lightning.subsets.random import Random, RandomBalanced
 from ssl_lightning.subsets.ranking import Ranking
+from ssl_lightning.subsets.rule import Subset
 from tests.composing import TINY
 from tests.data.synthetic import in_memory
+from tests.subsets.cutting import mask_of
 
 LENGTH = 40
 LISTED = [7, 3, 39, 0, 21, 12]
@@ -45,14 +47,14 @@ def write(path: Path, content) -> Path:
 FORMATS = ("list.npy", "list.npz", "list.json", "list.txt", "list.pkl", "list.pickle", "LIST.TXT")
 
 
-def make(path: Path, **options) -> File:
-    return File(path=str(path), **options)
+def make(path: Path) -> File:
+    return File(path=str(path))
 
 
-def refused(path: Path, dataset=DATASET, **options) -> str:
-    rule = make(path, **options)
+def refused(path: Path, dataset=DATASET, fraction=None) -> str:
+    rule = make(path)
     with pytest.raises(UserError) as caught:
-        rule.mask(dataset)
+        mask_of(rule, dataset, fraction)
     message = str(caught.value)
     assert path.name in message
     assert "\n" not in message
@@ -72,7 +74,7 @@ def test_the_listed_come_first_in_their_order_then_the_others_ascending(tmp_path
     assert ranking.fingerprint == DATASET.fingerprint()
     assert ranking.provenance["rule"] == "file"
     assert ranking.provenance["max_fraction"] == 6 / 40
-    mask = rule.cut(ranking)
+    mask = rule.cut(ranking, None, "exact")
     assert mask.positions.tolist() == sorted(LISTED)
     assert (mask.rule, mask.fraction, mask.size) == ("file", 6 / 40, 6)
 
@@ -99,7 +101,7 @@ def test_what_else_is_the_same_list(tmp_path, name, content):
 @pytest.mark.parametrize("name", ["mask.npy", "mask.npz"])
 def test_booleans_are_the_positions_where_they_are_true(tmp_path, name):
     rule = make(write(tmp_path / name, np.isin(np.arange(LENGTH), LISTED)))
-    assert rule.mask(DATASET).positions.tolist() == sorted(LISTED)
+    assert mask_of(rule, DATASET, None).positions.tolist() == sorted(LISTED)
     assert rule.content_digest() == make(write(tmp_path / "sorted.txt", sorted(LISTED))).content_digest()
     message = refused(write(tmp_path / f"short_{name}", np.ones(LENGTH - 1, bool)))
     assert "holds 39 booleans, but memory has 40 training images" in message
@@ -110,8 +112,8 @@ def test_lists_by_class_give_in_proportion_to_their_lengths(tmp_path):
     rule = make(write(tmp_path / "list.pkl", by_class))
     expected = [10, 20, 11, 12, 21, 5, 13, 14, 22, 15]  # by (rank + ½)/n_k; of equals, 21 and 5, the earlier class
     assert rule.ranking(DATASET).order[:10].tolist() == expected
-    assert rule.mask(DATASET).positions.tolist() == sorted(expected)
-    assert set(make(rule.path, fraction=0.1).mask(DATASET).positions.tolist()) == {10, 20, 11, 12}
+    assert mask_of(rule, DATASET, None).positions.tolist() == sorted(expected)
+    assert set(mask_of(rule, DATASET, 0.1).positions.tolist()) == {10, 20, 11, 12}
 
 
 def test_positions_of_python_2_are_read(tmp_path):
@@ -125,7 +127,7 @@ def test_everything_may_be_listed(tmp_path):
     order = np.random.default_rng(0).permutation(LENGTH)
     rule = make(write(tmp_path / "list.npy", order))
     assert rule.ranking(DATASET).order.tolist() == order.tolist()
-    assert rule.mask(DATASET).fraction == 1.0
+    assert mask_of(rule, DATASET, None).fraction == 1.0
 
 
 def test_every_number_of_listed_positions_is_cut_exactly():
@@ -133,8 +135,7 @@ def test_every_number_of_listed_positions_is_cut_exactly():
     length = 1257
     for m in range(1, length + 1):
         ranking = Ranking(np.arange(length), np.zeros(length, np.int64), np.zeros(length), {"max_fraction": m / length})
-        rule = File(path="")
-        assert rule.cut(ranking).size == m
+        assert File(path="").cut(ranking, None, "exact").size == m
 
 
 # Rankings of ssl-select
@@ -156,16 +157,16 @@ def test_a_ranking_keeps_its_order_classes_and_scores(stored):
         np.testing.assert_array_equal(getattr(found, key), getattr(ranking, key))
     assert found.provenance == ranking.provenance | {"rule": "file"}
     for budget in ("exact", "floor"):
-        mask = make(path, fraction=0.3, budget=budget).mask(DATASET)
-        assert mask.hash == ranking.mask(0.3, budget).hash
+        mask = mask_of(make(path), DATASET, 0.3, budget)
+        assert mask.digest == ranking.mask(0.3, budget).digest
         assert mask.rule == "file"
-    assert make(path).mask(DATASET).size == LENGTH
+    assert mask_of(make(path), DATASET, None).size == LENGTH
 
 
 def test_a_ranking_made_in_part_is_cut_where_it_ends(stored):
     ranking, path = stored
     Ranking(ranking.order, ranking.latent_class, ranking.score, ranking.provenance | {"max_fraction": 0.25}).save(path)
-    assert make(path).mask(DATASET).hash == ranking.mask(0.25).hash
+    assert mask_of(make(path), DATASET, None).digest == ranking.mask(0.25).digest
     assert "ranks 10 of them" in refused(path, fraction=0.3)
 
 
@@ -186,7 +187,7 @@ def test_the_key_of_a_ranking_knows_its_classes_and_its_end(stored):
 def test_smaller_fractions_are_prefixes(tmp_path):
     path = write(tmp_path / "list.npy", np.random.default_rng(1).permutation(LENGTH)[:30])
     listed = np.load(path).tolist()
-    masks = [set(make(path, fraction=f).mask(DATASET).positions.tolist()) for f in (0.01, 0.1, 0.3, 0.5, 0.75)]
+    masks = [set(mask_of(make(path), DATASET, f).positions.tolist()) for f in (0.01, 0.1, 0.3, 0.5, 0.75)]
     masks.append(set(make(path).mask(DATASET).positions.tolist()))
     assert [len(mask) for mask in masks] == [1, 4, 12, 20, 30, 30]
     for smaller, larger in pairwise(masks):
@@ -202,14 +203,14 @@ def test_more_than_is_listed_cannot_be_cut(tmp_path):
         f"subset.fraction is 0.2, 8 of 40 images, but {path} ranks 6 of them. "
         "Choose a smaller fraction, or subset.fraction=null, which takes all of these."
     )
-    mask = make(path, fraction=0.16).mask(DATASET)  # 6.4 images
+    mask = mask_of(make(path), DATASET, 0.16)  # 6.4 images
     assert (mask.size, mask.fraction) == (6, 0.16)
 
 
 @pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5])
 def test_fractions_outside_are_errors(tmp_path, fraction):
     with pytest.raises(UserError, match=r"subset\.fraction is .*above 0 and at most 1"):
-        make(tmp_path / "list.json", fraction=fraction)
+        Subset(make(tmp_path / "list.json"), fraction)
 
 
 # What is refused
@@ -363,7 +364,7 @@ def test_a_file_is_read_once(tmp_path, monkeypatch):
     before = rule.content_digest()
     write(tmp_path / "list.txt", [1, 2, 3])
     assert rule.content_digest() == before
-    assert rule.mask(DATASET).positions.tolist() == sorted(LISTED)
+    assert mask_of(rule, DATASET, None).positions.tolist() == sorted(LISTED)
     assert read_positions(tmp_path / "list.txt").positions.tolist() == [1, 2, 3]
 
 
@@ -387,15 +388,15 @@ def test_a_run_on_a_list(command, tmp_path):
     dataset = Digits(
         name="digits", image_size=8, channels=1, num_classes=10, mean=[0.5], std=[0.5], validation_fraction=0.1
     )
-    listed = Random(fraction=0.1, seed=3).mask(dataset).positions[::-1]
+    listed = mask_of(Random(seed=3), dataset, 0.1).positions[::-1]
     write(tmp_path / "list.npy", listed)
 
     assert (outcome := command("ssl-train", *SHORT)).code == 0, outcome.err
     ((name, run),) = runs_in(tmp_path).items()
     assert name == "simclr-digits-file-all-s0"
     results = run.results()
-    expected = File(path=str(tmp_path / "list.npy")).mask(dataset)
-    assert results["mask"] == {"size": 126, "hash": expected.hash, "rule": "file"}
+    expected = mask_of(File(path=str(tmp_path / "list.npy")), dataset, None)
+    assert results["mask"] == {"size": 126, "digest": expected.digest, "rule": "file"}
     assert expected.positions.tolist() == sorted(listed.tolist())
     assert results["identity"]["subset"] == "file"
     assert results["identity"]["fraction"] == 126 / 1257
@@ -413,8 +414,8 @@ def test_a_run_on_a_list(command, tmp_path):
     # a part of it is another
     assert command("ssl-train", *SHORT, "subset.path=copy.txt", "subset.fraction=0.05").code == 0
     part = runs_in(tmp_path)["simclr-digits-file-0.05-s0"].results()
-    smaller = File(path=str(tmp_path / "copy.txt"), fraction=0.05).mask(dataset)
-    assert part["mask"] == {"size": 63, "hash": smaller.hash, "rule": "file"}
+    smaller = mask_of(File(path=str(tmp_path / "copy.txt")), dataset, 0.05)
+    assert part["mask"] == {"size": 63, "digest": smaller.digest, "rule": "file"}
     assert part["identity"]["fraction"] == 0.05
     assert smaller.positions.tolist() == sorted(listed[:63].tolist())
 

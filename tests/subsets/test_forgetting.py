@@ -20,6 +20,7 @@ from ssl_lightning.optim.recipe import OptimizerRecipe
 from ssl_lightning.subsets.forgetting import ForgettingEvents, forgetting_score
 from ssl_lightning.subsets.random import Random
 from tests.callbacks import fitting
+from tests.subsets.cutting import mask_of
 
 
 class Presenting:
@@ -43,7 +44,7 @@ class Presenting:
         index = torch.as_tensor(index)
         p = torch.as_tensor(probabilities, dtype=torch.float64)
         logits = torch.stack([p, 1 - p], -1).log().float()
-        batch = Batch(torch.zeros(len(index)), torch.zeros_like(index) if labels is None else labels, index)
+        batch = Batch((), torch.zeros_like(index) if labels is None else labels, index)
         outputs = {"objective": Objective(torch.zeros(()), logits, logits, {})}
         self.callback.on_train_batch_end(self.trainer, self.method, outputs, batch, 0)
 
@@ -150,7 +151,8 @@ def fit(*callbacks, **options):
     """Six epochs of 3 steps, with a learning rate that makes it forget."""
     torch.manual_seed(0)
     recipe = OptimizerRecipe(algorithm=torch.optim.SGD, lr=1.0, batch_size=16)
-    data = SubsetDataModule(fitting.dataset(), Random(), Augment([View(copies=2, crop_scale=(0.3, 1.0))]), 16)
+    dataset, views = fitting.dataset(), Augment([View(copies=2, crop_scale=(0.3, 1.0))])
+    data = SubsetDataModule(dataset, mask_of(Random(), dataset), views, 16)
     fitted = fitting.trainer(*callbacks, max_epochs=6)
     fitted.fit(Supervised(resnet_tiny(width=4, channels=1), 3, recipe), data, weights_only=True, **options)
     return fitted

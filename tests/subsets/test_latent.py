@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_lightning.config.identity import described
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.linear import draw_labels
 from ssl_lightning.subsets import latent
@@ -173,13 +174,13 @@ def test_the_content_of_a_file_counts_and_not_its_name(tmp_path, kind):
     assert kind.content_digest() == ""
     assert a.content_digest() == b.content_digest() != c.content_digest()
     assert len(a.content_digest()) == 16
-    assert a.parameters() == b.parameters() == c.parameters() == kind.parameters()
+    assert described(a) == described(b) == described(c) == described(kind)
 
 
 def test_parameters_tell_kinds_apart():
-    assert Labels().parameters() == {"name": "Labels"}
-    assert KMeans(clusters=3).parameters() == {"name": "KMeans", "clusters": 3}
-    assert FewLabels(percent=2.0).parameters() == {"name": "FewLabels", "percent": 2.0}
+    assert described(Labels()) == {"name": "Labels"}
+    assert described(KMeans(clusters=3)) == {"name": "KMeans", "clusters": 3}
+    assert described(FewLabels(percent=2.0)) == {"name": "FewLabels", "percent": 2.0}
 
 
 def write_npy(values):

@@ -9,7 +9,7 @@ from ssl_lightning.processes import ALONE
 from ssl_lightning.subsets.latent import cluster
 from ssl_lightning.subsets.prototypes import Prototypes
 from tests.data.synthetic import in_memory
-from tests.subsets.proxies import Given, Toy
+from tests.subsets.proxies import Toy, given
 
 FEATURES = np.random.default_rng(0).standard_normal((60, 5)).astype(np.float32)
 LABELS = np.arange(60) % 4
@@ -17,22 +17,25 @@ LABELS = np.arange(60) % 4
 
 @pytest.fixture(autouse=True)
 def features(monkeypatch):
-    def give(self, dataset, processes=ALONE):
+    def give(self, dataset, proxy, processes=ALONE):
         dataset.train()
         return FEATURES
 
     monkeypatch.setattr(Prototypes, "features", give)
 
 
+PROXIES = [given(Toy(None))]
+
+
 def make(**options):
-    return Prototypes(proxy=Given(Toy(None)), augment=Augment([View()]), accelerator="cpu", **options)
+    return Prototypes(augment=Augment([View()]), accelerator="cpu", **options)
 
 
 @pytest.mark.parametrize("clusters", [None, 1, 7])
 @pytest.mark.parametrize("balanced", [True, False])
 @pytest.mark.parametrize("keep", ["easiest", "hardest"])
 def test_order_is_that_of_distances(clusters, balanced, keep):
-    ranking = make(clusters=clusters, balanced=balanced, keep=keep, seed=3).rank(in_memory(LABELS))
+    ranking = make(clusters=clusters, balanced=balanced, keep=keep, seed=3).rank(in_memory(LABELS), PROXIES)
     assigned, distance = cluster(FEATURES, clusters or 4, 3)
     sign = -1 if keep == "easiest" else 1
     np.testing.assert_array_equal(ranking.score, sign * distance.astype(np.float64))
@@ -43,12 +46,14 @@ def test_order_is_that_of_distances(clusters, balanced, keep):
 
 
 def test_the_hardest_are_the_easiest_backwards():
-    easiest, hardest = (make(keep=keep, balanced=False).rank(in_memory(LABELS)) for keep in ("easiest", "hardest"))
+    easiest, hardest = (
+        make(keep=keep, balanced=False).rank(in_memory(LABELS), PROXIES) for keep in ("easiest", "hardest")
+    )
     np.testing.assert_array_equal(hardest.order, easiest.order[::-1])
 
 
 def test_the_closest_to_its_centroid_is_the_easiest():
-    ranking = make(clusters=1).rank(in_memory(LABELS))
+    ranking = make(clusters=1).rank(in_memory(LABELS), PROXIES)
     unit = FEATURES / np.linalg.norm(FEATURES, axis=1, keepdims=True)
     centroid = unit.mean(0)
     assert ranking.order[0] == np.linalg.norm(unit - centroid, axis=1).argmin()
@@ -57,13 +62,13 @@ def test_the_closest_to_its_centroid_is_the_easiest():
 
 def test_what_identifies_a_ranking():
     data = in_memory(LABELS)
-    default = make(cache="cache").ranking_file(data)
-    for options in ({"clusters": 5}, {"keep": "hardest"}, {"balanced": False}, {"views": 3}, {"seed": 1}):
-        assert make(cache="cache", **options).ranking_file(data) != default
-    for options in ({"fraction": 0.2}, {"budget": "floor"}):
-        assert make(cache="cache", **options).ranking_file(data) == default
+    default = make(cache="cache").ranking_file(data, ["a"])
+    for options in ({"clusters": 5}, {"keep": "hardest"}, {"balanced": False}, {"looks": 3}, {"seed": 1}):
+        assert make(cache="cache", **options).ranking_file(data, ["a"]) != default
+    assert make(cache="cache").ranking_file(data, ["b"]) != default
+    assert make(cache="cache").ranking_file(data, ["a"]) == default
 
 
 def test_more_clusters_than_images():
     with pytest.raises(UserError, match=r"61 clusters are asked for, but .* only 60 images.*subset\.clusters"):
-        make(clusters=61).rank(in_memory(LABELS))
+        make(clusters=61).rank(in_memory(LABELS), PROXIES)

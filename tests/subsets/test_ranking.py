@@ -8,16 +8,18 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pytest
 
+from ssl_lightning.config.markers import Place
 from ssl_lightning.data.dataset import Fingerprint
 from ssl_lightning.errors import UserError
 from ssl_lightning.subsets.ranking import Ranking, generator
-from ssl_lightning.subsets.rule import SubsetRule
+from ssl_lightning.subsets.rule import Subset, SubsetRule
 from tests.data.synthetic import in_memory
+from tests.subsets.cutting import deviation, mask_of
 
 FRACTIONS = [
     1e-9,
@@ -119,7 +121,6 @@ def test_each_class_count_is_within_a_half_of_its_size_times_a_common_threshold(
         # |count − n_k·t| ≤ ½ bounds t from both sides; the intervals of all classes must meet.
         lowest, highest = ((counts - 0.5) / sizes).max(), ((counts + 0.5) / sizes).min()
         assert lowest <= highest + 1e-12
-        assert mask.deviation == pytest.approx(np.abs(counts - fraction * sizes).max())
 
 
 @ragged
@@ -142,13 +143,13 @@ def test_singletons_beside_a_large_class_leave_it_its_share():
     mask = make_ranking(latent_class).mask(0.5)
     assert mask.size == 1000
     assert (latent_class[mask.positions] == 1000).sum() == 500
-    assert mask.deviation == 0.5
+    assert deviation(mask, latent_class) == 0.5
 
 
 def test_ties_between_classes_follow_the_seed():
-    hashes = {make_ranking(np.arange(40), seed).mask(0.5).hash for seed in range(5)}
-    assert len(hashes) == 5
-    assert make_ranking(np.arange(40), 3).mask(0.5).hash in hashes
+    digests = {make_ranking(np.arange(40), seed).mask(0.5).digest for seed in range(5)}
+    assert len(digests) == 5
+    assert make_ranking(np.arange(40), 3).mask(0.5).digest in digests
     # and favour no class: singletons of all positions are taken about equally often
     taken = np.zeros(40)
     order = np.arange(40)
@@ -193,7 +194,7 @@ def test_fractions_outside_are_errors(fraction):
     with pytest.raises(UserError, match=r"subset\.fraction is .*above 0 and at most 1"):
         make_ranking(np.zeros(10)).mask(fraction)
     with pytest.raises(UserError, match=r"subset\.fraction is"):
-        Slow(fraction=fraction, log="")
+        Subset(Slow(log=""), fraction)
 
 
 def test_a_fraction_of_as_many_positions_as_were_ranked_is_not_beyond_them():
@@ -206,12 +207,12 @@ def test_a_fraction_of_as_many_positions_as_were_ranked_is_not_beyond_them():
 # Masks
 
 
-def test_a_masks_hash_is_that_of_its_positions():
+def test_a_masks_digest_is_that_of_its_positions():
     ranking = make_ranking(np.zeros(100))
-    assert len(ranking.mask(0.3).hash) == 16
-    assert ranking.mask(0.3).hash == ranking.mask(0.3).hash == ranking.mask(0.301).hash
-    assert ranking.mask(0.3).hash != ranking.mask(0.31).hash
-    assert ranking.mask(1.0).hash == make_ranking(np.zeros(100), seed=1).mask(1.0).hash
+    assert len(ranking.mask(0.3).digest) == 16
+    assert ranking.mask(0.3).digest == ranking.mask(0.3).digest == ranking.mask(0.301).digest
+    assert ranking.mask(0.3).digest != ranking.mask(0.31).digest
+    assert ranking.mask(1.0).digest == make_ranking(np.zeros(100), seed=1).mask(1.0).digest
 
 
 def test_a_mask_knows_where_it_comes_from():
@@ -260,7 +261,7 @@ def test_a_ranking_survives_the_disk(tmp_path, ranking):
     for key in ("order", "latent_class", "score"):
         np.testing.assert_array_equal(getattr(loaded, key), getattr(ranking, key))
     assert loaded.provenance == ranking.provenance
-    assert loaded.mask(0.37).hash == ranking.mask(0.37).hash
+    assert loaded.mask(0.37).digest == ranking.mask(0.37).digest
     assert Ranking.load(path, None).provenance == ranking.provenance
     assert [entry.name for entry in path.parent.iterdir()] == ["ranking.npz"]
     with np.load(path, allow_pickle=False) as arrays:  # readable without this package
@@ -380,22 +381,19 @@ class Slow(SubsetRule):
     name: ClassVar[str] = "slow"
     expensive: ClassVar[bool] = True
 
-    log: str
+    log: Annotated[str, Place]
     strength: float = 1.0
-
-    def parameters(self):
-        return {key: value for key, value in super().parameters().items() if key != "log"}
 
     def content_digest(self):
         content = Path(self.log) / "content"
         return content.read_text() if content.exists() else ""
 
-    def rank(self, dataset, processes=None):
+    def rank(self, dataset, proxies=(), processes=None):
         (Path(self.log) / f"{uuid.uuid4().hex}.rank").touch()
         time.sleep(0.5)
         length = dataset.fingerprint().length
         order = generator(self.seed, "order").permutation(length)
-        return Ranking(order, np.zeros(length, np.int64), np.zeros(length), self.provenance(dataset))
+        return Ranking(order, np.zeros(length, np.int64), np.zeros(length), self.provenance(dataset, ()))
 
 
 def times_ranked(folder):
@@ -404,7 +402,7 @@ def times_ranked(folder):
 
 def ask(barrier, answers, folder, fraction):
     barrier.wait()
-    mask = Slow(log=folder, cache=f"{folder}/cache", fraction=fraction).mask(in_memory(np.arange(20) % 2))
+    mask = mask_of(Slow(log=folder, cache=f"{folder}/cache"), in_memory(np.arange(20) % 2), fraction)
     answers.put((fraction, mask.positions.tolist()))
 
 
@@ -427,9 +425,9 @@ def test_processes_that_ask_at_the_same_time_build_once(tmp_path):
 
 def test_one_ranking_serves_every_fraction_and_budget(tmp_path):
     dataset, log, cache = in_memory(np.arange(20) % 2), str(tmp_path), str(tmp_path / "cache")
-    half = Slow(log=log, cache=cache, fraction=0.5).mask(dataset)
+    half = mask_of(Slow(log=log, cache=cache), dataset, 0.5)
     assert half.fingerprint == dataset.fingerprint()
-    Slow(log=log, cache=cache, fraction=0.2, budget="floor").mask(dataset)
+    mask_of(Slow(log=log, cache=cache), dataset, 0.2, "floor")
     Slow(log=log, cache=cache).ranking(in_memory(np.arange(20) % 2))
     assert times_ranked(tmp_path) == 1
     files = list((tmp_path / "cache" / "rankings").glob("*.npz"))
@@ -448,27 +446,27 @@ def test_one_ranking_serves_every_fraction_and_budget(tmp_path):
 
 def test_without_a_cache_nothing_is_written(tmp_path):
     dataset = in_memory(np.arange(20) % 2)
-    first = Slow(log=str(tmp_path)).mask(dataset)
-    assert Slow(log=str(tmp_path)).mask(dataset).hash == first.hash
+    first = mask_of(Slow(log=str(tmp_path)), dataset)
+    assert mask_of(Slow(log=str(tmp_path)), dataset).digest == first.digest
     assert times_ranked(tmp_path) == 2
     assert {path.suffix for path in tmp_path.iterdir()} == {".rank"}
 
 
 def test_a_rule_that_fails_leaves_no_ranking(tmp_path, monkeypatch):
-    def fail(self, dataset, processes):
+    def fail(self, dataset, proxies, processes):
         raise UserError("no proxy")
 
     dataset, rule = in_memory(np.arange(20) % 2), Slow(log=str(tmp_path), cache=str(tmp_path / "cache"))
     with monkeypatch.context() as patch:
         patch.setattr(Slow, "rank", fail)
         with pytest.raises(UserError, match="no proxy"):
-            rule.mask(dataset)
-    assert rule.mask(dataset).size == 20  # and the lock is free
+            mask_of(rule, dataset)
+    assert mask_of(rule, dataset).size == 20  # and the lock is free
 
 
 def test_provenance_names_everything_that_matters(tmp_path):
     dataset = in_memory(np.arange(20) % 2)
-    provenance = Slow(log=str(tmp_path), seed=3, strength=0.5, fraction=0.1).ranking(dataset).provenance
+    provenance = Slow(log=str(tmp_path), seed=3, strength=0.5).ranking(dataset).provenance
     assert json.loads(json.dumps(provenance)) == provenance
     assert provenance["rule"] == "slow"
     assert provenance["seed"] == 3

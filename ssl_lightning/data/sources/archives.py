@@ -7,8 +7,9 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from ssl_lightning.config.markers import Place
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import locked, writing
@@ -18,7 +19,7 @@ from ssl_lightning.files import locked, writing
 class ArchivedDataset(ImageDataset):
     """Files in a folder below `root`, or in the archive beside that folder, which torchvision's dataset knows."""
 
-    root: str
+    root: Annotated[str, Place]
 
     source: ClassVar[str]
     folder: ClassVar[str]

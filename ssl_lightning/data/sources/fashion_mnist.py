@@ -5,11 +5,12 @@ import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
 
+from ssl_lightning.config.markers import Place
 from ssl_lightning.data.dataset import Arrays, ImageDataset, SplitName
 from ssl_lightning.data.sources.archives import fetch
 from ssl_lightning.errors import UserError
@@ -22,7 +23,7 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # of the packa
 class FashionMNIST(ImageDataset):
     """Fashion-MNIST (arXiv 1708.07747), 1×28×28: `root/FashionMNIST/raw/` or Debian's package."""
 
-    root: str
+    root: Annotated[str, Place]
 
     parts: ClassVar = {"train": "train", "test": "t10k"}
 

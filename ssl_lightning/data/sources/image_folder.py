@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Ge, Gt, Le
 
+from ssl_lightning.config.markers import Place, Speed
 from ssl_lightning.data.dataset import Arrays, ImageDataset, Split, SplitName
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.sources.listing import ImageFiles, image_files
@@ -21,12 +22,13 @@ STORE_FORMAT = 2  # of decoded image folders; raised when decoding changes
 
 @dataclass(kw_only=True)
 class ImageFolder(ImageDataset):
-    """Images in `root/train/<class>/` and `root/test/<class>/`.
+    """Images in `root/train/<class>/` and `root/test/<class>/`, or images without labels in `root/train/` alone.
 
     Classes are numbered by sorted name. The test split is the first of `test` and `val` that has the classes
-    of train. Where the central squares of the training images, resampled to `image_size`, take at most `resident_gib`,
-    they are decoded once, into a folder below `cache`, and views are cut from them. Else images stay in their files,
-    and workers cut views from the whole images at every step, with antialias.
+    of train; images without labels have none. Where the central squares of the training images, resampled to
+    `image_size`, take at most `resident_gib`, they are decoded once, into a folder below `cache`, and views are cut
+    from them. Else images stay in their files, and workers cut views from the whole images at every step, with
+    antialias.
 
     Args:
         root: the folder.
@@ -37,12 +39,12 @@ class ImageFolder(ImageDataset):
         workers: processes that decode streamed images; None: one a core.
     """
 
-    root: str
-    cache: str
-    storage: Literal["auto", "resident", "streamed"] = "auto"
-    resident_gib: Annotated[float, Gt(0)] = 8.0
+    root: Annotated[str, Place]
+    cache: Annotated[str, Place]
+    storage: Annotated[Literal["auto", "resident", "streamed"], Speed] = "auto"  # see `content_digest`
+    resident_gib: Annotated[float, Gt(0), Speed] = 8.0
     square: Annotated[float, Gt(0), Le(1)] = 1.0
-    workers: Annotated[int, Ge(0)] | None = None
+    workers: Annotated[Annotated[int, Ge(0)] | None, Speed] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,9 +59,13 @@ class ImageFolder(ImageDataset):
         return self.storage == "streamed"
 
     def prepare(self) -> None:
-        for split in ("train", "test"):
+        for split in self._listing:
             if not self.streamed:
                 self._store.ensure(split, self._build)
+
+    @property
+    def has_test(self) -> bool:
+        return "test" in self._listing
 
     def content_digest(self) -> str:
         """Hash of all paths below the root and file sizes, wherever the folder lies, and whether it is streamed."""
@@ -86,8 +92,11 @@ class ImageFolder(ImageDataset):
         if not len(train):
             raise UserError(
                 f"{self.name}: no images in {root / 'train'}. Set dataset.root to a folder with "
-                "train/<class>/*.jpg and test/<class>/*.jpg (png, jpg, jpeg, bmp or webp)."
+                "train/<class>/*.jpg and test/<class>/*.jpg, or of images without labels with train/*.jpg (png, jpg, "
+                "jpeg, bmp or webp)."
             )
+        if not train.classes:
+            return {"train": train}
         candidates = []
         for part in ("test", "val"):
             candidates.append(image_files(root, part, cache))

@@ -25,14 +25,15 @@ SETTLED = 2_000_000_000  # nanoseconds since a folder was changed: one that is b
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """The images at any depth below `root/part/<class>/`, sorted by class and path.
+    """The images at any depth below `root/part/<class>/`, sorted by class and path; where there is no such image, those
+    in `root/part` itself, sorted by name, which have no label.
 
     Arrays instead of an object for each file: forked workers share them without copying.
 
     Args:
         root, part: absolute, and relative to it.
-        classes: names of the folders, sorted.
-        labels: the number of each image's class.
+        classes: names of the folders, sorted; none of images without labels.
+        labels: the number of each image's class; −1 for none.
         names: paths relative to the root, joined.
         ends: where each path ends in `names`.
         sizes, modified: bytes, and time in nanoseconds.
@@ -107,7 +108,8 @@ def _scan(root: Path, part: str) -> ImageFiles:
     for folder, _, names in os.walk(root / part, onerror=_refuse, followlinks=True):
         relative = Path(folder).relative_to(root)
         folders[relative.as_posix()] = os.stat(folder).st_mtime_ns
-        for name in names if len(relative.parts) > 1 else ():
+        label = relative.parts[1] if len(relative.parts) > 1 else ""
+        for name in names:
             if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
                 try:
                     status = os.stat(os.path.join(folder, name))
@@ -115,10 +117,12 @@ def _scan(root: Path, part: str) -> ImageFiles:
                     raise UserError(
                         f"cannot read {Path(folder) / name}: {error.strerror}. Remove or mend it."
                     ) from error
-                found.append((relative.parts[1], f"{relative.as_posix()}/{name}", status.st_size, status.st_mtime_ns))
+                found.append((label, f"{relative.as_posix()}/{name}", status.st_size, status.st_mtime_ns))
+    classes = sorted({label for label, *_ in found} - {""})
+    if classes:  # what lies beside them is of no class
+        found = [image for image in found if image[0]]
     found.sort()
-    classes = sorted({label for label, *_ in found})
-    numbers = {label: i for i, label in enumerate(classes)}
+    numbers = {"": -1} | {label: i for i, label in enumerate(classes)}
     encoded = [os.fsencode(name) for _, name, *_ in found]
     return ImageFiles(
         str(root),

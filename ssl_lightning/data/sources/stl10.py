@@ -5,11 +5,12 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
 
+from ssl_lightning.config.markers import Place
 from ssl_lightning.data.dataset import Arrays, SplitName
 from ssl_lightning.data.sources.archives import ArchivedDataset
 from ssl_lightning.data.sources.store import Store
@@ -30,7 +31,7 @@ class STL10(ArchivedDataset):
     right way up are kept below `cache`.
     """
 
-    cache: str
+    cache: Annotated[str, Place]
 
     source: ClassVar[str] = "STL10"
     folder: ClassVar[str] = "stl10_binary"

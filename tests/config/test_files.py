@@ -1,0 +1,99 @@
+"""Every file of conf/ and sweeps/ is right."""
+
+import itertools
+from functools import cache
+from typing import Any
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from ssl_lightning.config.places import CONF, SWEEPS
+from ssl_lightning.config.resolve import resolve
+from ssl_lightning.config.schema import EvaluateConfig
+from tests.composing import composed
+from tests.config.configs import NEEDED, forget, node, proxy_of
+
+__all__ = ["forget"]
+
+
+@cache
+def _resolved(*overrides: str) -> dict[str, Any]:
+    return resolve(composed(*overrides))
+
+
+def _options() -> list[str]:
+    """`group=option` of every file in conf/ that a run can consist of."""
+    files = sorted(file.relative_to(CONF).with_suffix("") for file in CONF.rglob("*.yaml"))
+    return [f"{file.parent}={file.name}" for file in files if file.parts[0] not in (file.name, "encoder", "hydra")]
+
+
+PLACES = {"projector": "method.projector", "latent": "subset.latent", "proxy": "subset.proxy"}
+"""Where the groups go that are no keys of the whole config."""
+
+
+@pytest.mark.parametrize("option", _options())
+def test_every_option_is_valid(option):
+    group, _, name = option.partition("=")
+    place = PLACES.get(group, group)
+    choice = option if place == group else f"{group}@{place}={name}"
+    subset = ["subset=sas"] if place.startswith("subset.") else []
+    config = resolve(composed(*subset, choice, *NEEDED.get(option, [])))
+    written = OmegaConf.load(CONF / f"{option.replace('=', '/')}.yaml")
+    if "_target_" in written and group != "experiment":
+        assert node(config, place)["_target_"] == written["_target_"]
+    if "proxy" in config["subset"]:
+        proxy_of(config)
+
+
+@pytest.mark.parametrize("encoder", sorted(file.stem for file in (CONF / "encoder").glob("*.yaml")))
+@pytest.mark.parametrize("evaluation", sorted(file.stem for file in (CONF / "evaluation").glob("*.yaml")))
+def test_every_evaluation_of_every_encoder_is_valid(encoder, evaluation):
+    choices = (f"encoder={encoder}", f"evaluation={evaluation}", "dataset=cifar10", "trainer=ddp_cpu")
+    config = resolve(composed(*choices, name="evaluate"), EvaluateConfig)
+    assert config["encoder"]["_target_"] == OmegaConf.load(CONF / "encoder" / f"{encoder}.yaml")["_target_"]
+
+
+def _sweep_jobs() -> list[Any]:
+    """A list of overrides for every job of every grid."""
+    jobs = []
+    for file in sorted(SWEEPS.glob("*.yaml")):
+        params = OmegaConf.load(file).hydra.sweeper.params
+        values = [[f"{key}={value}" for value in str(choices).split(",")] for key, choices in params.items()]
+        jobs += [pytest.param(file.stem, job, id=f"{file.stem}-{','.join(job)}") for job in itertools.product(*values)]
+    return jobs
+
+
+def _rows(jobs: list[Any]) -> list[Any]:
+    """Of a grid, as many jobs as are needed for each value to occur."""
+    seen: set[tuple[str, str]] = set()
+    rows = []
+    for job in jobs:
+        name, overrides = job.values
+        new = {(name, override) for override in overrides} - seen
+        if new:
+            seen |= new
+            rows.append(job)
+    return rows
+
+
+@pytest.mark.parametrize(("grid", "job"), _rows(_sweep_jobs()))
+def test_every_value_of_every_grid_is_valid(grid, job):
+    config = resolve(composed(*job, name=grid, folder=SWEEPS))
+    chosen = HydraConfig.get().runtime.choices
+    assert config["sweep"].startswith(grid)
+    for override in job:
+        key, _, value = override.partition("=")
+        assert value == (chosen[key] if key in chosen else str(node(config, key)))
+        if key in chosen:
+            assert node(config, key)["_target_"] == node(_resolved(override), key)["_target_"]
+    if "proxy" in config["subset"]:
+        proxy_of(config)
+
+
+@pytest.mark.parametrize("file", sorted(SWEEPS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_grid_is_a_multirun(file):
+    hydra = OmegaConf.load(file).hydra
+    assert hydra.mode == "MULTIRUN"
+    OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in hydra.sweeper.params.items()])

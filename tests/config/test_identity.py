@@ -1,0 +1,459 @@
+"""What may change an encoder is part of a run's identity, and nothing else; one walker over signatures finds it."""
+
+import dataclasses
+import inspect
+import typing
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import lightning as L
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from ssl_lightning.config.check import own
+from ssl_lightning.config.identity import changes_training, described, locate, marked, run_digest, sources, without
+from ssl_lightning.config.markers import IRRELEVANT, MARKERS, After, Content, Place, Seed, Speed, hints_of, marker_of
+from ssl_lightning.config.places import CONF
+from ssl_lightning.config.resolve import resolve
+from ssl_lightning.config.schema import Cut, TrainConfig
+from ssl_lightning.pipeline.parts import Parts, parts_of, subset_of
+from tests.composing import composed
+from tests.config.configs import NEEDED, forget, proxy_of
+
+__all__ = ["forget"]
+
+
+@cache
+def resolved(*overrides: str) -> dict[str, Any]:
+    return resolve(composed(*overrides))
+
+
+def digest(*overrides: str) -> str:
+    """Of the config, and of the runs that a ranking is made with."""
+    config = resolved(*overrides)
+    _, proxies = subset_of(config, lambda config: pytest.fail("nothing is to be trained"))
+    return run_digest(config, TrainConfig, {"proxies": [proxy.digest for proxy in proxies]})
+
+
+@cache
+def cell(*overrides: str) -> str:
+    """Equal for runs of one cell of a report."""
+    config = resolved(*overrides)
+    left_out = (*IRRELEVANT, Seed)
+    return repr(without(config, [key for key, marker in marked(config, TrainConfig) if marker in left_out]))
+
+
+def parts(*overrides: str) -> Parts:
+    return parts_of(resolved(*overrides), lambda config: pytest.fail("nothing is to be trained"), alone=True)
+
+
+# Runs
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("sweep=other",),
+        ("debug=true",),
+        ("paths.runs=a", "paths.data=b", "paths.cache=c"),
+        ("logger=wandb",),
+        ("checkpoint.every_steps=1", "checkpoint.every_minutes=1.0"),
+        ("evaluation.k=3", "evaluation.untrained=true"),
+        ("evaluation=none",),
+        ("evaluation.dataset=fashion_mnist",),
+        ("callbacks=none",),
+        ("+callbacks.lr._target_=lightning.pytorch.callbacks.LearningRateMonitor",),
+        ("trainer.log_every_n_steps=3",),
+        ("trainer.enable_progress_bar=false",),
+        ("+trainer.profiler=simple",),
+        ("+trainer.benchmark=true",),
+        ("+trainer.detect_anomaly=true",),
+        ("trainer.devices=2",),  # counts as the number of processes: see below
+        ("trainer.accelerator=cpu",),  # likewise
+        ("dataset=cifar10", "dataset.root=elsewhere", "dataset.download=true"),
+        ("dataset=fashion_mnist", "dataset.root=elsewhere"),
+        ("dataset=stl10", "dataset.root=elsewhere", "dataset.cache=elsewhere"),
+        (
+            *("dataset=imagenet", "dataset.root=elsewhere", "dataset.cache=elsewhere", "dataset.workers=3"),
+            *("dataset.storage=streamed", "dataset.resident_gib=1.0"),  # the digest of the data says which it is
+        ),
+        ("subset=grand", "subset.chunk=16"),
+        ("subset=sas", "subset.cache=elsewhere", "subset.accelerator=cpu", "subset.memory_gib=1"),
+        ("subset=sas", "+subset.proxy.evaluation.k=3", "+subset.proxy.trainer.enable_progress_bar=false"),
+    ],
+    ids=lambda overrides: overrides[-1],
+)
+def test_what_cannot_change_the_encoder_is_no_part_of_the_digest(overrides):
+    options = [item for item in overrides if item.startswith(("dataset=", "subset="))]
+    assert digest(*overrides) == digest(*options)
+    assert overrides[0].startswith("evaluation") or cell(*overrides) == cell(*options)
+
+
+SELECTING = (
+    "subset.rule=row_sum",
+    "subset.looks=3",
+    "subset.layer=embedding",
+    "subset.threshold=0.1",
+    "subset.tie_break=random",
+    "subset.max_fraction=0.5",
+    "subset.latent=kmeans",
+    "subset.latent=few_labels",
+    "subset.seed=1",
+    "subset.proxy=supervised",
+    "subset.proxy.seed=1",
+    "subset.proxy.trainer.max_epochs=3",
+    "subset.proxy.batch_size=64",
+    "subset.proxy.trainer.precision=bf16-mixed",
+    "+subset.proxy.channels_last=false",
+    "subset.proxy.optimizer.lr=0.1",
+    "subset.proxy.method.temperature=0.3",
+    "+subset.proxy.callbacks.mine._target_=ssl_lightning.subsets.forgetting.ForgettingEvents",
+)
+
+
+def test_what_may_change_a_ranking_changes_the_digest():
+    digests = [digest("subset=sas", *change) for change in [(), *((override,) for override in SELECTING)]]
+    assert len(set(digests)) == 1 + len(SELECTING)
+
+
+RELEVANT = (
+    "seed=1",
+    "batch_size=128",
+    "budget=steps",
+    "compile=true",
+    "channels_last=false",
+    "float32_matmul=high",
+    "method=directclr",
+    "method=gessl",
+    "method.temperature=0.3",
+    "method.loss=info_nce",
+    "method.projector=linear",
+    "method.projector.hidden=64",
+    "backbone.width=8",
+    "backbone=resnet18",
+    "dataset=fashion_mnist",
+    "dataset.validation_fraction=0.2",
+    "subset.fraction=0.5",
+    "subset.seed=1",
+    "subset.budget=floor",
+    "subset=random_balanced",
+    "augment.views.0.flip_probability=0.3",
+    "augment=simclr_cifar",
+    "optimizer.lr=0.1",
+    "optimizer.algorithm.betas=[0.5,0.999]",
+    "optimizer=lars",
+    "trainer.max_epochs=7",
+    "trainer.max_steps=7",
+    "trainer.precision=bf16-mixed",
+    "+trainer.gradient_clip_val=1.0",
+    "+trainer.sync_batchnorm=true",
+    "+trainer.limit_train_batches=2",
+    "+callbacks.mean._target_=lightning.pytorch.callbacks.WeightAveraging",
+    "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: loss}",
+    "+callbacks.mine={_target_: tests.parts.Poison, step: 3}",
+)
+
+
+def _override(override: str) -> str:
+    return f"++{override}" if "flip_probability" in override else override
+
+
+@pytest.mark.parametrize("override", RELEVANT)
+def test_what_may_change_the_encoder_changes_the_digest(override):
+    assert digest(_override(override)) != digest()
+
+
+def test_relevant_keys_do_not_hide_one_another():
+    assert len({digest(_override(override)) for override in RELEVANT}) == len(RELEVANT)
+
+
+def test_the_digest_knows_what_the_config_does_not_say():
+    config = resolved()
+    digests = {run_digest(config, TrainConfig, {name: value}) for name in ("data", "processes") for value in "ab"}
+    assert len(digests) == 4
+
+
+def test_the_digest_is_eight_hexadecimal_digits_and_leaves_the_config_alone():
+    config = resolve(composed())
+    before = OmegaConf.to_yaml(OmegaConf.create(config))
+    name = run_digest(config, TrainConfig, {})
+    assert len(name) == 8
+    assert int(name, 16) >= 0
+    assert OmegaConf.to_yaml(OmegaConf.create(config)) == before
+
+
+def test_a_cell_ignores_the_seeds_alone():
+    assert cell("seed=5") == cell("subset.seed=5") == cell()
+    for override in RELEVANT:
+        if override not in ("seed=1", "subset.seed=1"):
+            assert cell(_override(override)) != cell(), override
+
+
+def test_a_cell_of_rankings_ignores_the_seeds_of_ranking_and_proxies():
+    for override in SELECTING:
+        assert (cell("subset=sas", override) == cell("subset=sas")) == ("seed=1" in override), override
+
+
+# Devices, files and other runs: what they are, and not how they are named
+
+
+def test_the_same_device_by_another_name_is_the_same_run():
+    cpu = parts("trainer=cpu").identity.digest
+    assert parts("trainer=cpu", "trainer.devices=auto").identity.digest == cpu
+    if not L.pytorch.accelerators.CUDAAccelerator.is_available():
+        assert parts("trainer=auto").identity.digest == cpu
+    assert parts("trainer=ddp_cpu").identity.digest != cpu  # two processes
+
+
+def test_a_file_counts_by_its_content(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((4, 2)))
+    (tmp_path / "b.npy").write_bytes((tmp_path / "a.npy").read_bytes())
+    np.save(tmp_path / "c.npy", np.zeros((4, 2)))
+    latent = ("trainer=cpu", "subset=sas", "latent@subset.latent=kmeans")
+    a, b, c = (parts(*latent, f"subset.latent.file={tmp_path}/{name}.npy").identity.digest for name in "abc")
+    assert a == b != c
+    for name, positions in (("a", [3, 1]), ("b", [3, 1]), ("c", [1, 3])):
+        np.save(tmp_path / f"{name}.npy", positions)
+    listed = ("trainer=cpu", "subset=file")
+    a, b, c = (parts(*listed, f"subset.path={tmp_path}/{name}.npy").identity.digest for name in "abc")
+    assert a == b != c
+
+
+def test_the_identity_says_what_it_leaves_out():
+    identity = parts("trainer=cpu", "subset=sas").identity
+    config = resolved("trainer=cpu", "subset=sas")
+    assert {"sweep", "paths", "evaluation", "trainer.accelerator", "subset.memory_gib"} <= set(identity.ignored)
+    assert set(identity.seeds) == {"seed", "subset.seed", "subset.proxy.seed"}
+    for key in (*identity.ignored, *identity.seeds):
+        assert without(config, [key]) != config, key
+
+
+# Callbacks
+
+
+class Watching(L.Callback):
+    """Says that it only looks."""
+
+    changes_training = False
+
+
+class Silent(L.Callback):
+    """Says nothing."""
+
+
+class Derived(L.pytorch.callbacks.LearningRateMonitor):
+    """Of the user's own, though of a harmless kind."""
+
+
+@pytest.mark.parametrize(
+    ("callback", "changes"),
+    [
+        (Watching, False),
+        (Silent, True),
+        (Derived, True),
+        (L.pytorch.callbacks.LearningRateMonitor, False),
+        (L.pytorch.callbacks.DeviceStatsMonitor, False),
+        (L.pytorch.callbacks.WeightAveraging, True),
+        (L.pytorch.callbacks.EMAWeightAveraging, True),
+        (L.pytorch.callbacks.StochasticWeightAveraging, True),
+        (L.pytorch.callbacks.EarlyStopping, True),
+    ],
+)
+def test_a_callback_counts_unless_it_cannot_change_training(callback, changes):
+    assert changes_training(callback) is changes
+    needed = {"StochasticWeightAveraging": ", swa_lrs: 0.1", "EarlyStopping": ", monitor: loss"}
+    target = f"{callback.__module__}.{callback.__qualname__}{needed.get(callback.__name__, '')}"
+    added = digest(f"+callbacks.mine={{_target_: {target}}}")
+    assert (added != digest()) is changes
+
+
+# Components from elsewhere
+
+
+def test_a_component_from_elsewhere_counts_with_its_source(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / "a_package_of_mine.py"
+    text = "import lightning as L\n\nclass Mine(L.Callback):\n    pass\n"
+    override = "+callbacks.mine._target_=a_package_of_mine.Mine"
+    file.write_text(text)
+    first = digest(override)
+    assert set(sources(resolved(override))) == {"a_package_of_mine.Mine"}
+    file.write_text(text + "\n# another\n")
+    assert digest(override) != first
+    file.write_text(text)
+    assert digest(override) == first
+    assert sources(resolved()) == {}
+
+
+# One walker, whatever it walks over
+
+
+def options() -> list[tuple[str, ...]]:
+    """Overrides that bring each component of conf/ into a config."""
+    found: list[tuple[str, ...]] = []
+    for group in ("dataset", "subset", "method", "backbone", "optimizer", "augment", "trainer", "evaluation"):
+        for file in sorted((CONF / group).glob("*.yaml")):
+            option = f"{group}={file.stem}"
+            found.append((option, *NEEDED.get(option, ())))
+    found += [("subset=sas", f"subset.latent={kind}") for kind in ("labels", "kmeans", "few_labels")]
+    found.append(("subset=sas", "latent@subset.latent=embeddings", "subset.latent.file=vectors.npy"))
+    found += [(f"method.projector={file.stem}",) for file in sorted((CONF / "projector").glob("*.yaml"))]
+    return found
+
+
+def components(value: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """Every mapping with a `_target_`, by its path."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = [(path, value)] if isinstance(value, dict) and "_target_" in value else []
+    for key, item in items:
+        found += components(item, f"{path}.{key}" if path else str(key))
+    return found
+
+
+@pytest.mark.parametrize("overrides", options(), ids=" ".join)
+def test_every_marker_of_every_component_is_honoured(overrides):
+    config = resolved(*overrides)
+    found = dict(marked(config, TrainConfig))
+    for path, component in components(config):
+        for key, hint in hints_of(locate(component["_target_"])).items():
+            at = f"{path}.{key}"
+            within = any(at == marked_key or at.startswith(f"{marked_key}.") for marked_key in found)
+            if (marker := marker_of(hint)) and key in component:
+                assert within, at
+                assert at not in found or found[at] is marker
+            elif not marker:
+                assert at not in found
+
+
+@pytest.mark.parametrize("overrides", options(), ids=" ".join)
+def test_no_marker_hides_where_it_is_not_seen(overrides):
+    """Inside of a union, an annotation's metadata is not that of the parameter."""
+
+    def hidden(hint: Any) -> bool:
+        inner = typing.get_args(hint)
+        inner = inner[:1] if typing.get_origin(hint) is Annotated else inner
+        return any(marker_of(part) is not None or hidden(part) for part in inner)
+
+    for path, component in components(resolved(*overrides)):
+        for key, hint in hints_of(locate(component["_target_"])).items():
+            assert not hidden(hint), f"{path}.{key}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inner:
+    """A part of a component."""
+
+    strength: float = 1.0
+    chunk: Annotated[int, Speed] = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outer:
+    """A component with every kind of parameter."""
+
+    counting: int = 1
+    fast: Annotated[int, Speed] = 1
+    place: Annotated[str, Place] = ""
+    after: Annotated[int, After] = 1
+    seed: Annotated[int, Seed] = 0
+    file: Annotated[str, Content] = ""
+    inner: Inner = dataclasses.field(default_factory=Inner)
+
+
+def test_settings_and_the_objects_made_of_them_are_walked_alike():
+    """`marked` walks settings, for runs and cells; `described` walks objects, for rankings and features."""
+    target = f"{__name__}.Inner"
+    settings = {"counting": 1, "fast": 1, "place": "", "after": 1, "seed": 0, "file": ""}
+    settings["inner"] = {"_target_": target, "strength": 1.0, "chunk": 1}
+    expected = {"fast": Speed, "place": Place, "after": After, "seed": Seed, "file": Content, "inner.chunk": Speed}
+    assert dict(marked(settings, Outer)) == expected
+    assert set(expected.values()) == set(MARKERS)
+    assert described(Outer()) == {
+        "name": "Outer",
+        "counting": 1,
+        "seed": 0,
+        "inner": {"name": "Inner", "strength": 1.0},
+    }
+
+
+@pytest.mark.parametrize("subset", sorted(file.stem for file in (CONF / "subset").glob("*.yaml")))
+def test_a_ranking_depends_on_what_a_run_with_it_does(subset):
+    """But for the cut, which is the run's alone."""
+    config = resolved(f"subset={subset}", *NEEDED.get(f"subset={subset}", ()))
+    rule = subset_of(config, lambda config: pytest.fail("nothing is to be trained"))[0].rank
+    marks = dict(marked(config["subset"], type(rule)))
+    counting = {key for key in own(config["subset"], Cut) if not key.startswith("_") and marks.get(key) in (None, Seed)}
+    assert counting <= set(rule.parameters()) | ({"seed"} if subset == "file" else set())
+    for key in rule.parameters():
+        assert marker_of(hints_of(type(rule)).get(key)) in (None, Seed)
+
+
+# Proxies
+
+
+DIFFERENT = {
+    "seed": 7,
+    "batch_size": 32,
+    "compile": True,
+    "float32_matmul": "high",
+    "channels_last": False,
+    "backbone": {"width": 4},
+    "dataset": {"validation_fraction": 0.2},
+    "augment": {"views": []},
+    "optimizer": {"lr": 0.5},
+    "method": {"temperature": 0.9},
+    "trainer": {"max_epochs": 3},
+    "callbacks": {},
+    "checkpoint": {"every_minutes": 1.0, "every_steps": 3},
+    "paths": {"runs": "a", "data": "b", "cache": "c"},
+    "evaluation": {"untrained": True},
+}
+NOT_OF_A_PROXY = {"sweep": "proxies", "budget": "epochs", "debug": False, "logger": {}}
+"""What every proxy has alike; its subset is all images."""
+
+
+@pytest.mark.parametrize("key", TrainConfig.__dataclass_fields__)
+def test_every_key_of_a_run_may_differ_in_its_proxy(key):
+    """A key that is added to a run needs nothing else to be one of proxies."""
+    config = resolve(composed("subset=sas"))
+    given = config["subset"]["proxy"]
+    if key in NOT_OF_A_PROXY or key == "subset":
+        given[key] = config[key]
+        assert proxy_of(config).config[key] == NOT_OF_A_PROXY.get(key, proxy_of(config).config["subset"])
+        return
+    value = DIFFERENT[key]
+    given[key] = {**(given.get(key) or config[key]), **value} if isinstance(value, dict) else value
+    if key == "callbacks":
+        given[key] = {"rate": {"_target_": "lightning.pytorch.callbacks.LearningRateMonitor"}}
+    resolve(OmegaConf.create(config))  # it is a known key
+    made = proxy_of(config).config
+    assert (
+        {name: made[key][name] for name in given[key]} == given[key] if isinstance(value, dict) else made[key] == value
+    )
+
+
+def test_the_epochs_of_a_proxy_are_set_on_the_command_line():
+    config = resolved("subset=sas", "trainer.max_epochs=9", "subset.proxy.trainer.max_epochs=1")
+    assert proxy_of(config).config["trainer"]["max_epochs"] == 1
+    assert proxy_of(resolved("subset=sas", "trainer.max_epochs=9")).config["trainer"]["max_epochs"] == 9
+
+
+def test_the_proxies_of_a_ranking_differ_in_their_seeds():
+    config = resolved("subset=el2n")
+    _, proxies = subset_of(config, lambda config: pytest.fail("nothing is to be trained"))
+    assert [proxy.config["seed"] for proxy in proxies] == [0, 1, 2]
+    assert len({proxy.digest for proxy in proxies}) == 3
+    first, second = (proxy.config for proxy in proxies[:2])
+    assert {key for key in first if first[key] != second[key]} == {"seed"}
+
+
+def test_signatures_can_be_read():
+    """Else their markers would be silently ignored."""
+    for overrides in options():
+        for path, component in components(resolved(*overrides)):
+            target = locate(component["_target_"])
+            package = component["_target_"].partition(".")[0]
+            if package == "ssl_lightning" and len(inspect.signature(target).parameters):
+                assert hints_of(target), f"{path}: {target} {Path(inspect.getsourcefile(target) or '')}"

@@ -1,0 +1,96 @@
+"""Named components become what they name; every command resolves one config alike."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from ssl_lightning.config.identity import component_name
+from ssl_lightning.config.places import CONF
+from ssl_lightning.config.resolve import resolve
+from ssl_lightning.config.schema import SelectConfig
+from ssl_lightning.errors import UserError
+from tests.composing import composed
+from tests.config.configs import NEEDED, forget, proxy_of, refused
+
+__all__ = ["forget"]
+
+
+def test_a_base_method_may_be_named_as_a_value_or_as_an_option():
+    by_value = resolve(composed("method=gessl", "method.base=directclr"))
+    by_option = resolve(composed("method=gessl", "method@method.base=directclr"))
+    assert by_value == by_option
+    assert by_value["method"]["base"]["_target_"] == "ssl_lightning.methods.directclr.DirectCLR"
+    assert component_name(by_value["method"]) == "gessl-directclr"
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (CONF / "projector").glob("*.yaml")))
+def test_a_projector_may_be_named_as_a_value_or_as_an_option(name):
+    by_value = resolve(composed(f"method.projector={name}"))
+    assert by_value == resolve(composed(f"projector@method.projector={name}"))
+    assert by_value["method"]["projector"]["_target_"].startswith("ssl_lightning.models.projectors.")
+
+
+def test_a_named_component_of_a_component():
+    config = resolve(composed("method=gessl", "method.base.projector=none"))
+    assert config["method"]["base"]["projector"]["_target_"] == "ssl_lightning.models.projectors.none"
+
+
+@pytest.mark.parametrize("subset", ["sas", "prototypes"])
+@pytest.mark.parametrize("name", sorted(file.stem for file in (CONF / "proxy").glob("*.yaml")))
+def test_a_proxy_may_be_named_as_a_value_or_as_an_option(subset, name):
+    by_value = resolve(composed(f"subset={subset}", f"subset.proxy={name}"))
+    assert by_value == resolve(composed(f"subset={subset}", f"proxy@subset.proxy={name}"))
+    proxy_of(by_value)
+    assert by_value["subset"]["proxy"]["method"]["_target_"].lower().endswith(f".{name}")
+
+
+@pytest.mark.parametrize("name", ["labels", "kmeans", "few_labels"])
+def test_latent_classes_may_be_named_as_a_value_or_as_an_option(name):
+    by_value = resolve(composed("subset=sas", f"subset.latent={name}"))
+    assert by_value == resolve(composed("subset=sas", f"latent@subset.latent={name}"))
+    kind = by_value["subset"]["latent"]["_target_"].rpartition(".")[2]
+    assert kind.lower() == name.replace("_", "")
+
+
+SELECTED = [
+    (),
+    ("seed=3", "batch_size=64", "subset.fraction=0.4", "trainer=ddp_cpu"),
+    ("dataset=cifar10", "backbone=resnet18", "method=gessl", "subset.latent=kmeans"),
+    ("subset.proxy=supervised", "subset.looks=3", "optimizer=lars"),
+    ("experiment=simclr_cifar_sas",),
+]
+
+
+@pytest.mark.parametrize("overrides", SELECTED, ids=str)
+def test_ssl_select_takes_what_ssl_train_takes(overrides):
+    selected = resolve(composed(*overrides, name="select"), SelectConfig)
+    assert selected == resolve(composed("subset=sas", *overrides))
+    assert selected == resolve(composed(*overrides, name="select"))
+
+
+@pytest.mark.parametrize("subset", sorted(file.stem for file in (CONF / "subset").glob("*.yaml")))
+def test_ssl_select_takes_every_subset(subset):
+    overrides = f"subset={subset}", "trainer.max_epochs=7", *NEEDED.get(f"subset={subset}", [])
+    assert resolve(composed(*overrides, name="select"), SelectConfig) == resolve(composed(*overrides))
+
+
+def test_ssl_select_does_not_look_at_what_only_a_training_needs():
+    wrong = ("method.temperature=warm", "optimizer.lr=fast", "evaluation.k=few")
+    resolve(composed("subset.proxy.run=mine", *wrong, name="select"), SelectConfig)
+    with pytest.raises(UserError, match=r"trainer\.max_steps is 'many'"):  # says how it starts processes
+        resolve(composed("trainer.max_steps=many", name="select"), SelectConfig)
+    for override in wrong:
+        assert refused(override).startswith(override.partition("=")[0])
+    with pytest.raises(UserError, match=r"subset\.threshold is 'low'"):
+        resolve(composed("subset.threshold=low", name="select"), SelectConfig)
+
+
+def test_resolve_leaves_its_argument_alone():
+    config = composed("method.projector=linear")
+    before = OmegaConf.to_yaml(config)
+    resolve(config)
+    assert OmegaConf.to_yaml(config) == before
+
+
+def test_a_resolved_config_resolves_to_itself():
+    config = resolve(composed("method=gessl", "method.base=directclr"))
+    assert resolve(OmegaConf.create(config)) == config
