@@ -47,6 +47,6 @@ clean:
 	$(INSTALL) --editable .
 	touch $@
 
-.venv/installed-dev: .venv/installed
+.venv/installed-dev: .venv/bin/python pyproject.toml
 	$(INSTALL) --editable '.[dev]'
-	touch $@
+	touch .venv/installed $@
