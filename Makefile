@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL ?= $(BIN)/python -m pip install --quiet
 
-.PHONY: quickstart test lint smoke wheel-smoke clean
+.PHONY: quickstart test test-nightly lint smoke wheel-smoke clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: .venv/installed
@@ -11,6 +11,10 @@ quickstart: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -q
+
+# Also the whole product of methods, datasets and subsets.
+test-nightly: .venv/installed-dev
+	$(BIN)/python -m pytest -q -m ""
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -43,6 +47,6 @@ clean:
 	$(INSTALL) --editable .
 	touch $@
 
-.venv/installed-dev: .venv/installed
+.venv/installed-dev: .venv/bin/python pyproject.toml
 	$(INSTALL) --editable '.[dev]'
-	touch $@
+	touch .venv/installed $@

@@ -1,6 +1,6 @@
 """Components that a config may name in order to go wrong."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -33,3 +33,18 @@ class Poison(L.Callback):
         if trainer.global_step + 1 == self.step:
             with torch.no_grad():
                 pl_module.get_parameter("backbone.conv1.weight").view(-1)[0] = torch.nan
+
+
+class SeenTypes(L.Callback):
+    """Keeps what types of numbers the first convolution makes in training, and of what type its weights are."""
+
+    seen: ClassVar[set[tuple[torch.dtype, torch.dtype]]] = set()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        def look(convolution: Any, inputs: Any, output: torch.Tensor) -> None:
+            self.seen.add((output.dtype, convolution.weight.dtype))
+
+        self.hook = pl_module.get_submodule("backbone.conv1").register_forward_hook(look)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.hook.remove()

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -177,3 +178,23 @@ class SeenSamples(L.Callback):
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         with open(self.file, "a", encoding="utf-8") as lines:
             lines.write(" ".join(map(str, [trainer.global_step, *batch.index.tolist()])) + "\n")
+
+
+class Gate(L.Callback):
+    """Holds training after each step until there is a file, or until it is asked to stop.
+
+    Args:
+        file: relative to the working directory.
+        first: the first step after which it does.
+    """
+
+    def __init__(self, file: str, first: int = 1) -> None:
+        self.file = Path(file)
+        self.first = first
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step < self.first:
+            return
+        self.file.with_name(f"{self.file.name}-{trainer.global_step}-{os.getpid()}").touch()
+        while not self.file.exists() and not trainer.received_sigterm:
+            time.sleep(0.01)

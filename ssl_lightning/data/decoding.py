@@ -27,7 +27,8 @@ class StreamedImages:
         size: side in pixels of what is read.
         channels: 1 for grey, 3 for colour; an image of the other kind is converted.
         square: side of the central square that is read, as a share of the image's shorter side.
-        workers: processes that decode; None: as many as there are cores, divided by `processes`.
+        workers: processes that decode; None: as many as this process has cores, its share where `processes` have them
+            together.
 
     Attributes:
         processes: of this machine that read images at the same time.
@@ -52,7 +53,7 @@ class StreamedImages:
         if self._workers is not None:
             return self._workers
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, cores // self.processes)
+        return max(1, cores if _own(cores) else cores // self.processes)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -129,6 +130,14 @@ class StreamedImages:
             view = image.crop(box).resize((size, size), Image.Resampling.BILINEAR)
             views.append(np.asarray(view).reshape(size, size, self.channels).transpose(2, 0, 1))
         return views
+
+
+def _own(cores: int) -> bool:
+    """Whether the cores that this process may use are those of a task of SLURM's, which binds each task to its own.
+    Processes that we start inherit all cores, and share them."""
+    from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+    return SLURMEnvironment.detect() and cores < int(os.environ.get("SLURM_CPUS_ON_NODE", "0"))
 
 
 def _undecodable(path: str, error: Exception) -> UserError:

@@ -12,9 +12,10 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 _ROWS = 8192  # rows that are converted to float64 at a time
-# Summing many batches leaves tens of machine epsilons of the uncentred trace in an eigenvalue that should
-# be 0. Below this multiple it is 0; otherwise constant features, centred, would have a spectrum of noise.
-_FLOOR = 128 * torch.finfo(torch.float64).eps
+_EPS = torch.finfo(torch.float64).eps
+# Summing rows that differ rounds at random, and leaves tens of machine epsilons of the uncentred trace in an
+# eigenvalue that should be 0. Below this multiple it is 0.
+_FLOOR = 128 * _EPS
 
 
 class Moments:
@@ -67,10 +68,18 @@ class Moments:
         They are the roots of the eigenvalues of the Gram matrix, so values below 1.7e-7 of the uncentred
         matrix's Frobenius norm cannot be told from 0 and are exactly 0. Rounding to float32 alters the
         features themselves about as much.
+
+        Of n rows that are all the same, every addition of a sum may round alike, so that the error grows with n.
+        In whatever order they are added, the sums have a relative error of at most n eps / 2, and the centred Gram
+        matrix, as it multiplies two of them, one of 3 n eps / 2 of the uncentred trace (Higham 2002, Accuracy and
+        Stability of Numerical Algorithms, section 4.2). What is no larger as a whole, or but for the first value of
+        the uncentred matrix, is 0 as a whole: complete collapse.
         """
         gram = self.covariance() * self.count if centred else self.gram
         eigenvalues = torch.linalg.eigvalsh(gram).flip(0)
-        resolved = eigenvalues > _FLOOR * self.gram.trace()
+        collapsed = max(_FLOOR, 2 * _EPS * self.count.item()) * self.gram.trace()
+        spread = eigenvalues if centred else eigenvalues[1:]
+        resolved = eigenvalues > (collapsed if (spread <= collapsed).all() else _FLOOR * self.gram.trace())
         return torch.where(resolved, eigenvalues, 0.0).sqrt()
 
 

@@ -68,10 +68,7 @@ def make_slots(wanted: Any, gpus: Sequence[str], cores: Set[int]) -> list[Slot]:
                 "so many slots, or name the GPUs of each; slots=['0','0'] are two jobs at a time on GPU 0."
             )
         ends = [len(gpus) * i // wanted for i in range(wanted + 1)]
-        return [
-            Slot(gpus=tuple(gpus[start:end]), threads=_share(cores, len(gpus)))
-            for start, end in itertools.pairwise(ends)
-        ]
+        return _of_gpus([tuple(gpus[start:end]) for start, end in itertools.pairwise(ends)], cores)
     if not isinstance(wanted, list) or not wanted or not all(isinstance(entry, str | int) for entry in wanted):
         raise UserError(
             f"hydra.launcher.slots is {wanted!r}: write auto, a number of slots, or a list with the GPUs of each "
@@ -86,9 +83,21 @@ def make_slots(wanted: Any, gpus: Sequence[str], cores: Set[int]) -> list[Slot]:
                 f"{', '.join(known)}."
             )
     if gpus:
-        threads = _share(cores, sum(map(len, sets)))
-        return [Slot(gpus=names, threads=threads) for names in sets]
+        return _of_gpus(sets, cores)
     return [Slot(cores=tuple(map(int, names)), threads=len(names)) for names in sets]
+
+
+def _of_gpus(sets: Sequence[tuple[str, ...]], cores: Set[int]) -> list[Slot]:
+    """Slots of these GPUs, each with the same part of the cores for each of its GPUs."""
+    ordered, parts = sorted(cores), sum(map(len, sets))
+    threads = _share(cores, parts)
+    slots, first = [], 0
+    for names in sets:
+        start, end = (len(ordered) * part // parts for part in (first, first + len(names)))
+        mine = ordered[start:end] or [ordered[start]]  # where there are fewer cores than GPUs, some share one
+        slots.append(Slot(gpus=names, cores=() if len(sets) == 1 else tuple(mine), threads=threads))
+        first += len(names)
+    return slots
 
 
 def _share(cores: Set[int], parts: int) -> int | None:

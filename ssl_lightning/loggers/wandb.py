@@ -5,8 +5,9 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from annotated_types import Gt
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
@@ -14,10 +15,6 @@ from lightning.pytorch.utilities import rank_zero_only
 from ssl_lightning.errors import UserError, warn
 from ssl_lightning.lightning_internals import wandb_arguments, wandb_run
 from ssl_lightning.runs.results import costs
-
-START_SECONDS, UPLOAD_SECONDS = 8.0, 30.0
-"""How long a wandb server may keep a run from starting, and from ending."""
-
 
 _WITHOUT_SERVER = ("offline", "disabled")
 
@@ -32,6 +29,8 @@ class Wandb(WandbLogger):
         mode: `online` needs a login; `offline` keeps runs on this machine, without network; `disabled` does nothing;
             `auto` is what `WANDB_MODE` or wandb's settings files say, else online where there is a login. Where the
             server does not answer, a line says so, and this and all later runs of the process are offline.
+        start_seconds: how long the server may keep a run from starting.
+        upload_seconds: how long it may keep a run from ending; `WANDB_FINISH_TIMEOUT` comes before.
 
     Raises:
         UserError: mode is online, but there is no login.
@@ -45,11 +44,13 @@ class Wandb(WandbLogger):
         save_dir: str,
         entity: str | None = None,
         mode: Literal["auto", "online", "offline", "disabled"] = "auto",
+        start_seconds: Annotated[float, Gt(0)] = 8.0,
+        upload_seconds: Annotated[float, Gt(0)] = 30.0,
     ) -> None:
         settings = {
             "silent": True,  # a page of text a run otherwise
-            "init_timeout": START_SECONDS,
-            "finish_timeout": float(os.environ.get("WANDB_FINISH_TIMEOUT", UPLOAD_SECONDS)),
+            "init_timeout": start_seconds,
+            "finish_timeout": float(os.environ.get("WANDB_FINISH_TIMEOUT", upload_seconds)),
             "finish_timeout_raises": True,
         }
         super().__init__(project=project, save_dir=save_dir, entity=entity, settings=settings)

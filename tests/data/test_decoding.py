@@ -339,3 +339,43 @@ def test_what_a_killed_decoder_has_left_is_removed(tmp_path):
     left.write_bytes(b"half")
     dataset.prepare()
     assert not left.exists()
+
+
+SLURM = {"SLURM_NTASKS": "8", "SLURM_JOB_NAME": "study", "SLURM_CPUS_ON_NODE": "96"}
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "variables", "workers"),
+    [
+        (96, 1, {}, 96),
+        (96, 8, {}, 12),  # started by one process, whose cores they share
+        (4, 8, {}, 1),
+        (12, 8, SLURM, 12),  # each bound to its own
+        (96, 8, SLURM, 12),  # not bound
+        (12, 4, {"SLURM_CPUS_ON_NODE": "96"}, 3),  # not started by SLURM, but inside one of its tasks
+        (12, 4, {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "study"}, 3),  # it says nothing of cores
+    ],
+)
+def test_processes_share_the_cores_that_they_have_together(tmp_path, monkeypatch, cores, processes, variables, workers):
+    for name in SLURM:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    write_image_folder(tmp_path / "data")
+    images = folder_of(tmp_path, workers=None).train().images
+    images.processes = processes
+    assert images.workers == workers
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind processes to CPU cores")
+def test_a_process_has_no_more_workers_than_cores_that_it_is_bound_to(tmp_path):
+    write_image_folder(tmp_path / "data")
+    images = folder_of(tmp_path, workers=None).train().images
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        assert images.workers == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert images.workers == len(before)

@@ -108,6 +108,52 @@ def test_rounding_over_many_batches_is_not_taken_for_a_spectrum():
     assert moments.singular_values(centred=False).count_nonzero() == 1
 
 
+@pytest.mark.parametrize("n", [1, 100, 10_000, 1_000_000])
+@pytest.mark.parametrize("d", [1, 2, 50])
+def test_collapse_is_seen_however_badly_sums_are_rounded(n, d):
+    """Each state of n equal rows is off by the most that adding them in any order may do."""
+    generator = torch.Generator().manual_seed(0)
+    row = 10 * torch.randn(d, generator=generator, dtype=torch.float64)
+
+    def rounded(exact: torch.Tensor) -> torch.Tensor:
+        sign = torch.randint(2, exact.shape, generator=generator, dtype=torch.float64) * 2 - 1
+        return exact * (1 + sign * n * torch.finfo(torch.float64).eps / 2)
+
+    for _ in range(20):
+        moments = Moments(d)
+        moments.count += n
+        moments.total += rounded(n * row)
+        moments.gram += rounded(n * torch.outer(row, row)).triu()
+        moments.gram += moments.gram.triu(1).T.clone()
+        assert moments.singular_values(centred=True).tolist() == [0.0] * d
+        assert moments.singular_values(centred=False).count_nonzero() == 1
+
+
+def test_collapse_is_seen_when_rows_are_added_one_after_the_other():
+    row = 10 * torch.randn(1, 8, generator=torch.Generator().manual_seed(0))
+    moments = Moments(8)
+    for _ in range(5000):
+        moments.update(row)
+    assert moments.singular_values(centred=True).tolist() == [0.0] * 8
+    assert moments.singular_values(centred=False).count_nonzero() == 1
+
+
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("rank", [1, 3, 40])
+def test_what_is_no_collapse_is_cut_at_the_same_floor_for_any_number_of_rows(rank, centred):
+    """Bit for bit, also small values that exact collapse could have left."""
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(9000, rank, generator=generator) @ torch.randn(rank, 40, generator=generator)
+    z = z.double() + 3e-5 * torch.randn(9000, 40, generator=generator, dtype=torch.float64)
+    moments = _moments(z + 10)
+    gram = moments.covariance() * moments.count if centred else moments.gram
+    eigenvalues = torch.linalg.eigvalsh(gram).flip(0)
+    floor = 128 * torch.finfo(torch.float64).eps * moments.gram.trace()
+    expected = torch.where(eigenvalues > floor, eigenvalues, 0.0).sqrt()
+    assert rank == 40 or ((eigenvalues > floor) & (eigenvalues < 9000 / 64 * floor)).any()
+    assert torch.equal(moments.singular_values(centred), expected)
+
+
 def test_features_that_are_all_zero_have_no_rank():
     assert spectrum(torch.zeros(5, 3), "r")[1] == {"r/rankme": 0.0, "r/effective_rank": 0.0}
 

@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import lightning as L
 import pytest
 import torch
 
@@ -96,23 +94,7 @@ SMALL = (
 )
 
 
-class Gate(L.Callback):
-    """Holds training after each step until there is a file, or until it is asked to stop.
-
-    Args:
-        file: relative to the working directory.
-    """
-
-    def __init__(self, file: str) -> None:
-        self.file = Path(file)
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        self.file.with_name(f"{self.file.name}-{trainer.global_step}-{os.getpid()}").touch()
-        while not self.file.exists() and not trainer.received_sigterm:
-            time.sleep(0.01)
-
-
-GATE = ("subset.fraction=0.5", "+callbacks.gate._target_=tests.launchers.test_pool.Gate", "+callbacks.gate.file=gate")
+GATE = ("subset.fraction=0.5", "+callbacks.gate._target_=tests.processes.Gate", "+callbacks.gate.file=gate")
 
 
 def until(condition: Callable[[], object]) -> None:

@@ -12,7 +12,8 @@ from ssl_lightning.launchers.job import in_pool
 from ssl_lightning.launchers.slots import Slot, make_slots
 
 FOUR = ("0", "1", "2", "3")
-CORES = set(range(16))
+C = tuple(range(16))
+CORES = set(C)
 
 
 @pytest.mark.parametrize(
@@ -20,21 +21,26 @@ CORES = set(range(16))
     [
         ("auto", (), [Slot()]),
         ("auto", ("0",), [Slot(("0",))]),
-        ("auto", ("2", "3"), [Slot(("2",), threads=8), Slot(("3",), threads=8)]),
+        ("auto", ("2", "3"), [Slot(("2",), C[:8], 8), Slot(("3",), C[8:], 8)]),
         (1, (), [Slot()]),
         (1, FOUR, [Slot(FOUR, threads=4)]),
-        (2, FOUR, [Slot(("0", "1"), threads=4), Slot(("2", "3"), threads=4)]),
-        (3, FOUR, [Slot(("0",), threads=4), Slot(("1",), threads=4), Slot(("2", "3"), threads=4)]),
+        (2, FOUR, [Slot(("0", "1"), C[:8], 4), Slot(("2", "3"), C[8:], 4)]),
+        (3, FOUR, [Slot(("0",), C[:4], 4), Slot(("1",), C[4:8], 4), Slot(("2", "3"), C[8:], 4)]),
         (3, (), [Slot(threads=5)] * 3),
         (20, (), [Slot(threads=1)] * 20),
-        (["0,1", "2, 3"], FOUR, [Slot(("0", "1"), threads=4), Slot(("2", "3"), threads=4)]),
-        (["0", 0], FOUR, [Slot(("0",), threads=8)] * 2),
-        (["MIG-1", "GPU-2"], ("MIG-1",), [Slot(("MIG-1",), threads=8), Slot(("GPU-2",), threads=8)]),
+        (["0,1", "2, 3"], FOUR, [Slot(("0", "1"), C[:8], 4), Slot(("2", "3"), C[8:], 4)]),
+        (["0", 0], FOUR, [Slot(("0",), C[:8], 8), Slot(("0",), C[8:], 8)]),
+        (["MIG-1", "GPU-2"], ("MIG-1",), [Slot(("MIG-1",), C[:8], 8), Slot(("GPU-2",), C[8:], 8)]),
         (["0,1", "7"], (), [Slot(cores=(0, 1), threads=2), Slot(cores=(7,), threads=1)]),
     ],
 )
 def test_what_there_is_is_dealt_out(wanted, gpus, expected):
     assert make_slots(wanted, gpus, CORES) == expected
+
+
+@pytest.mark.parametrize(("cores", "expected"), [({3}, [(3,)] * 4), ({2, 9, 5}, [(2,), (2,), (5,), (9,)])])
+def test_more_gpus_than_cores_share_them(cores, expected):
+    assert [slot.cores for slot in make_slots("auto", FOUR, cores)] == expected
 
 
 @pytest.mark.parametrize(
@@ -75,6 +81,11 @@ def test_processes_are_bound_to_the_cores_of_their_slot():
         seen = subprocess.check_output([sys.executable, "-c", "import os; print(os.sched_getaffinity(0))"], text=True)
     assert seen == f"{{{core}}}\n"
     assert os.sched_getaffinity(0) == before
+
+
+def test_gpus_are_named_and_their_cores_are_not():
+    assert str(Slot(("2", "3"), (0, 1))) == " (GPU 2,3)"
+    assert str(Slot(cores=(0, 1))) == " (CPU 0,1)"
 
 
 def test_jobs_of_a_pool_inside_a_task_of_slurm_are_no_tasks_of_slurm(monkeypatch):

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ssl_lightning.loggers.wandb import Wandb
 from ssl_lightning.runs.run import Run, find_runs
 from tests.processes import Ended, Signal, ssl_train, started
 
@@ -35,6 +36,7 @@ ARGUMENTS = (
 STEP = "ssl_lightning.methods.method.SSLMethod.training_step"
 
 
+PATIENCE = ("logger.wandb.start_seconds=1", "logger.wandb.upload_seconds=3")
 OFFLINE = ("logger=wandb", "logger.wandb.mode=offline")
 LOGIN = {"WANDB_API_KEY": 40 * "a"}
 LATER = "Later: wandb sync runs/comparison/wandb/offline-run-*\n"
@@ -131,7 +133,7 @@ def train(folder: Path, server: socket.socket, *arguments: str, at: Signal | Non
 def train_in_time(folder: Path, port: int, *arguments: str, **changes: str) -> Ended:
     """With a login. Fails where the server holds the command up."""
     variables = environment(folder, port, **LOGIN, **changes)
-    with started(folder, *arguments, *ARGUMENTS, environment=variables, figures=True) as wait:
+    with started(folder, *arguments, *PATIENCE, *ARGUMENTS, environment=variables, figures=True) as wait:
         wait.process.join(120)  # type: ignore[attr-defined]
         assert wait.process.exitcode is not None, "the server held it up"  # type: ignore[attr-defined]
         return wait()
@@ -248,7 +250,8 @@ def test_without_login_a_sweep_goes_offline_at_once_and_says_so_once(tmp_path, s
 @pytest.mark.parametrize("mode", ["auto", "online"])
 def test_a_server_that_never_answers_is_waited_for_once(tmp_path, server, mode):
     port = server.getsockname()[1]
-    ended = train_in_time(tmp_path, port, "-m", "logger=wandb", f"logger.wandb.mode={mode}", "seed=1,2")
+    arguments = ("-m", "logger=wandb", f"logger.wandb.mode={mode}", "seed=1,2")
+    ended = train_in_time(tmp_path, port, *arguments, WANDB_HTTP_TIMEOUT="1")  # of the login; wandb's own is 10 s
     assert ended.code == 0, ended.output
     server.accept()
     (said,) = re.findall("wandb goes on offline: .*\n", ended.output)
@@ -278,7 +281,7 @@ def test_a_server_that_lets_no_run_begin(tmp_path, answering):
 def test_a_server_that_stops_answering_takes_no_results_along(tmp_path, answering):
     """It also hides no error, and lets the next job of a sweep have a run of its own."""
     arguments = ("-m", "logger=wandb", "optimizer.lr=1e30,1e-3")
-    ended = train_in_time(tmp_path, answering.server_port, *arguments, WANDB_FINISH_TIMEOUT="3")
+    ended = train_in_time(tmp_path, answering.server_port, *arguments)
     assert ended.code == 1
     assert "not finite" in ended.output
     assert "Traceback" not in ended.output
@@ -295,6 +298,26 @@ def test_a_server_that_stops_answering_takes_no_results_along(tmp_path, answerin
         assert f"wandb: http://127.0.0.1:{answering.server_port}/team/ssl_lightning/runs/{run.id}\n" in ended.output
     # The server was to have more, whichever way wandb has tried first.
     assert any(name == "CreateRunFiles" or name.endswith("file_stream") for name in answering.asked)
+
+
+def test_how_long_a_server_is_waited_for(tmp_path, monkeypatch):
+    def timeouts(**seconds: float) -> tuple[float, float]:
+        settings = Wandb("project", str(tmp_path), mode="offline", **seconds)._wandb_init["settings"]
+        return settings["init_timeout"], settings["finish_timeout"]
+
+    monkeypatch.delenv("WANDB_FINISH_TIMEOUT", raising=False)
+    assert timeouts() == (8, 30)
+    assert timeouts(start_seconds=0.5, upload_seconds=2) == (0.5, 2)
+    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "7")
+    assert timeouts(upload_seconds=2) == (8, 7)
+
+
+@pytest.mark.parametrize("key", ["start_seconds", "upload_seconds"])
+def test_no_time_is_no_waiting_time(command, key):
+    ended = command("ssl-train", "logger=wandb", f"logger.wandb.{key}=0")
+    assert ended.code == 1
+    assert ended.err.startswith(f"Error: logger.wandb.{key} is 0")
+    assert "greater than 0" in ended.err
 
 
 def test_online_without_login_is_an_error_before_training(tmp_path, server):

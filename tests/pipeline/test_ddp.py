@@ -27,6 +27,8 @@ from ssl_lightning.methods.method import Objective
 from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning.runs.metrics import read_metrics
 from ssl_lightning.runs.run import find_runs
+from tests.pipeline.test_resume import assert_identical
+from tests.processes import Ended
 
 ARGUMENTS = (
     "trainer=ddp_cpu",
@@ -34,7 +36,7 @@ ARGUMENTS = (
     "method.projector.hidden=64",
     "batch_size=128",
     "subset.fraction=0.5",
-    "trainer.max_epochs=2",
+    "trainer.max_epochs=4",
     "trainer.log_every_n_steps=3",
     "trainer.enable_progress_bar=false",
     "evaluation.l2_grid=[0.01]",
@@ -44,36 +46,59 @@ ARGUMENTS = (
 )
 
 
-def ssl_train(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+GATE = ("+callbacks.gate._target_=tests.processes.Gate", "+callbacks.gate.file=gate", "+callbacks.gate.first=6")
+
+
+def started(folder: Path, *more: str) -> subprocess.Popen[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PL_")}
-    command = [str(Path(sys.executable).parent / "ssl-train"), *ARGUMENTS, *more]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    return subprocess.Popen(
+        [str(Path(sys.executable).parent / "ssl-train"), *ARGUMENTS, *more],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
-def test_command_with_two_processes(tmp_path):
-    done = ssl_train(tmp_path)
-    assert done.returncode == 0, done.stderr
-    (run,) = find_runs([tmp_path / "runs"])
+def ssl_train(folder: Path, *more: str) -> Ended:
+    process = started(folder, *more)
+    output, _ = process.communicate(timeout=300)
+    return Ended(process.returncode, output)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+    """A training of 16 steps in two processes."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "gate").touch()
+    ended = ssl_train(folder, *GATE)
+    assert ended.code == 0, ended.output
+    return folder, ended
+
+
+def test_command_with_two_processes(undisturbed):
+    folder, done = undisturbed
+    (run,) = find_runs([folder / "runs"])
     assert run.done
-    assert [folder.name for folder in (tmp_path / "runs" / "default").iterdir() if folder.is_dir()] == [run.id]
+    assert [one.name for one in (folder / "runs" / "default").iterdir() if one.is_dir()] == [run.id]
     results = run.results()
     assert results["environment"]["world_size"] == 2
     assert results["mask"]["size"] == 629
-    assert results["cost"]["optimizer_steps"] == 8
-    assert results["cost"]["images_seen"] == 8 * 128
+    assert results["cost"]["optimizer_steps"] == 16
+    assert results["cost"]["images_seen"] == 16 * 128
     assert all(torch.isfinite(torch.tensor(value)) for value in results["metrics"].values())
     rows = read_metrics(run.metrics_file)
-    assert [row["step"] for row in rows] == ["3", "6", "8"]
-    assert done.stdout.count(f"{run.id} starts") == 1
-    assert done.stdout.count(f"{run.id} linear") == 1
-    assert "Traceback" not in done.stderr
+    assert [row["step"] for row in rows] == ["3", "6", "9", "12", "15", "16"]
+    assert done.output.count(f"{run.id} starts") == 1
+    assert done.output.count(f"{run.id} linear") == 1
+    assert "Traceback" not in done.output
 
     before = run.results_file.stat().st_mtime_ns
-    again = ssl_train(tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert f"{run.id} is finished" in again.stdout
+    again = ssl_train(folder, *GATE)
+    assert again.code == 0, again.output
+    assert f"{run.id} is finished" in again.output
     assert run.results_file.stat().st_mtime_ns == before
 
 
@@ -196,49 +221,39 @@ def test_online_probe_has_the_same_weights_on_both_ranks(pair):
         assert torch.equal(first[name], second[name])
 
 
-def test_terminated_processes_save_together_and_resume(tmp_path):
-    """SIGTERM to one of two processes, then the same command: it ends like a training that was never disturbed."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PL_")}
-    long = (*ARGUMENTS, "trainer.max_epochs=40", "checkpoint.every_steps=1")
-    command = [str(Path(sys.executable).parent / "ssl-train"), *long]
-    results = []
-    for name in ("whole", "stopped"):
-        folder = tmp_path / name
-        folder.mkdir()
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        if name == "stopped":
-            until = time.monotonic() + 200
-            while not list(folder.glob("runs/default/*/checkpoints/last.ckpt")) and time.monotonic() < until:
-                time.sleep(0.1)
-            process.send_signal(signal.SIGTERM)
-            output, _ = process.communicate(timeout=200)
-            assert process.returncode == 143, output
-            (run,) = find_runs([folder / "runs"])
-            step = torch.load(run.checkpoint, weights_only=True)["global_step"]
-            assert 0 < step < 160
-            assert not run.done
-            done = subprocess.run(
-                command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
-            )
-            assert done.returncode == 0, done.stderr
-            assert f"{run.id} resumes" in done.stdout
-        else:
-            output, _ = process.communicate(timeout=300)
-            assert process.returncode == 0, output
-        (run,) = find_runs([folder / "runs"])
-        results.append(run)
-    whole, stopped = results
-    states = [torch.load(run.checkpoint, weights_only=True)["state_dict"] for run in results]
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    assert whole.results()["metrics"] == stopped.results()["metrics"]
-    assert whole.metrics_file.read_text() == stopped.metrics_file.read_text()
+def test_terminated_processes_save_together_and_resume(tmp_path, undisturbed):
+    """SIGTERM to one of two processes, in an epoch, then the same command: it ends like a training that was never
+    disturbed."""
+    arguments = (*GATE, "checkpoint.every_steps=null", "checkpoint.every_minutes=60")
+    process = started(tmp_path, *arguments)
+    try:
+        until = time.monotonic() + 200
+        while len(list(tmp_path.glob("gate-6-*"))) < 2 and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not list(tmp_path.rglob("last.ckpt"))
+        process.send_signal(signal.SIGTERM)
+        (tmp_path / "gate").touch()
+        output, _ = process.communicate(timeout=200)
+    finally:
+        process.kill()
+    assert process.returncode == 143, output
+    (run,) = find_runs([tmp_path / "runs"])
+    assert 6 <= torch.load(run.checkpoint, weights_only=True)["global_step"] < 16
+    assert not run.done
+    done = ssl_train(tmp_path, *arguments)
+    assert done.code == 0, done.output
+    assert f"{run.id} resumes" in done.output
+    (whole,) = find_runs([undisturbed[0] / "runs"])
+    assert whole.id == run.id
+    states = [torch.load(one.checkpoint, weights_only=True)["state_dict"] for one in (whole, run)]
+    assert_identical(*states)
+    assert whole.results()["metrics"] == run.results()["metrics"]
+    assert whole.metrics_file.read_text() == run.metrics_file.read_text()
 
 
 def test_a_missing_ranking_is_made_before_the_second_process_starts(tmp_path):
     done = ssl_train(tmp_path, "subset=sas", "subset.fraction=0.5", "subset.looks=1", "trainer.max_epochs=1")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.output
     (ranking,) = (tmp_path / "cache" / "rankings").glob("*.npz")
     proxy, run = sorted(find_runs([tmp_path / "runs"]), key=lambda run: run.results()["environment"]["world_size"])
     assert [made.results()["environment"]["world_size"] for made in (proxy, run)] == [1, 2]

@@ -1,7 +1,6 @@
 """A run that is interrupted at any moment and started again ends as one that never was: bit for bit on the CPU."""
 
 import itertools
-import json
 import os
 import signal
 import time
@@ -258,17 +257,3 @@ def test_finished_run_is_not_trained_again(tmp_path, reference):
     assert ended.code == 0
     assert "is finished" in ended.output
     assert {file: file.stat().st_mtime_ns for file in before} == before
-
-
-def test_another_evaluation_of_a_finished_run_needs_no_training(tmp_path):
-    assert ssl_train(tmp_path, *SMALL).code == 0
-    former = trained(tmp_path)
-    other = (*SMALL, "evaluation.few_shots=[2]")
-    ended = ssl_train(tmp_path, *other, at=Signal(STEP))  # a step of training would kill it
-    assert ended.code == 0, ended.output
-    added = trained(tmp_path)
-    assert_identical(added.checkpoint, former.checkpoint)
-    assert added.metrics == former.metrics
-    assert added.results["metrics"].items() > former.results["metrics"].items()
-    assert added.results["cost"] == former.results["cost"]
-    assert json.loads(only_run(tmp_path).results_file.read_text())["evaluation"]["few_shots"] == [2]
