@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lightning.config.check import check
-from ssl_lightning.config.components import make
+from ssl_lightning.config.components import make, own_modules
 from ssl_lightning.config.identity import run_digest
 from ssl_lightning.config.schema import TrainConfig
 from ssl_lightning.errors import UserError
@@ -68,12 +68,12 @@ class ProxyRun:
     def load(self) -> LoadedRun:
         """The run with its frozen method; trains it first where it must. Waits for a process that is training it."""
         if self.folder is not None:
-            return load_run(self.folder)._replace(digest=self.digest)
+            return load_run(self.folder, own_modules(self.config))._replace(digest=self.digest)
         if self.config["trainer"]["fast_dev_run"]:
             self._train(self.config)
             return untrained(self.config)
         with locked(Path(self.config["paths"]["runs"]) / self.config["sweep"] / self.digest):
-            return load_run(self._train(self.config).folder)._replace(digest=self.digest)
+            return load_run(self._train(self.config).folder, trusted=None)._replace(digest=self.digest)
 
 
 def proxies_of(config: Mapping[str, Any], number: int, train: Train) -> Sequence[ProxyRun]:
