@@ -190,10 +190,14 @@ def test_the_dataset_of_a_foreign_run_executes_nothing(command, run, tmp_path):
     config = run.config()
     config["dataset"] = {"_target_": "builtins.open", "file": str(tmp_path / "executed"), "mode": "w"}
     run.config_file.write_text(json.dumps(config))
-    done = command("ssl-evaluate", f"run={run.folder}", *PROBES)
-    assert done.code == 1
-    assert "which does not make a ssl_lightning.data.dataset.ImageDataset" in done.err
-    assert not (tmp_path / "executed").exists()
+    for more, message in (
+        ((), "is 'builtins.open'. A run may come from anywhere"),
+        (("encoder.trusted=[builtins,io,_io]",), "which does not make a ssl_lightning.data.dataset.ImageDataset"),
+    ):
+        done = command("ssl-evaluate", f"run={run.folder}", *PROBES, *more)
+        assert done.code == 1
+        assert message in done.err
+        assert not (tmp_path / "executed").exists()
 
 
 def test_random_weights_are_those_of_every_call(command, tmp_path):
