@@ -93,7 +93,7 @@ class StreamedImages:
         for i, position in enumerate(positions.tolist()):
             image = images.pop()  # whose pixels are freed with it
             for crop, cut in zip(crops, self._cut(position, image, windows[:, :, i].tolist(), sizes), strict=True):
-                crop[i] = torch.from_numpy(cut)
+                crop[i].numpy()[:] = cut  # Pillow's own memory is read-only, which PyTorch warns of
         for crop, flip in zip(crops, flips, strict=True):
             crop.copy_(torch.where(flip[:, None, None, None], crop.flip(-1), crop))
         return made
