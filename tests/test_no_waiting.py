@@ -8,7 +8,6 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_lightning.callbacks.checkpoint import LastCheckpoint
@@ -17,6 +16,7 @@ from ssl_lightning.callbacks.progress import Progress
 from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.callbacks.seeds import StepSeeds
 from ssl_lightning.callbacks.stopping import StopTogether
+from ssl_lightning.config.components import make
 from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.data.batch import Batch
@@ -77,9 +77,9 @@ def reads_of_training(rank: int, config: dict[str, Any], world_size: int, folder
     if world_size > 1:
         os.environ |= {key: str(value) for key, value in environment.items()}
     torch.manual_seed(0)
-    method = instantiate(config["method"])
-    dataset = instantiate(config["dataset"])
-    augment = instantiate(config["augment"], _convert_="object")
+    method = make(config["method"])
+    dataset = make(config["dataset"])
+    augment = make(config["augment"], _convert_="object")
     positions = np.arange(384, dtype=np.int64)
     data = SubsetDataModule(dataset, Mask(positions, "first", 384 / 1257, 1257), augment, 32)
     recorder = Recorder()
@@ -132,8 +132,8 @@ def test_no_value_of_the_device_is_read_between_two_rows_by_two_processes(pair, 
 def step_on_meta(config: dict[str, Any], images: torch.Tensor, mean: Any, std: Any) -> None:
     """One whole step where reading any value of the device raises: host draws are real, device tensors are meta."""
     device = torch.device("meta")
-    method: SSLMethod = instantiate(config["method"]).to(device)
-    augment = instantiate(config["augment"], _convert_="object")
+    method: SSLMethod = make(config["method"]).to(device)
+    augment = make(config["augment"], _convert_="object")
     optimizer, scheduler = method.recipe.build(method.parameter_groups(), 10, 100)
     n = len(images)
     trainer = L.Trainer(
@@ -149,7 +149,7 @@ def step_on_meta(config: dict[str, Any], images: torch.Tensor, mean: Any, std: A
     method.trainer = trainer
     trainer.optimizers = [optimizer]
     mask = Mask(np.arange(64), "first", 0.05, 1257)
-    trainer.datamodule = SubsetDataModule(instantiate(config["dataset"]), mask, augment, n)
+    trainer.datamodule = SubsetDataModule(make(config["dataset"]), mask, augment, n)
     recorder, probe = Recorder(), OnlineProbe()
     recorder.on_train_start(trainer, method)
     probe.on_fit_start(trainer, method)
@@ -184,7 +184,7 @@ def test_a_step_runs_where_no_value_can_be_read(method, optimizer, config):
 def test_views_are_made_where_no_value_can_be_read(augment, config):
     images = torch.empty(32, 3, 32, 32, dtype=torch.uint8, device="meta")
     colour = torch.empty(3, device="meta")
-    views = instantiate(config(f"augment={augment}")["augment"], _convert_="object")
+    views = make(config(f"augment={augment}")["augment"], _convert_="object")
     for some in views(images, colour, colour, torch.Generator().manual_seed(0)):
         assert some.is_meta
         assert some.shape[1:] == (32, 3, 32, 32)

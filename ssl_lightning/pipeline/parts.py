@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 
 from ssl_lightning.config.check import beside, own
-from ssl_lightning.config.components import make
+from ssl_lightning.config.components import locate, make
 from ssl_lightning.config.identity import component_name, marked, run_digest
 from ssl_lightning.config.markers import IRRELEVANT, Seed
 from ssl_lightning.config.schema import Cut, Evaluated, TrainConfig
@@ -59,20 +59,25 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
         "accelerator": type(trainer.accelerator).__name__,
         "processes": trainer.world_size,
     }
+    identity = identity_of(config, contents)
+    run = Run(Path(config["paths"]["runs"]) / config["sweep"] / identity.run_name)
+    return Parts(dataset, subset, proxies, suite, evaluated, trainer, identity, run)
+
+
+def identity_of(config: Mapping[str, Any], contents: Mapping[str, Any]) -> Identity:
+    """What the run of a resolved config is; `contents` as of `run_digest`."""
     marks = list(marked(config, TrainConfig))
-    identity = Identity(
+    return Identity(
         method=component_name(config["method"]),
-        dataset=dataset.name,
-        subset=subset.rank.name,
-        fraction=subset.fraction,
+        dataset=config["dataset"]["name"],
+        subset=locate(config["subset"]["_target_"]).name,
+        fraction=beside(config["subset"], Cut)["fraction"],
         seed=config["seed"],
         budget=config["budget"],
         digest=run_digest(config, TrainConfig, contents),
         ignored=[key for key, marker in marks if marker in IRRELEVANT],
         seeds=[key for key, marker in marks if marker is Seed],
     )
-    run = Run(Path(config["paths"]["runs"]) / config["sweep"] / identity.run_name)
-    return Parts(dataset, subset, proxies, suite, evaluated, trainer, identity, run)
 
 
 def subset_of(config: Mapping[str, Any], train: Train) -> tuple[Subset, Sequence[ProxyRun]]:

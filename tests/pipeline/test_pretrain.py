@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 
+from ssl_lightning.config.components import make
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.pipeline.trainer import make_trainer
 from tests.composing import composed
@@ -17,7 +17,7 @@ SLURM = {"NTASKS": "1", "JOB_NAME": "study", "JOB_ID": "7", "PROCID": "0", "LOCA
 def test_slurm_resumes_nothing_behind_our_back(monkeypatch, alone):
     for name, value in SLURM.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    trainer = make_trainer(instantiate(resolve(composed("trainer=cpu"))["trainer"]), alone)
+    trainer = make_trainer(make(resolve(composed("trainer=cpu"))["trainer"]), alone)
     environment = trainer._accelerator_connector.cluster_environment
     if alone:
         assert isinstance(environment, LightningEnvironment)

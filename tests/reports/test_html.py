@@ -13,9 +13,10 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 
 from ssl_lightning.files import write_text
+from ssl_lightning.pipeline.parts import identity_of
 from ssl_lightning.pipeline.report import report
 from ssl_lightning.runs.run import Run
-from tests.reports.test_report import Folder, config_of, identity_of, results_of, rows
+from tests.reports.test_report import Folder, config_of, results_of, rows
 
 NASTY = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"><!--"
 NASTY_NAME = "<img src=x onerror=alert(1)>"
@@ -69,7 +70,7 @@ def nasty(tmp_path_factory) -> Iterator[tuple[Path, Run, Run]]:
         config = config_of(seed=seed)
         config["sweep"] = NASTY
         config["dataset"]["name"] = NASTY_NAME
-        identity = identity_of(config)
+        identity = identity_of(config, {})
         run = Run(folder / f"{seed}-{identity.digest}")
         if seed == 1:
             with run.locked(identity, config):

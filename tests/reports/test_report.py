@@ -11,13 +11,12 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from PIL import Image
 
-from ssl_lightning.config.identity import component_name, locate, marked, run_digest
-from ssl_lightning.config.markers import IRRELEVANT, Seed
+from ssl_lightning.config.identity import component_name, locate
 from ssl_lightning.config.resolve import resolve
-from ssl_lightning.config.schema import TrainConfig
+from ssl_lightning.pipeline.parts import identity_of
 from ssl_lightning.reports.cells import cells_of
 from ssl_lightning.reports.records import records_of
-from ssl_lightning.runs.run import Identity, Run, find_runs
+from ssl_lightning.runs.run import Run, find_runs
 from tests.composing import composed
 from tests.conftest import Outcome
 
@@ -40,22 +39,6 @@ def config_of(*overrides: str, seed: int = 0, fraction: float = 1.0) -> dict[str
     config["seed"] = config["subset"]["seed"] = seed
     config["subset"]["fraction"] = fraction
     return config
-
-
-def identity_of(config: Mapping[str, Any]) -> Identity:
-    """Of a resolved config, as if its data were always the same."""
-    marks = list(marked(config, TrainConfig))
-    return Identity(
-        method=component_name(config["method"]),
-        dataset=config["dataset"]["name"],
-        subset=locate(config["subset"]["_target_"]).name,
-        fraction=config["subset"]["fraction"],
-        seed=config["seed"],
-        budget=config["budget"],
-        digest=run_digest(config, TrainConfig, {}),
-        ignored=[key for key, marker in marks if marker in IRRELEVANT],
-        seeds=[key for key, marker in marks if marker is Seed],
-    )
 
 
 def results_of(config: Mapping[str, Any], top1: float, seconds: float = 10.0) -> dict[str, Any]:
@@ -93,7 +76,7 @@ class Folder:
     def begin(self, *overrides: str, **options: Any) -> Run:
         """A run that was started and interrupted."""
         config = config_of(*overrides, **options)
-        identity = identity_of(config)
+        identity = identity_of(config, {})
         run = Run(self.folder / identity.run_name)
         with run.locked(identity, config):
             return run
@@ -110,7 +93,7 @@ class Folder:
     def fail(self, error: Exception, *overrides: str, **options: Any) -> Run:
         config = config_of(*overrides, **options)
         run = self.begin(*overrides, **options)
-        with pytest.raises(type(error)), run.locked(identity_of(config), config):
+        with pytest.raises(type(error)), run.locked(identity_of(config, {}), config):
             raise error
         return run
 
