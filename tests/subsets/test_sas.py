@@ -13,7 +13,7 @@ import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
 
-from ssl_lightning.config.components import make
+from ssl_lightning.config import components
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.data.sources.digits import Digits
 from ssl_lightning.data.views import Augment, View
@@ -354,7 +354,7 @@ def not_at_all(config):
 def configured(*overrides):
     config = resolve(composed("subset=sas", "paths.cache=cache", *overrides))
     subset, proxies = subset_of(config, not_at_all)
-    return subset.rank.ranking_file(make(config["dataset"]), [proxy.digest for proxy in proxies])
+    return subset.rank.ranking_file(components.make(config["dataset"]), [proxy.digest for proxy in proxies])
 
 
 @pytest.mark.usefixtures("forget")
