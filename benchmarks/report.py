@@ -22,14 +22,16 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
-from ssl_lightning.config.identity import component_name
+from ssl_lightning.config.identity import component_name, marked, run_digest
+from ssl_lightning.config.markers import IRRELEVANT, Seed
 from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
+from ssl_lightning.config.schema import TrainConfig
 from ssl_lightning.loggers.metrics_file import MetricsFile
 from ssl_lightning.pipeline.report import report
 from ssl_lightning.reports.cells import cells_of
 from ssl_lightning.reports.records import records_of
-from ssl_lightning.runs.run import find_runs, run_of, subset_name
+from ssl_lightning.runs.run import SCHEMA, Identity, Run, find_runs
 
 TARGET = 5.0
 TURNS = 3
@@ -57,22 +59,29 @@ def configs(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def make(config: dict[str, Any]) -> None:
-    run = run_of(config, {})
+    marks = list(marked(config, TrainConfig))
+    identity = Identity(
+        method=component_name(config["method"]),
+        dataset=config["dataset"]["name"],
+        subset="random",
+        fraction=config["subset"]["fraction"],
+        seed=config["seed"],
+        budget=config["budget"],
+        digest=run_digest(config, TrainConfig, {}),
+        ignored=[key for key, marker in marks if marker in IRRELEVANT],
+        seeds=[key for key, marker in marks if marker is Seed],
+    )
+    run = Run(Path(config["paths"]["runs"]) / config["sweep"] / identity.run_name)
     fraction, lr = config["subset"]["fraction"], config["optimizer"]["lr"]
     top1 = 0.9 - 0.3 * math.exp(-3 * fraction) - lr + 0.01 * config["seed"]
     spectrum = [10 / (1 + k) ** 1.5 for k in range(128)]
     results = {
-        "schema": 1,
+        "schema": SCHEMA,
         "run": run.id,
         "identity": {
-            "method": component_name(config["method"]),
-            "dataset": config["dataset"]["name"],
-            "subset": subset_name(config["subset"]),
-            "fraction": fraction,
-            "seed": config["seed"],
-            "budget": config["budget"],
+            name: getattr(identity, name) for name in ("method", "dataset", "subset", "fraction", "seed", "budget")
         },
-        "mask": {"size": round(1257 * fraction), "hash": "0" * 16, "rule": "random"},
+        "mask": {"size": round(1257 * fraction), "digest": "0" * 16, "rule": "random"},
         "cost": {"train_seconds": 100 * fraction, "images_seen": 125700, "images_per_second": 1257.0},
         "environment": {"versions": {"torch": "2.10.0"}, "device": "x86_64 CPU", "threads": 1, "world_size": 1},
         "evaluation": config["evaluation"],
@@ -85,7 +94,7 @@ def make(config: dict[str, Any]) -> None:
         },
         "spectra": {"representation": spectrum, "embedding": spectrum},
     }
-    with run.locked(config):
+    with run.locked(identity, config):
         curve = [
             {
                 "step": 10 * i,
