@@ -27,10 +27,10 @@ from ssl_lightning.config.markers import IRRELEVANT, Seed
 from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.config.schema import TrainConfig
-from ssl_lightning.loggers.metrics_file import MetricsFile
 from ssl_lightning.pipeline.report import report
 from ssl_lightning.reports.cells import cells_of
 from ssl_lightning.reports.records import records_of
+from ssl_lightning.runs.metrics import MetricsWriter
 from ssl_lightning.runs.run import SCHEMA, Identity, Run, find_runs
 
 TARGET = 5.0
@@ -106,7 +106,7 @@ def make(config: dict[str, Any]) -> None:
             }
             for i in range(1, ROWS + 1)
         ]
-        MetricsFile(run.metrics_file)._write(curve)
+        MetricsWriter(run.metrics_file)._write(curve)
         run.finish(results)
 
 

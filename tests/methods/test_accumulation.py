@@ -171,7 +171,7 @@ def test_a_resume_goes_on_with_the_samples_not_yet_seen(tmp_path, killed):
         last = LastCheckpoint(tmp_path / name, recorder, 60.0, 1)
         method = method or supervised()
         options = {"accumulate_grad_batches": 4, "plugins": [AtomicCheckpointIO()], "logger": log}
-        with pytest.raises(RuntimeError, match="^killed$") if callbacks else contextlib.nullcontext():
+        with pytest.raises(RuntimeError, match=r"^killed$") if callbacks else contextlib.nullcontext():
             fitting.fit(seen, *callbacks, recorder, last, trained=method, augment=PLAIN, ckpt=ckpt, **options)
         return method, seen, log
 
