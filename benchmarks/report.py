@@ -25,7 +25,6 @@ from hydra import compose
 from ssl_lightning.config.hydra import configs_in
 from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
-from ssl_lightning.loggers.metrics_file import MetricsFile
 from ssl_lightning.pipeline.parts import identity_of
 from ssl_lightning.pipeline.report import report
 from ssl_lightning.reports.cells import cells_of
@@ -94,7 +93,7 @@ def make(config: dict[str, Any]) -> None:
             }
             for i in range(1, ROWS + 1)
         ]
-        MetricsFile(run.metrics_file)._write(curve)
+        MetricsWriter(run.metrics_file)._write(curve)
         run.finish(results)
 
 

@@ -28,7 +28,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class LastCheckpoint(L.Callback):
     """Saves `path` every so often, at the end, and when training is interrupted between two steps.
 
-    What ends training, such as `max_time`, does so at the end of an optimizer step. The recorder flushes and checks the losses first, so a checkpoint never holds weights after a non-finite loss.
+    The recorder flushes and checks the losses first, so a checkpoint never holds weights after a non-finite loss.
+    What ends training, such as `max_time`, does so at the end of an optimizer step.
 
     Args:
         path: of the checkpoint.

@@ -107,7 +107,8 @@ class StreamedLoader(Loader):
         if self._batches is None or number != self._next:  # the first, or one after a jump
             self._batches = _by_workers(self.crops, self.crops.workers, itertools.count(number), self.pin_memory)
         self._next = number + 1
-        return next(self._batches)
+        images, label, index = next(self._batches)
+        return Stored(tuple(images), label, index)  # DataLoader makes lists of tuples
 
     def stop(self) -> None:
         """Ends the workers; the next batch starts others."""

@@ -213,8 +213,8 @@ class SSLMethod(L.LightningModule):
         batches = int(self.trainer.num_training_batches)
         if batches % self.batches_a_step and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             raise UserError(
-                f"trainer.limit_train_batches leaves {batches} batches an epoch, which are no whole number of optimizer "
-                f"steps of {self.batches_a_step} batches each. Choose a multiple of {self.batches_a_step}."
+                f"trainer.limit_train_batches leaves {batches} batches an epoch, which are no whole number of "
+                f"optimizer steps of {self.batches_a_step} batches each. Choose a multiple of {self.batches_a_step}."
             )
         steps_per_epoch = max(1, batches // self.batches_a_step)
         optimizer, scheduler = self.recipe.build(self.parameter_groups(), steps_per_epoch, self._total_steps)

@@ -155,6 +155,7 @@ def loader_of(root: Path, workers: int, step=lambda: 0, rank: int = 0, world_siz
 
 
 def assert_same(one: Stored, other: Stored) -> None:
+    assert isinstance(one.images, tuple)
     pairs = zip((*one.images, *one[1:]), (*other.images, *other[1:]), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 

@@ -208,7 +208,7 @@ def test_views_are_a_function_of_seed_step_and_rank():
 def test_batch_that_ranks_and_batches_of_a_step_cannot_share_is_refused():
     with pytest.raises(UserError, match=r"12, which 2 processes cannot share equally in 4 parts each.*multiple of 8"):
         module_of(batch_size=12, world_size=2, accumulate_grad_batches=4)
-    with pytest.raises(UserError, match="only 55 images .*largest legal batch_size is 48"):
+    with pytest.raises(UserError, match=r"only 55 images .*largest legal batch_size is 48"):
         module_of(0.55, batch_size=56, world_size=2, accumulate_grad_batches=4)
     module = module_of(batch_size=8, accumulate_grad_batches=4, world_size=2)
     loader = module.train_dataloader()

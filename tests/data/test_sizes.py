@@ -105,7 +105,7 @@ def test_colours_of_crops_are_those_of_whole_views(views):
         (images.expand(2, -1, -1, -1, -1), small.expand(4, -1, -1, -1, -1)), MEAN, STD, seeded(3), 12
     )
     generator, made = seeded(3), {12: [], 6: []}
-    for view in (single for view in uncut for single in [dataclasses.replace(view, copies=1)] * view.copies):
+    for view in (dataclasses.replace(kind, copies=1) for kind in uncut for _ in range(kind.copies)):
         ((alone,),) = Augment([view])(small if view.size else images, MEAN, STD, generator)
         made[alone.shape[-1]].append(alone)
     assert torch.equal(coloured[0], torch.stack(made[12]))

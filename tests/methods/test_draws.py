@@ -24,7 +24,10 @@ METHODS = {"dropout": Dropout, "masked": Masked, "both": MaskedDropout}
 names = pytest.mark.parametrize("name", METHODS)
 
 
-def outcome(method, draw: Draw = Draw(3, 5, 1), views=VIEWS):
+DRAW = Draw(3, 5, 1)
+
+
+def outcome(method, draw: Draw = DRAW, views=VIEWS):
     method.zero_grad()
     objective = method.ssl_loss(batch_of(views), LOCAL, draw)
     objective.loss.backward()
