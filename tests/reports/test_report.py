@@ -315,7 +315,8 @@ def test_nothing_is_dropped(command, sweep):
     begun = sweep.begin(seed=1)
     failed = sweep.fail(ValueError("no luck"), seed=2)
     running = sweep.begin(seed=3)
-    with running.locked(config_of(seed=3)):
+    config = config_of(seed=3)
+    with running.locked(identity_of(config, {}), config):
         out = report(command)
     text = markdown(sweep)
     assert "3 of 4 runs are not in the table:" in text
@@ -330,7 +331,7 @@ def test_nothing_is_dropped(command, sweep):
 def test_a_failed_run_that_is_started_again_is_no_failure(sweep):
     failed = sweep.fail(ValueError("no luck"))
     assert failed.status == "failed"
-    with failed.locked(config_of()):
+    with failed.locked(identity_of(config_of(), {}), config_of()):
         assert failed.status == "running"
     assert failed.status == "unfinished"
     failed.finish(results_of(config_of(), 0.5))
