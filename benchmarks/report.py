@@ -29,6 +29,7 @@ from ssl_lightning.pipeline.parts import identity_of
 from ssl_lightning.pipeline.report import report
 from ssl_lightning.reports.cells import cells_of
 from ssl_lightning.reports.records import records_of
+from ssl_lightning.runs.metrics import MetricsWriter
 from ssl_lightning.runs.run import Run, find_runs
 
 TARGET = 5.0

@@ -91,7 +91,7 @@ class SubsetDataModule(L.LightningDataModule):
         device = batch.label.device
         self.mean, self.std = self.mean.to(device), self.std.to(device)
         size = self.dataset.image_size
-        if not isinstance(batch.images, Tensor):  # streamed images are crops already; workers hand over lists
+        if isinstance(batch.images, tuple):  # streamed images are crops already
             views = self.augment.colour(tuple(batch.images), self.mean, self.std, generator, size)
         else:
             views = self.augment(batch.images, self.mean, self.std, generator, size)
