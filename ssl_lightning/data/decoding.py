@@ -12,8 +12,9 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from torch import Tensor
 
+from ssl_lightning.data.sizes import by_size, views_of
 from ssl_lightning.data.sources.listing import ImageFiles
-from ssl_lightning.data.views import Augment, by_size, views_of
+from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import UserError
 
 AHEAD = 1024  # images decoded before they are asked for

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Gt
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
@@ -26,10 +25,11 @@ from ssl_lightning.data.color import (
     solarise,
 )
 from ssl_lightning.data.draw import to_device
+from ssl_lightning.data.geometry import crop_windows, resample
+from ssl_lightning.data.sizes import by_size, views_of
 
 # On a CPU, images go through all operators in groups whose floats fit its cache. 2 ** 19 floats are 2 MiB.
 CPU_GROUP_FLOATS = 2**19
-CROP_TRIES = 10
 # Operators that act with a probability, in their order.
 CHANCES = ("flip", "jitter", "grey", "blur", "solarise")
 
@@ -112,87 +112,7 @@ class View:
             raise ValueError(f"{name} is {list(value)}; pass two numbers [low, high] with {legal}.")
 
 
-def crop_windows(
-    view: View, height: Int[Tensor, "n"], width: Int[Tensor, "n"], generator: torch.Generator
-) -> Float[Tensor, "4 n"]:
-    """Top, left, height and width of a random window in each of n images, whole numbers of pixels.
-
-    The distribution of torchvision's `RandomResizedCrop`: up to ten draws of area and ratio until a window
-    lies within the image, else the largest central window whose ratio is legal.
-
-    Args:
-        height, width: of the images.
-    """
-    n = len(height)
-    u = torch.rand(4, CROP_TRIES, n, dtype=torch.float64, generator=generator)
-    low, high = view.crop_scale
-    area = height * width * (low + (high - low) * u[0])
-    narrow, wide = view.crop_ratio
-    ratio = (math.log(narrow) + (math.log(wide) - math.log(narrow)) * u[1]).exp()
-    crop_width, crop_height = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
-    legal = (crop_width > 0) & (crop_width <= width) & (crop_height > 0) & (crop_height <= height)
-    top = (u[2] * (height - crop_height + 1)).floor()
-    left = (u[3] * (width - crop_width + 1)).floor()
-    first = legal.to(torch.uint8).argmax(0, keepdim=True)
-    windows = torch.stack((top, left, crop_height, crop_width))[:, first[0], torch.arange(n)]
-
-    height, width = height.double(), width.double()
-    fallback_height = torch.where(width / height < narrow, (width / narrow).round(), height)
-    fallback_width = torch.where(width / height > wide, (height * wide).round(), width)
-    central = ((height - fallback_height) / 2).floor(), ((width - fallback_width) / 2).floor()
-    fallback = torch.stack((*central, fallback_height, fallback_width))
-    return torch.where(legal.any(0), windows, fallback).float()
-
-
-def resample(
-    images: Float[Tensor, "n c h w"],
-    top: Float[Tensor, "n"],
-    left: Float[Tensor, "n"],
-    height: Float[Tensor, "n"],
-    width: Float[Tensor, "n"],
-    flip: Bool[Tensor, "n"],
-    angle: Float[Tensor, "n"] | None,
-    size: int,
-) -> Float[Tensor, "n c s s"]:
-    """Crop, rotation, flip and resizing to [size, size] by one bilinear interpolation.
-
-    Where the angle is 0, this is torchvision's `resized_crop(..., BILINEAR, antialias=False)`: pixels outside
-    the window do not contribute. Else the window turns about its centre within the image, which is surrounded
-    by zeros, in the sense of torchvision's `rotate` (counter-clockwise as one sees it). The flip comes last.
-
-    Args:
-        images: any real values.
-        top, left, height, width: windows in whole pixels, within the image.
-        flip: which images to mirror horizontally.
-        angle: degrees; None if nothing turns.
-        size: side of the result in pixels.
-    """
-    image_height, image_width = images.shape[2:]
-    # Centres of the target's pixels relative to the centre of the window, in its own shares: within ±1/2.
-    step = (torch.arange(size, dtype=images.dtype, device=images.device) + (0.5 - size / 2)) / size
-    mirrored = torch.where(flip, -width, width)
-    x = (step * mirrored[:, None]).view(-1, 1, size)
-    y = (step * height[:, None]).view(-1, size, 1)
-    lowest_x, lowest_y = left.view(-1, 1, 1), top.view(-1, 1, 1)
-    highest_x, highest_y = (left + width - 1).view(-1, 1, 1), (top + height - 1).view(-1, 1, 1)
-    centre_x, centre_y = (lowest_x + highest_x) / 2, (lowest_y + highest_y) / 2
-    if angle is not None:
-        radians = torch.deg2rad(angle).view(-1, 1, 1)
-        cos, sin = radians.cos(), radians.sin()
-        x, y = cos * x - sin * y, sin * x + cos * y
-        turned = radians != 0
-        lowest_x, lowest_y = (low.masked_fill(turned, -math.inf) for low in (lowest_x, lowest_y))
-        highest_x, highest_y = (high.masked_fill(turned, math.inf) for high in (highest_x, highest_y))
-    x = (x + centre_x).clamp_(lowest_x, highest_x)
-    y = (y + centre_y).clamp_(lowest_y, highest_y)
-    # grid_sample counts from -1 to 1 between the outer edges of the image.
-    x = x.add_(0.5).mul_(2 / image_width).sub_(1).expand(-1, size, size)
-    y = y.add_(0.5).mul_(2 / image_height).sub_(1).expand(-1, size, size)
-    grid = torch.stack((x, y), dim=1).permute(0, 2, 3, 1)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-
-
-# The jitter's operators, in the order of their rows in `Draw.parameters`.
+# The jitter's operators, in the order of their rows in `Choices.parameters`.
 JITTER = {
     "brightness": adjust_brightness,
     "contrast": adjust_contrast,
@@ -202,7 +122,7 @@ JITTER = {
 
 
 @dataclass(frozen=True)
-class Draw:
+class Choices:
     """What happens to each image of a batch in one view; all on the host.
 
     Rows of `parameters`: top, left, height, width, flip, angle, the four of the jitter, sigma. Of `masks`:
@@ -214,9 +134,11 @@ class Draw:
     order: list[str]
 
 
-def draw(view: View, n: int, height: int, width: int, generator: torch.Generator) -> Draw:
+def choose(view: View, n: int, height: int, width: int, generator: torch.Generator) -> Choices:
     """All random choices of one view for n images of the given height and width."""
-    windows = crop_windows(view, torch.full((n,), height), torch.full((n,), width), generator)
+    windows = crop_windows(
+        view.crop_scale, view.crop_ratio, torch.full((n,), height), torch.full((n,), width), generator
+    )
     chances = torch.tensor([getattr(view, f"{operator}_probability") for operator in CHANCES])
     masks = torch.rand(5, n, generator=generator) < chances[:, None]
     strengths = (view.brightness, view.contrast, view.saturation)
@@ -229,10 +151,10 @@ def draw(view: View, n: int, height: int, width: int, generator: torch.Generator
     low, high = torch.tensor(bounds).split(1, dim=1)
     uniform = low + (high - low) * torch.rand(6, n, generator=generator)
     order = [list(JITTER)[i] for i in torch.randperm(4, generator=generator).tolist()]
-    return Draw(torch.cat((windows, masks[:1], uniform)), masks[1:], order)
+    return Choices(torch.cat((windows, masks[:1], uniform)), masks[1:], order)
 
 
-def _keeps_geometry(drawn: Draw, size: int, height: int, width: int) -> bool:
+def _keeps_geometry(drawn: Choices, size: int, height: int, width: int) -> bool:
     """Whether no image changes before the jitter."""
     as_it_is = torch.tensor([0, 0, height, width, 0, 0], dtype=torch.float32)[:, None]
     geometry = drawn.parameters[:6]
@@ -324,7 +246,10 @@ class Augment:
     ) -> tuple[Float[Tensor, "v 4 n"], Bool[Tensor, "v n"]]:
         """Where to crop images of these sizes, and which crops to mirror, for whoever decodes them."""
         drawn = [
-            (crop_windows(view, height, width, generator), torch.rand(len(height), generator=generator))
+            (
+                crop_windows(view.crop_scale, view.crop_ratio, height, width, generator),
+                torch.rand(len(height), generator=generator),
+            )
             for view in self._views
         ]
         windows, chances = zip(*drawn, strict=True)
@@ -349,7 +274,7 @@ class Augment:
         n, c = images[0].shape[:2]
         device = images[0].device
         draws = [
-            draw(view, n, some.shape[2], some.shape[3], generator)
+            choose(view, n, some.shape[2], some.shape[3], generator)
             for view, some in zip(self._views, images, strict=True)
         ]
         made = by_size(sizes, lambda number, size: torch.empty(number, n, c, size, size, device=device))
@@ -373,19 +298,8 @@ class Augment:
         return made
 
 
-def by_size(sizes: Sequence[int], make: Callable[[int, int], Tensor]) -> tuple[Tensor, ...]:
-    """`make(number of views, size)` for each size that views have, largest first."""
-    return tuple(make(sizes.count(size), size) for size in sorted(set(sizes), reverse=True))
-
-
-def views_of(made: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
-    """The tensor of each view in what `by_size` has made."""
-    of_size = {some.shape[-1]: iter(some) for some in made}
-    return [next(of_size[size]) for size in sizes]
-
-
 def _cut(
-    view: View, drawn: Draw, pixels: Float[Tensor, "n c h w"], parameters: Float[Tensor, "11 n"], size: int
+    view: View, drawn: Choices, pixels: Float[Tensor, "n c h w"], parameters: Float[Tensor, "11 n"], size: int
 ) -> Float[Tensor, "n c s s"]:
     """The geometry of one view, in a tensor of its own."""
     if _keeps_geometry(drawn, size, *pixels.shape[2:]):
@@ -396,7 +310,7 @@ def _cut(
 
 def _augment(
     view: View,
-    drawn: Draw,
+    drawn: Choices,
     x: Float[Tensor, "n c s s"],
     parameters: Float[Tensor, "11 n"],
     indices: Sequence[Tensor],

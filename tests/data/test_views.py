@@ -20,7 +20,8 @@ from ssl_lightning.data.color import (
     grey,
     solarise,
 )
-from ssl_lightning.data.views import Augment, View, crop_windows, draw, resample
+from ssl_lightning.data.geometry import crop_windows, resample
+from ssl_lightning.data.views import Augment, View, choose
 
 BILINEAR = InterpolationMode.BILINEAR
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -92,7 +93,8 @@ def test_grey_and_solarise_equal_torchvision(c):
 
 
 def windows_of(view: View, n: int, height: int, width: int, seed: int) -> torch.Tensor:
-    return crop_windows(view, torch.full((n,), height), torch.full((n,), width), seeded(seed))
+    heights, widths = torch.full((n,), height), torch.full((n,), width)
+    return crop_windows(view.crop_scale, view.crop_ratio, heights, widths, seeded(seed))
 
 
 def random_windows(n: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -174,7 +176,7 @@ def test_views_equal_torchvision_given_the_draws(c, group_floats, monkeypatch):
     kinds = [FULL, dataclasses.replace(FULL, blur_probability=1.0, solarise_probability=0.0)]
     (ours,) = Augment(kinds)(images, mean, std, seeded(1), size)
     generator = seeded(1)
-    draws = [draw(view, n, 16, 14, generator) for view in kinds]
+    draws = [choose(view, n, 16, 14, generator) for view in kinds]
     assert ours.dtype == torch.float32
     for v, (view, drawn) in enumerate(zip(kinds, draws, strict=True)):
         for k in range(n):
@@ -301,7 +303,7 @@ def test_draws_have_the_stated_distributions():
         blur_sigma=(0.3, 1.7),
         solarise_probability=0.1,
     )
-    drawn = draw(view, n, 32, 32, seeded(0))
+    drawn = choose(view, n, 32, 32, seeded(0))
     indicators = torch.cat((drawn.parameters[4:5], drawn.masks.float()))
     probabilities = torch.tensor([0.5, 0.8, 0.2, 0.5, 0.1])
     deviation = (probabilities * (1 - probabilities) / n).sqrt()
@@ -319,14 +321,14 @@ def test_draws_have_the_stated_distributions():
 @pytest.mark.parametrize(("probability", "share"), [(0.0, 0.0), (1.0, 1.0)])
 def test_certain_events_are_certain(probability, share):
     view = View(flip_probability=probability, grey_probability=probability, solarise_probability=probability)
-    drawn = draw(view, 5000, 8, 8, seeded(0))
+    drawn = choose(view, 5000, 8, 8, seeded(0))
     assert drawn.parameters[4].mean() == share
     assert drawn.masks[[1, 3]].float().mean() == share
 
 
 def test_all_orders_of_the_jitter_occur():
     generator = seeded(0)
-    orders = [tuple(draw(FULL, 1, 8, 8, generator).order) for _ in range(500)]
+    orders = [tuple(choose(FULL, 1, 8, 8, generator).order) for _ in range(500)]
     names = ("brightness", "contrast", "saturation", "hue")
     assert set(orders) == set(itertools.permutations(names))
     # χ² with 23 degrees of freedom: mean 23, 99.9 % quantile 49.7.
