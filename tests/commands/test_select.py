@@ -318,13 +318,13 @@ def until(text: re.Pattern[str], file: Path, alive: Callable[[], bool]) -> None:
 
 
 def test_processes_that_start_together_share_one_proxy_and_one_ranking(tmp_path):
-    """The first is stopped while it trains the proxy, until the others wait: the second for its ranking, the third for
-    its features, the fourth for its proxy."""
+    """The first is stopped while it trains the proxy, until the others wait: the second for its ranking, the third,
+    which will need its features, and the fourth for its proxy."""
     shared = (*QUICK, f"paths.runs={tmp_path / 'runs'}", f"paths.cache={tmp_path / 'cache'}", "subset.fraction=0.4")
     sas = (*shared, "subset=sas", "subset.memory_gib=1.0e-6")  # so that whoever ranks says so
     others = {
         "second": ("sas-", (*sas, "seed=2")),
-        "third": (".npy", (*shared, "subset=prototypes", "seed=2")),
+        "third": ("", (*shared, "subset=prototypes", "seed=2")),
         "fourth": ("", (*shared, "subset=prototypes", "seed=2", "subset.looks=1")),
     }
     stop = Signal("ssl_lightning.methods.method.SSLMethod.training_step", 2, number=signal.SIGSTOP)

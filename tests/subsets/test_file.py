@@ -188,7 +188,7 @@ def test_smaller_fractions_are_prefixes(tmp_path):
     path = write(tmp_path / "list.npy", np.random.default_rng(1).permutation(LENGTH)[:30])
     listed = np.load(path).tolist()
     masks = [set(mask_of(make(path), DATASET, f).positions.tolist()) for f in (0.01, 0.1, 0.3, 0.5, 0.75)]
-    masks.append(set(make(path).mask(DATASET).positions.tolist()))
+    masks.append(set(mask_of(make(path), DATASET, None).positions.tolist()))
     assert [len(mask) for mask in masks] == [1, 4, 12, 20, 30, 30]
     for smaller, larger in pairwise(masks):
         assert smaller <= larger

@@ -380,7 +380,6 @@ def configured(*overrides):
         "subset.proxy.method.temperature=0.7",
         "subset.proxy.trainer.precision=bf16-mixed",
         "+subset.proxy.trainer.gradient_clip_val=1",
-        "+subset.proxy.backbone.width=4",
         "+subset.proxy.channels_last=false",
         "backbone.width=4",
         "trainer.max_epochs=3",
