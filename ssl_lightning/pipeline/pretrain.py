@@ -95,8 +95,9 @@ def _bring_up_to_date(config: dict[str, Any], parts: Parts, quiet: bool) -> None
         parts.suite.check(parts.evaluated)
         device = parts.trainer.strategy.root_device
         made = _evaluated(config, parts, load_run(run.folder, trusted=None).method, ALONE, device)
-        merged = {name: former.get(name, {}) | made[name] for name in ("metrics", "untrained") if name in made}
-        results = former | made | merged
+        results = former | made
+        if former["evaluation"].get("dataset") == config["evaluation"].get("dataset"):  # else they are other numbers
+            results |= {name: former.get(name, {}) | made[name] for name in ("metrics", "untrained") if name in made}
         run_figures(run, results)
         run.finish(results)
         shutil.rmtree(run.folder / "features", ignore_errors=True)

@@ -49,6 +49,8 @@ class ProxyRun:
             "subset": {"_target_": "ssl_lightning.subsets.random.Full", "fraction": 1.0, "seed": 0},
             "logger": {},
         }
+        if "backbone" in settings:  # its method was composed with that of the run that asks
+            self.config["method"] = _with_backbone(self.config["method"], settings["backbone"])
         if number and self.folder is not None:
             raise UserError(
                 "subset.proxy.run names one run, but subset.runs asks for several. Set subset.runs=1, or "
@@ -81,3 +83,13 @@ def proxies_of(config: Mapping[str, Any], number: int, train: Train) -> Sequence
     if number and config["subset"].get("proxy") is None:
         raise UserError("subset.proxy is null, but this subset is ranked by a proxy. Choose proxy@subset.proxy=simclr.")
     return [ProxyRun(config, i, train) for i in range(number)]
+
+
+def _with_backbone(method: Any, backbone: Any) -> Any:
+    """A method, and what it wraps, with another backbone."""
+    if not isinstance(method, Mapping):
+        return method
+    return {
+        key: backbone if key == "backbone" else _with_backbone(value, backbone) if key == "base" else value
+        for key, value in method.items()
+    }
