@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ssl_lightning.errors import UserError
@@ -81,7 +82,8 @@ class Recorder(L.Callback):
         """Hands the sums of all ranks to the first, whose state a checkpoint holds. All ranks must call this."""
         if trainer.world_size > 1 and self._sums:
             mine = float(trainer.is_global_zero)
-            self._sums = {name: mine * pair for name, pair in self._reduced(trainer).items()}
+            names, totals = self._reduced(trainer)
+            self._sums = {name: mine * pair for name, pair in zip(names, totals, strict=True)}
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._sums:  # something ended training before its last step
@@ -106,19 +108,21 @@ class Recorder(L.Callback):
 
     def _flush(self, trainer: L.Trainer) -> None:
         self.check(trainer)
-        totals = {name: pair.cpu() for name, pair in self._reduced(trainer).items()}
+        names, totals = self._reduced(trainer)
+        totals = totals.cpu()  # all of them at once
         self._sums = {}
         self._logged_step = _steps(trainer)
-        means = {n: (s / c).item() for n, (s, c) in totals.items() if c > 0}
+        means = {name: (s / c).item() for name, (s, c) in zip(names, totals, strict=True) if c > 0}
         self.row = {"epoch": trainer.current_epoch, "lr": self._lr, **means}
         for logger in trainer.loggers:
             logger.log_metrics(self.row, self._logged_step)
 
-    def _reduced(self, trainer: L.Trainer) -> dict[str, Tensor]:
-        """The sums of all ranks together."""
+    def _reduced(self, trainer: L.Trainer) -> tuple[list[str], Float[Tensor, "m 2"]]:
+        """Names, and the sums and counts of all ranks together."""
         names = sorted(self._sums)
         totals = trainer.strategy.reduce(torch.stack([self._sums[n] for n in names]), reduce_op="sum")
-        return dict(zip(names, totals, strict=True))
+        assert isinstance(totals, Tensor)
+        return names, totals
 
     def state_dict(self) -> dict[str, Any]:
         return {

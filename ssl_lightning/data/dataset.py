@@ -93,6 +93,8 @@ class ImageDataset(ABC):
     _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
     _fingerprints: dict[str, Fingerprint] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    _validation: Tensor | None = field(default=None, init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         self.mean, self.std = tuple(map(float, self.mean)), tuple(map(float, self.std))
         for key in ("mean", "std"):
@@ -176,6 +178,8 @@ class ImageDataset(ABC):
 
         At least one image of each class that has two, and never a whole class; only images that have a label.
         """
+        if self._validation is not None:
+            return self._validation
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(VALIDATION_SEED)))
         labels = self.train().labels.numpy()
         held_out = np.zeros(len(labels), bool)
@@ -183,7 +187,8 @@ class ImageDataset(ABC):
             positions = generator.permutation(np.flatnonzero(labels == label))
             size = max(1, round(self.validation_fraction * len(positions)))
             held_out[positions[: min(size, len(positions) - 1)]] = True
-        return torch.from_numpy(held_out)
+        self._validation = torch.from_numpy(held_out)
+        return self._validation
 
     def _content_digest(self, split: SplitName) -> str:
         images, labels = self._open(split)

@@ -1,6 +1,7 @@
 """The way through a run, top to bottom."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -14,6 +15,7 @@ from ssl_lightning.config.identity import component_name
 from ssl_lightning.data.datamodule import SubsetDataModule
 from ssl_lightning.data.mask import Mask
 from ssl_lightning.data.views import Augment
+from ssl_lightning.errors import warn
 from ssl_lightning.evaluation.features import Features, extract
 from ssl_lightning.evaluation.suite import Evaluation
 from ssl_lightning.lightning_internals import add_callbacks
@@ -70,10 +72,8 @@ def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
             "cost": cost(recorder.train_seconds, recorder.images_seen, method.steps, method.gradient_evaluations, cuda),
             "environment": environment(cuda, trainer.world_size),
         } | _evaluated(config, parts, method, _group(trainer), device)
-        figures = run_figures(run, results)
-        run.finish(results)
-        shutil.rmtree(run.folder / "features", ignore_errors=True)
-        log_results(trainer.loggers, config, results, figures)
+        _finish(run, results)
+        log_results(trainer.loggers, config, results, _figures(run, results))
         print(f"{run.id} {summary(results)}", flush=True)
     return run
 
@@ -98,10 +98,24 @@ def _bring_up_to_date(config: dict[str, Any], parts: Parts, quiet: bool) -> None
         results = former | made
         if former["evaluation"].get("dataset") == config["evaluation"].get("dataset"):  # else they are other numbers
             results |= {name: former.get(name, {}) | made[name] for name in ("metrics", "untrained") if name in made}
-        run_figures(run, results)
-        run.finish(results)
-        shutil.rmtree(run.folder / "features", ignore_errors=True)
+        _finish(run, results)
+        _figures(run, results)
         print(f"{run.id} {summary(results)}", flush=True)
+
+
+def _finish(run: Run, results: dict[str, Any]) -> None:
+    """Results first: nothing that is drawn or logged afterwards can cost them."""
+    run.finish(results)
+    shutil.rmtree(run.folder / "features", ignore_errors=True)
+
+
+def _figures(run: Run, results: dict[str, Any]) -> dict[str, Path]:
+    """None, and a line that says why, where they cannot be drawn."""
+    try:
+        return run_figures(run, results)
+    except Exception as error:
+        warn(f"drawing the figures of {run.id}", error)
+        return {}
 
 
 def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataModule, Recorder]:

@@ -217,6 +217,17 @@ def test_results_follow_the_schema(place):
     assert all(values == sorted(values, reverse=True) for values in spectra.values())
 
 
+def test_a_figure_that_cannot_be_drawn_costs_no_result(place, monkeypatch, capsys):
+    def fail(run, results):
+        raise RuntimeError("no such font")
+
+    monkeypatch.setattr("ssl_lightning.pipeline.pretrain.run_figures", fail)
+    run = start(*SHORT, "subset.fraction=0.1")
+    assert run.done
+    assert run.results()["metrics"]["linear/top1"] > 0
+    assert "Warning: drawing the figures of" in capsys.readouterr().err
+
+
 def test_a_finished_run_started_again_prints_its_results_and_does_nothing(place, steps, capsys):
     arguments = (*SHORT, "subset.fraction=0.1")
     run = start(*arguments)
