@@ -24,6 +24,7 @@ from ssl_lightning.callbacks.stopping import StopTogether
 from ssl_lightning.config.hydra import configs_in
 from ssl_lightning.config.places import CONF
 from ssl_lightning.loggers.tensorboard import TensorBoard
+from ssl_lightning.methods.method import SSLMethod
 from tests.callbacks.fitting import fit, trainer
 from tests.composing import composed
 
@@ -112,13 +113,17 @@ class _TwoProcesses(LightningEnvironment):
         pass
 
 
-class _Line(L.LightningModule):
+class _Line(SSLMethod):
     def __init__(self):
         super().__init__()
         self.layer = torch.nn.Linear(1, 1)
 
     def training_step(self, batch, _):
+        self.batches += 1
         return self.layer(batch).mean()
+
+    def optimizer_step(self, *args, **kwargs):
+        L.LightningModule.optimizer_step(self, *args, **kwargs)
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)

@@ -82,10 +82,20 @@ def test_a_missing_dataset_says_how_to_get_it(command, finished, monkeypatch, tm
     assert all(part in message for part in parts)
 
 
-@pytest.mark.parametrize("fraction", ["0", "-1", "1.5", "nan", "inf"])
-def test_a_fraction_outside_its_range(command, finished, fraction):
+@pytest.mark.parametrize(
+    ("fraction", "range"),
+    [
+        ("0", "greater than 0"),
+        ("-1", "greater than 0"),
+        ("1.5", "less than or equal to 1"),
+        ("nan", "less than or equal to 1"),
+        ("inf", "less than or equal to 1"),
+    ],
+)
+def test_a_fraction_outside_its_range(command, finished, fraction, range):
     message = refused(command, finished, f"subset.fraction={fraction}")
-    assert re.search(rf"subset.fraction is {fraction}(\.0)?: give a number above 0 and at most 1", message)
+    written = f"(command line: subset.fraction={fraction})"
+    assert f"subset.fraction is {fraction} {written}, but it should be {range}." in message
 
 
 def test_a_part_of_the_full_dataset(command, finished):

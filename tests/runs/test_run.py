@@ -121,11 +121,19 @@ def test_a_package_of_the_user_is_loaded_where_it_is_named(foreign):
         RunEncoder(run=str(foreign.folder)).dataset()
 
 
-@pytest.mark.parametrize("key", ["logger.evil", "dataset.name", "callbacks.evil", "subset", "trainer", "evaluation"])
+@pytest.mark.parametrize("key", ["logger.evil", "callbacks.evil", "subset", "trainer", "evaluation"])
 def test_nothing_but_the_method_is_made(foreign, tmp_path, key):
     evil = tmp_path / "evil"
     tamper(foreign, key, {"_target_": "os.mkdir", "path": str(evil)})
     load_encoder(foreign.folder)
+    assert not evil.exists()
+
+
+def test_nothing_that_a_dataset_names_is_made(foreign, tmp_path):
+    evil = tmp_path / "evil"
+    tamper(foreign, "dataset.name", {"_target_": "os.mkdir", "path": str(evil)})
+    with pytest.raises(UserError, match="A run may come from anywhere"):
+        load_encoder(foreign.folder)
     assert not evil.exists()
 
 
