@@ -79,7 +79,7 @@ def reads_of_training(rank: int, config: dict[str, Any], world_size: int, folder
     torch.manual_seed(0)
     method = make(config["method"])
     dataset = make(config["dataset"])
-    augment = make(config["augment"], _convert_="object")
+    augment = make(config["augment"])
     positions = np.arange(384, dtype=np.int64)
     data = SubsetDataModule(dataset, Mask(positions, "first", 384 / 1257, 1257), augment, 32)
     recorder = Recorder()
@@ -133,7 +133,7 @@ def step_on_meta(config: dict[str, Any], images: torch.Tensor, mean: Any, std: A
     """One whole step where reading any value of the device raises: host draws are real, device tensors are meta."""
     device = torch.device("meta")
     method: SSLMethod = make(config["method"]).to(device)
-    augment = make(config["augment"], _convert_="object")
+    augment = make(config["augment"])
     optimizer, scheduler = method.recipe.build(method.parameter_groups(), 10, 100)
     n = len(images)
     trainer = L.Trainer(
@@ -184,7 +184,7 @@ def test_a_step_runs_where_no_value_can_be_read(method, optimizer, config):
 def test_views_are_made_where_no_value_can_be_read(augment, config):
     images = torch.empty(32, 3, 32, 32, dtype=torch.uint8, device="meta")
     colour = torch.empty(3, device="meta")
-    views = make(config(f"augment={augment}")["augment"], _convert_="object")
+    views = make(config(f"augment={augment}")["augment"])
     for some in views(images, colour, colour, torch.Generator().manual_seed(0)):
         assert some.is_meta
         assert some.shape[1:] == (32, 3, 32, 32)

@@ -96,6 +96,12 @@ def _classes(hint: Any) -> tuple[type, ...]:
     return ()
 
 
+def _mapping(hint: Any) -> Any:
+    """The mapping in a hint such as `Mapping[str, A]` or `Mapping[str, A] | None`."""
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return next((kind for kind in kinds if typing.get_origin(kind) in (dict, Mapping)), None)
+
+
 def _check_call(
     value: Mapping[str, Any], target: Callable[..., Any], path: str, late: bool = False, others: type | None = None
 ) -> None:
@@ -132,9 +138,9 @@ def _check_value(value: Any, hint: Any, path: str, late: bool) -> None:
 
         if (late or not component.late) and not (component.optional and value is None):
             _check_component(value, get_class(component.kind), path, late, component.beside)
-    elif typing.get_origin(bare) in (dict, Mapping) and isinstance(value, dict):
+    elif isinstance(value, dict) and "_target_" not in value and (mapping := _mapping(bare)):
         for key, item in value.items():
-            _check_value(item, typing.get_args(bare)[1], f"{path}.{key}", late)
+            _check_value(item, typing.get_args(mapping)[1], f"{path}.{key}", late)
     elif bare is object:
         return  # whoever needs it will check it
     elif isinstance(value, dict) and "_target_" in value:

@@ -17,7 +17,7 @@ def make(config: Any, *, trusted: Collection[str] | None = None, **more: Any) ->
         config: plain values, as `resolve` returns them.
         trusted: modules that it may name besides `KNOWN`, such as `my_package`; None where the config is the user's
             own, which may name any.
-        more: further arguments, and Hydra's own such as `_convert_`.
+        more: further arguments.
 
     Raises:
         UserError: it names something else. Nothing was made by then.
@@ -25,7 +25,8 @@ def make(config: Any, *, trusted: Collection[str] | None = None, **more: Any) ->
     from hydra.utils import instantiate
 
     refuse_unknown(config, trusted)
-    return instantiate(config, **more, **_whitelist(config, trusted))
+    # Else lists, mappings, and dataclasses in them, would reach constructors as OmegaConf's nodes.
+    return instantiate(config, **{"_convert_": "object", **more}, **_whitelist(config, trusted))
 
 
 def locate(target: str) -> Any:

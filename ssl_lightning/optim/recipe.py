@@ -1,7 +1,7 @@
 """How a method is optimised: algorithm, learning rate, what decays, warm-up and schedules."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from annotated_types import Ge, Le
@@ -51,7 +51,7 @@ class OptimizerRecipe:
     warmup_ratio: Annotated[float, Ge(0), Le(1)] = 0.0
     schedule: Literal["cosine", "constant"] = "cosine"
     final_ratio: Annotated[float, Ge(0), Le(1)] = 0.0
-    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    schedules: Mapping[str, Schedule] | None = None
 
     @property
     def peak_lr(self) -> float:
@@ -77,7 +77,7 @@ class OptimizerRecipe:
                 continue
             excluded = self.exclude_bias_and_norm and not group.get("decay", True)
             given.append({"params": group["params"], **({"weight_decay": 0.0} if excluded else {})})
-            schedules.append({"lr": self.lr_schedule, **self.schedules, **group.get("schedules", {})})
+            schedules.append({"lr": self.lr_schedule, **(self.schedules or {}), **group.get("schedules", {})})
         optimizer = self.algorithm(given, lr=self.peak_lr, weight_decay=self.weight_decay)
         if "adapt" in optimizer.defaults:
             for group, made in zip([g for g in groups if g["params"]], optimizer.param_groups, strict=True):

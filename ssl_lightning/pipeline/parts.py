@@ -82,7 +82,7 @@ def identity_of(config: Mapping[str, Any], contents: Mapping[str, Any]) -> Ident
 
 def subset_of(config: Mapping[str, Any], train: Train) -> tuple[Subset, Sequence[ProxyRun]]:
     """The subset of a resolved config, and the runs that it is ranked with."""
-    rule: SubsetRule = make(own(config["subset"], Cut), _convert_="object")
+    rule: SubsetRule = make(own(config["subset"], Cut))
     cut = beside(config["subset"], Cut)
     if config["trainer"]["fast_dev_run"]:
         rule = rule.for_fast_dev_run()

@@ -133,7 +133,7 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
         rank_zero_only(print)(notice, flush=True)
     parts.suite.check(parts.evaluated)
     mask = mask_of(parts)  # before the trainer starts further processes, which would wait for a ranking only so long
-    augment: Augment = make(config["augment"], _convert_="object")  # else each View would be a DictConfig
+    augment: Augment = make(config["augment"])
     data = SubsetDataModule(dataset, mask, augment, config["batch_size"], config["seed"])
     if config["channels_last"] and not (
         isinstance(trainer.accelerator, CPUAccelerator) and crashes_in_channels_last(method)

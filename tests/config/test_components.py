@@ -9,8 +9,11 @@ from torch import nn
 
 from ssl_lightning.config.components import KNOWN, make, own_modules, refuse_unknown, targets
 from ssl_lightning.config.resolve import resolve
+from ssl_lightning.data.views import View
 from ssl_lightning.errors import UserError
+from ssl_lightning.optim.schedule import Schedule
 from tests.composing import composed
+from tests.config.configs import forget  # noqa: F401  a fixture
 
 LINEAR = {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3}
 PATH = {"_target_": "pathlib.Path", "_args_": ["a"]}
@@ -89,3 +92,13 @@ def test_a_target_that_is_no_name():
 @pytest.mark.parametrize("method", ["simclr", "gessl"])
 def test_runs_of_the_package_name_known_modules(method):
     refuse_unknown(resolve(composed(f"method={method}", "subset=sas")))
+
+
+@pytest.mark.usefixtures("forget")
+def test_components_within_lists_and_mappings_reach_their_owner_as_they_are():
+    schedule = "{weight_decay: {_target_: ssl_lightning.optim.schedule.Schedule, final_ratio: 10.0}}"
+    config = resolve(composed(f"optimizer.schedules={schedule}"))
+    recipe = make(config["method"]).recipe
+    assert recipe.schedules == {"weight_decay": Schedule(final_ratio=10.0)}
+    assert type(recipe.schedules) is dict
+    assert all(isinstance(view, View) for view in make(config["augment"])._views)
