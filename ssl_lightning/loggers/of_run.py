@@ -6,7 +6,6 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from ssl_lightning.config.components import make
 from ssl_lightning.errors import warn
 from ssl_lightning.lightning_internals import wandb_arguments
 from ssl_lightning.loggers.tensorboard import TensorBoard, log_to_tensorboard
@@ -14,13 +13,14 @@ from ssl_lightning.loggers.wandb import log_to_wandb
 from ssl_lightning.runs.run import Identity, Run
 
 
-def run_loggers(config: Mapping[str, Any], identity: Identity, run: Run) -> list[Logger]:
-    """The configured loggers, told which run this is. A resumed run keeps its id.
+def introduce(
+    loggers: Sequence[Logger], run: Run, identity: Identity, sweep: str, hyperparameters: Mapping[str, Any]
+) -> None:
+    """Tells loggers which run this is, before its first row. A resumed run keeps its id.
 
-    Raises:
-        UserError: a logger cannot work here, for want of a login or of a package.
+    Args:
+        hyperparameters: what wandb shows beside it.
     """
-    loggers: list[Logger] = [make(options) for options in config["logger"].values()]
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             arguments = wandb_arguments(logger)
@@ -29,19 +29,21 @@ def run_loggers(config: Mapping[str, Any], identity: Identity, run: Run) -> list
             arguments |= {
                 "id": run.id,
                 "name": run.id,
-                "group": config["sweep"],
+                "group": sweep,
                 "job_type": identity.method,
                 "tags": [identity.dataset, identity.subset],
-                "config": dict(config),
+                "config": dict(hyperparameters),
                 "resume": "allow",
             } | chosen
         if isinstance(logger, TensorBoard):
             logger.folder = run.folder / "tensorboard"
-    return loggers
 
 
 def log_results(
-    loggers: Sequence[Logger], config: Mapping[str, Any], results: Mapping[str, Any], figures: Mapping[str, Path]
+    loggers: Sequence[Logger],
+    hyperparameters: Mapping[str, Any],
+    results: Mapping[str, Any],
+    figures: Mapping[str, Path],
 ) -> None:
     """Results and figures to the loggers that show them, and an end to their runs: each job has its own.
 
@@ -52,6 +54,6 @@ def log_results(
             if isinstance(logger, WandbLogger):
                 log_to_wandb(logger.experiment, results, figures)
             elif isinstance(logger, TensorBoardLogger):
-                log_to_tensorboard(logger, config, results, figures)
+                log_to_tensorboard(logger, hyperparameters, results, figures)
         except Exception as error:
             warn(type(logger).__name__, error)

@@ -44,14 +44,17 @@ class TensorBoard(TensorBoardLogger):
 
 
 def log_to_tensorboard(
-    logger: TensorBoardLogger, config: Mapping[str, Any], results: Mapping[str, Any], figures: Mapping[str, Path]
+    logger: TensorBoardLogger,
+    hyperparameters: Mapping[str, Any],
+    results: Mapping[str, Any],
+    figures: Mapping[str, Path],
 ) -> None:
     import numpy as np
     from PIL import Image
 
     step = results["cost"]["optimizer_steps"]
     metrics = {f"results/{name}": value for name, value in results["metrics"].items()}
-    logger.log_hyperparams(dict(config), metrics, step)
+    logger.log_hyperparams(dict(hyperparameters), metrics, step)
     logger.log_metrics(costs(results), step)
     for name, file in figures.items():
         with Image.open(file) as image:

@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_lightning.callbacks.recorder import Recorder
@@ -20,7 +21,7 @@ from ssl_lightning.evaluation.features import Features, extract
 from ssl_lightning.evaluation.suite import Evaluation
 from ssl_lightning.lightning_internals import add_callbacks
 from ssl_lightning.loggers.metrics_file import MetricsFile
-from ssl_lightning.loggers.of_run import log_results, run_loggers
+from ssl_lightning.loggers.of_run import introduce, log_results
 from ssl_lightning.loggers.wandb import ended_by_errors
 from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.models.backbones import crashes_in_channels_last
@@ -123,7 +124,9 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
     run, trainer, dataset = parts.run, parts.trainer, parts.dataset
     fast_dev_run = bool(config["trainer"]["fast_dev_run"])
     if not fast_dev_run:  # first: what a logger lacks is said before the work begins
-        trainer.loggers = [MetricsFile(run.metrics_file), *run_loggers(config, parts.identity, run)]
+        loggers: list[Logger] = [make(options) for options in config["logger"].values()]
+        introduce(loggers, run, parts.identity, config["sweep"], config)
+        trainer.loggers = [MetricsFile(run.metrics_file), *loggers]
     L.seed_everything(config["seed"], verbose=False)
     method: SSLMethod = make(config["method"])
     dataset.prepare()

@@ -83,7 +83,7 @@ def test_a_further_evaluation_takes_the_checkpoint_alone(command: Command, tmp_p
     before = run.metrics_file.read_bytes()
     shutil.rmtree(tmp_path / "cache")
     shutil.rmtree(tmp_path / "runs" / "proxies")
-    for work in ("lightning.Trainer.fit", "ssl_lightning.pipeline.pretrain.run_loggers"):
+    for work in ("lightning.Trainer.fit", "ssl_lightning.pipeline.pretrain.introduce"):
         monkeypatch.setattr(work, None)
     monkeypatch.setattr("ssl_lightning.pipeline.pretrain.MetricsFile", None)
     done = command("ssl-train", *ranked, "evaluation.k=3", "logger=tensorboard")
