@@ -53,4 +53,4 @@ def test_no_gradient_into_the_target():
 
 def test_assignments_are_distributions():
     z = embeddings(0)
-    assert torch.allclose(log_assignments((z, z), 0.1).exp().sum(-1), torch.ones(2, 5, dtype=torch.float64))
+    assert torch.allclose(log_assignments((z, z), 0.1).exp().sum(-1), torch.ones(2, 2, 5, dtype=torch.float64))
