@@ -2,12 +2,8 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ssl_lightning.commands.ending import run_command
-
-if TYPE_CHECKING:
-    pass
 from ssl_lightning.pipeline.report import report
 
 

@@ -25,7 +25,7 @@ class Wandb(WandbLogger):
     Args:
         project: of wandb.
         save_dir: folder in which wandb makes its own, `wandb/`.
-        entity: user or processes; None for the default one of the login.
+        entity: user or team; None for the default one of the login.
         mode: `online` needs a login; `offline` keeps runs on this machine, without network; `disabled` does nothing;
             `auto` is what `WANDB_MODE` or wandb's settings files say, else online where there is a login. Where the
             server does not answer, a line says so, and this and all later runs of the process are offline.

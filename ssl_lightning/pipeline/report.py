@@ -10,7 +10,6 @@ from ssl_lightning.errors import UserError
 if TYPE_CHECKING:
     from ssl_lightning.reports.cells import Cell
     from ssl_lightning.reports.records import Record
-from ssl_lightning.reports.tables import _in_markdown, _in_terminal
 
 EXPLANATION = (
     "Final-epoch weights, full test split, mean ± s.d. over seeds (n − 1). linear: logistic regression on frozen "
@@ -34,6 +33,7 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     from ssl_lightning.reports.comparison import classifies, datasets
     from ssl_lightning.reports.html import page
     from ssl_lightning.reports.records import records_of
+    from ssl_lightning.reports.tables import in_markdown, in_terminal
     from ssl_lightning.runs.run import find_runs
 
     for folder in folders:
@@ -54,7 +54,7 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
         figures = _figures(tables, output)
         markdown = [f"# {heading}", ""]
         for here in tables:
-            markdown += [_in_markdown(here), ""]
+            markdown += [in_markdown(here), ""]
         markdown += [explanation, ""]
         if unfinished:
             markdown += [others, "", *(f"- {line}" for line in unfinished), ""]
@@ -64,7 +64,7 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
 
     console = Console(markup=False)
     for here in tables:
-        console.print(_in_terminal(here, heading), "")
+        console.print(in_terminal(here, heading), "")
     console.print(explanation, style="dim")
     if unfinished:
         console.print(f"\n{others}", style="bold")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 MAX_WORD = 17  # of the first column: what 80 columns leave
 
 
-def _in_terminal(cells: Sequence["Cell"], title: str) -> "Table":
+def in_terminal(cells: Sequence["Cell"], title: str) -> "Table":
     """What fits into 80 columns: deviations of accuracies alone, and all that tells a line from others in one column,
     folded."""
     from rich import box
@@ -46,7 +46,7 @@ def _in_terminal(cells: Sequence["Cell"], title: str) -> "Table":
     return table
 
 
-def _in_markdown(cells: Sequence["Cell"]) -> str:
+def in_markdown(cells: Sequence["Cell"]) -> str:
     from rich import box
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""Rankings of a dataset's positions, masks cut from them under a budget, and the rules that make rankings."""
+"""Rankings of a dataset's positions, and masks cut from them under a budget."""
 
 import json
 import math

@@ -15,11 +15,7 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.files import writing
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-
-
 REMEMBERED_FROM = 100_000  # images: fewer are looked up in a second
-
-
 SETTLED = 2_000_000_000  # nanoseconds since a folder was changed: one that is being filled is not remembered
 
 

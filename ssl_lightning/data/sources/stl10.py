@@ -18,8 +18,6 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.progress import track
 
 STORE_FORMAT = 1
-
-
 SHAPE = (3, 96, 96)
 
 
