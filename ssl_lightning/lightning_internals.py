@@ -44,15 +44,6 @@ def limit_steps(trainer: "Trainer", steps: int) -> None:
     trainer.fit_loop.max_epochs = steps  # more than enough: every epoch has a step
 
 
-def end_as_terminated(trainer: "Trainer") -> None:
-    """Has a trainer end after this step as if this process had received SIGTERM.
-
-    `_signal_connector.received_sigterm`, of which `Trainer.received_sigterm` is a read-only view: `should_stop` would
-    end the training as if it were complete.
-    """
-    trainer._signal_connector.received_sigterm = True
-
-
 def silence_sigterm_broadcast(trainer: "Trainer") -> None:
     """Spares several processes a broadcast before each batch, after which a GPU is waited for.
 

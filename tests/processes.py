@@ -36,12 +36,16 @@ class Signal:
         call: which call.
         when: `before` the call, `after` it, or `within`: in the first half of the file that the function writes.
         number: of the signal.
+        times: how often, one right after another.
+        disguised: what the signal raises is replaced by an ordinary error, as libraries do whose callbacks it meets.
     """
 
     function: str
     call: int = 1
     when: str = "before"
     number: int = signal.SIGKILL
+    times: int = 1
+    disguised: bool = False
 
     def install(self) -> None:
         owner, name = _owner(self.function)
@@ -61,13 +65,23 @@ class Signal:
                 file.write(content.getvalue()[: len(content.getvalue()) // 2])
                 file.flush()
             if self.when != "after":
-                os.kill(os.getpid(), self.number)
+                self._send()
             result = original(*args, **kwargs)
             if self.when == "after":
-                os.kill(os.getpid(), self.number)
+                self._send()
             return result
 
         setattr(owner, name, wrapper)
+
+    def _send(self) -> None:
+        for _ in range(self.times):
+            try:
+                os.kill(os.getpid(), self.number)
+                time.sleep(0)  # where Python lets its handler run
+            except BaseException:
+                if self.disguised:
+                    raise RuntimeError("a callback has failed") from None
+                raise
 
 
 def _owner(function: str) -> tuple[Any, str]:
@@ -181,7 +195,7 @@ class SeenSamples(L.Callback):
 
 
 class Gate(L.Callback):
-    """Holds training after each step until there is a file, or until it is asked to stop.
+    """Holds training after each step until there is a file.
 
     Args:
         file: relative to the working directory.
@@ -196,5 +210,5 @@ class Gate(L.Callback):
         if trainer.global_step < self.first:
             return
         self.file.with_name(f"{self.file.name}-{trainer.global_step}-{os.getpid()}").touch()
-        while not self.file.exists() and not trainer.received_sigterm:
+        while not self.file.exists():
             time.sleep(0.01)

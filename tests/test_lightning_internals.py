@@ -84,14 +84,6 @@ def test_limit_steps(steps):
     assert fitted.estimated_stepping_batches == steps
 
 
-def test_end_as_terminated():
-    reached = []
-    note = At("on_exception", lambda trainer: reached.append((trainer.global_step, trainer.received_sigterm)))
-    with pytest.raises(SIGTERMException):
-        fit(At("on_train_batch_end", lightning_internals.end_as_terminated, step=2), note)
-    assert reached == [(2, True)]
-
-
 class _TwoProcesses(LightningEnvironment):
     """Processes that are there, of which this is one."""
 

@@ -94,7 +94,7 @@ def reads_of_training(rank: int, config: dict[str, Any], world_size: int, folder
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        callbacks=[Progress(refresh_rate=1), StepSeeds(0), StopTogether(), OnlineProbe(), recorder, checkpoint],
+        callbacks=[Progress(refresh_rate=1), StepSeeds(0), OnlineProbe(), recorder, checkpoint, StopTogether()],
     )
     with Reads(method) as reads:
         trainer.fit(method, data)

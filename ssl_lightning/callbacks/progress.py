@@ -6,12 +6,14 @@ import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
 
 from ssl_lightning.callbacks.recorder import Recorder
+from ssl_lightning.methods.method import SSLMethod
 
 
 class Progress(RichProgressBar):
-    """Lightning's bar, beside it the loss of the last row of metrics.csv: to read the one of each step, the host would
-    have to wait for the device."""
+    """Lightning's bar, beside it the loss of the last row of metrics.csv, and what is logged with `prog_bar=True`: to
+    read those of each step, the host would have to wait for the device."""
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        assert isinstance(pl_module, SSLMethod)
         rows = [callback.row for callback in trainer.callbacks if isinstance(callback, Recorder)]  # type: ignore[attr-defined]
-        return {name: f"{row[name]:.3f}" for row in rows for name in ("loss",) if name in row}
+        return {name: f"{row[name]:.3f}" for row in rows for name in sorted(pl_module.in_bar) if name in row}

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.memory import count_memory, peak_memory
 from ssl_lightning.methods.method import Objective, SSLMethod
 
 
@@ -17,7 +18,8 @@ class Recorder(L.Callback):
     hands their means to all loggers. Its sums and the cost travel in checkpoints, so a resumed run logs what an
     uninterrupted one would have. Nothing here waits for the device inside a step.
 
-    Other callbacks may put pairs (sum, count) of tensors into `outputs["averages"]`.
+    Other callbacks may put pairs (sum, count) of tensors into `outputs["averages"]`. What is logged with Lightning's
+    `self.log`, by a method or a callback before this one, is averaged likewise.
     """
 
     def __init__(self) -> None:
@@ -25,6 +27,7 @@ class Recorder(L.Callback):
         self._first_bad_step = torch.zeros((), dtype=torch.int64)  # 0 for none
         self._train_seconds = 0.0
         self._images_seen = 0
+        self._peak_memory = 0
         self._started: float | None = None
         self._lr = 0.0
         self._logged_step = 0
@@ -41,7 +44,13 @@ class Recorder(L.Callback):
     def images_seen(self) -> int:
         return self._images_seen
 
+    @property
+    def peak_memory(self) -> int:
+        """Bytes that this process has needed in training, over all resumptions; known at its end."""
+        return self._peak_memory
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        count_memory(trainer.strategy.root_device)
         self._started = time.monotonic()
         self._first_bad_step = self._first_bad_step.to(pl_module.device)
         self._last_step = trainer.estimated_stepping_batches
@@ -67,6 +76,7 @@ class Recorder(L.Callback):
         one = torch.ones_like(loss)
         pairs = {name: (value.detach(), one) for name, value in objective.scalars.items()}
         pairs |= {"loss": (loss, one)} | outputs.get("averages", {})
+        pairs |= {name: (value, one) for name, value in pl_module.logged.items()}
         for name, pair in pairs.items():
             values = torch.stack([v.detach().float() for v in pair])
             self._sums[name] = self._sums[name] + values if name in self._sums else values
@@ -80,6 +90,7 @@ class Recorder(L.Callback):
 
     def collect(self, trainer: L.Trainer) -> None:
         """Hands the sums of all ranks to the first, whose state a checkpoint holds. All ranks must call this."""
+        self._measure_memory(trainer)
         if trainer.world_size > 1 and self._sums:
             mine = float(trainer.is_global_zero)
             names, totals = self._reduced(trainer)
@@ -89,6 +100,10 @@ class Recorder(L.Callback):
         if self._sums:  # something ended training before its last step
             self._flush(trainer)
         self._train_seconds, self._started = self.train_seconds, None
+        self._measure_memory(trainer)
+
+    def _measure_memory(self, trainer: L.Trainer) -> None:
+        self._peak_memory = max(self._peak_memory, peak_memory(trainer.strategy.root_device))
 
     def check(self, trainer: L.Trainer, weights: bool = False) -> None:
         """Raises UserError if a loss was not finite on any rank, or, where asked, a parameter is not."""
@@ -130,6 +145,7 @@ class Recorder(L.Callback):
             "logged_step": self._logged_step,
             "train_seconds": self.train_seconds,
             "images_seen": self._images_seen,
+            "peak_memory": self._peak_memory,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -137,6 +153,7 @@ class Recorder(L.Callback):
         self._logged_step = state_dict["logged_step"]
         self._train_seconds = state_dict["train_seconds"]
         self._images_seen = state_dict["images_seen"]
+        self._peak_memory = state_dict.get("peak_memory", 0)
 
 
 def _steps(trainer: L.Trainer) -> int:

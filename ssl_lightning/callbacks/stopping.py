@@ -1,49 +1,59 @@
-"""Processes that train together stop together."""
+"""Training that is asked to stop finishes its step, in all processes together."""
 
+import os
 import signal
+import threading
 from typing import Any
 
 import lightning as L
 import torch
 import torch.distributed as dist
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from ssl_lightning.lightning_internals import end_as_terminated, silence_sigterm_broadcast
+from ssl_lightning.lightning_internals import silence_sigterm_broadcast
 from ssl_lightning.methods.method import SSLMethod
 
 
 class StopTogether(L.Callback):
-    """SIGTERM to any of several processes ends training in all of them after the same optimizer step, where they save;
-    on GPUs after a step of which a row is logged. A process alone ends after the step, too, if it has several batches.
+    """SIGINT (Ctrl-C) or SIGTERM to any process ends training in all of them after the same optimizer step, where they
+    save; on several GPUs after a step of which a row is logged. A second SIGINT ends its process at once.
 
-    Lightning's own handler starts a collective from within the signal, wherever each process happens to be, so that
-    they wait for each other for ever, and it ends training after a batch. Its own way to tell all of them before each
-    batch is switched off.
+    It is the last of the callbacks: what it raises finds the step complete. Lightning would break off in the middle of
+    a step at SIGINT; and at SIGTERM start a collective from within the signal, wherever each process happens to be, so
+    that they wait for each other for ever. Its own way to tell all of them before each batch is switched off.
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._asked = 0  # number of the signal
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, SSLMethod)
-        if trainer.world_size > 1 or pl_module.batches_a_step > 1:
-            signal.signal(signal.SIGTERM, self._ask)  # Lightning restores the former handler at the end of training
-            silence_sigterm_broadcast(trainer)
+        silence_sigterm_broadcast(trainer)
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers, nor gets signals
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._ask)  # Lightning restores the former ones at the end of training
+        self._speaks = trainer.is_global_zero
 
-    def _ask(self, *_: Any) -> None:
-        self._asked = True
+    def _ask(self, number: int, frame: Any) -> None:
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self._speaks and number == signal.SIGINT:  # not by print, which may be interrupted by itself
+            os.write(2, b"\nThe step is finished and saved. Ctrl-C again stops at once.\n")
+        self._asked = number
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, SSLMethod)
         if pl_module.batches % pl_module.batches_a_step:
             return
-        if trainer.world_size == 1:
-            if self._asked:
-                end_as_terminated(trainer)
-            return
-        device = trainer.strategy.root_device
-        every = 1 if device.type == "cpu" else int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
-        if pl_module.steps % every == 0:  # a GPU has to be waited for
-            asked = torch.tensor(self._asked, dtype=torch.int32, device=device)
-            dist.all_reduce(asked, dist.ReduceOp.MAX)
-            if asked:
-                end_as_terminated(trainer)
+        asked = self._asked
+        if trainer.world_size > 1:
+            device = trainer.strategy.root_device
+            every = 1 if device.type == "cpu" else int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
+            if pl_module.steps % every:  # a GPU has to be waited for
+                return
+            of_all = torch.tensor(asked, dtype=torch.int32, device=device)
+            dist.all_reduce(of_all, dist.ReduceOp.MAX)
+            asked = int(of_all)
+        if asked == signal.SIGINT:
+            raise KeyboardInterrupt
+        if asked:
+            raise SIGTERMException

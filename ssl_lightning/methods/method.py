@@ -92,6 +92,10 @@ class SSLMethod(L.LightningModule):
         super().__init__()
         self.recipe = optimizer
         self._objectives: list[Objective] = []  # of the batches of an optimizer step
+        self.logged: dict[str, Tensor] = {}
+        """What was logged of this batch, by name."""
+        self.in_bar: set[str] = {"loss"}
+        """Names of what a progress bar shows."""
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Representations of normalised images; never augments."""
@@ -149,6 +153,22 @@ class SSLMethod(L.LightningModule):
                 groups[parameter.ndim < 2 or token].append(parameter)
         return [{"params": list(groups[0])}, {"params": list(groups[1]), "decay": False}]
 
+    def log(self, name: str, value: Any, prog_bar: bool = False, *args: Any, **kwargs: Any) -> None:
+        """Lightning's, for callbacks that watch a number. To loggers goes its mean over the steps between two rows, as
+        a part of the row; a progress bar shows that mean too, as the host would have to wait for each step's."""
+        if not isinstance(value, Tensor | int | float):
+            raise UserError(
+                f"{type(self).__name__} logs {name!r} as a {type(value).__name__}. Log a number or a tensor of one, such "
+                f"as self.log({name!r}, metric(x, y))."
+            )
+        kwargs.pop("logger", None)
+        kwargs.setdefault("batch_size", 1)  # batches are of one size, which Lightning would guess
+        super().log(name, value, False, False, *args[1:], **kwargs)
+        number = value.detach().float() if isinstance(value, Tensor) else torch.full((), float(value))
+        self.logged[name] = number.to(self.device, non_blocking=True)
+        if prog_bar:
+            self.in_bar.add(name)
+
     def compile_backbone(self) -> None:
         """Compiles the backbone in place; the names of its weights stay."""
         self.backbone.compile()
@@ -186,6 +206,7 @@ class SSLMethod(L.LightningModule):
                 f"{type(self).__name__} needs at least {self.min_views}. "
                 f"Set copies: {self.min_views} in the file of the augment group, or add a view."
             )
+        self.logged = {}
         seed = getattr(self.trainer.datamodule, "seed", 0)  # type: ignore[attr-defined]
         objective = self.ssl_loss(batch, self._gather(), Draw(seed, self.batches, self.global_rank))
         self._objectives.append(detached(objective))

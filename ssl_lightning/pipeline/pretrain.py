@@ -70,7 +70,13 @@ def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
             "run": run.id,
             "identity": _identity(parts, data.mask),
             "mask": {"size": data.mask.size, "digest": data.mask.digest, "rule": data.mask.rule},
-            "cost": cost(recorder.train_seconds, recorder.images_seen, method.steps, method.gradient_evaluations, cuda),
+            "cost": cost(
+                recorder.train_seconds,
+                recorder.images_seen,
+                method.steps,
+                method.gradient_evaluations,
+                recorder.peak_memory,
+            ),
             "environment": environment(cuda, trainer.world_size),
         } | _evaluated(config, parts, method, _group(trainer), device)
         _finish(run, results)

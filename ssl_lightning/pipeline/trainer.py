@@ -72,12 +72,12 @@ def make_trainer(settings: TrainerSettings, alone: bool) -> L.Trainer:
 def callbacks_of(config: Mapping[str, Any], run: Run, recorder: Recorder) -> list[Callback]:
     """In the order in which they see a batch.
 
-    Seeds come first; then what may end training; the configured ones, whose averages the recorder takes up; the
-    recorder; and the checkpoint, which holds the state that all of these have after the batch.
+    Seeds come first; then the configured ones, whose averages the recorder takes up; the recorder; the checkpoint,
+    which holds the state that all of these have after the batch; and what ends training.
     """
-    callbacks: list[Callback] = [StepSeeds(config["seed"]), StopTogether()]
+    callbacks: list[Callback] = [StepSeeds(config["seed"])]
     callbacks += [make(options) for options in config["callbacks"].values()]
     callbacks += [recorder, LastCheckpoint(run.checkpoint, recorder, **config["checkpoint"])]
     if config["budget"] == "steps":
         callbacks.append(EqualSteps(config["batch_size"]))
-    return callbacks
+    return [*callbacks, StopTogether()]

@@ -1,10 +1,8 @@
 """results.json: what a run has cost, where it was made, and its one-line summary."""
 
 import platform
-import resource
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -14,26 +12,23 @@ import torch
 PACKAGES = ("ssl-lightning", "torch", "torchvision", "lightning", "hydra-core")
 
 
-def cost(train_seconds: float, images_seen: int, steps: int, gradient_evaluations: float, cuda: bool) -> dict[str, Any]:
+def cost(
+    train_seconds: float, images_seen: int, steps: int, gradient_evaluations: float, peak_memory: int
+) -> dict[str, Any]:
     """
     Args:
         train_seconds: of wall time, over all resumptions.
         steps: optimizer steps.
         gradient_evaluations: of a step, in passes of the whole batch through the encoder.
-        cuda: whether memory is that of a GPU.
+        peak_memory: bytes, of the first process in training.
     """
-    peak = (
-        torch.cuda.max_memory_allocated()
-        if cuda
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    )
     return {
         "train_seconds": train_seconds,
         "images_seen": images_seen,
         "optimizer_steps": steps,
         "gradient_evaluations": gradient_evaluations * steps,
         "images_per_second": images_seen / max(train_seconds, 1e-9),
-        "peak_memory_bytes": peak,
+        "peak_memory_bytes": peak_memory,
     }
 
 

@@ -54,7 +54,7 @@ class Training:
             is_global_zero=rank == 0,
             loggers=[self.logger],
             optimizers=[SimpleNamespace(param_groups=[group])],
-            strategy=SimpleNamespace(reduce=reduce),
+            strategy=SimpleNamespace(reduce=reduce, root_device=torch.device("cpu")),
             lightning_module=self.module,
             estimated_stepping_batches=steps,
         )

@@ -59,6 +59,7 @@ def started(folder: Path, *more: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -221,25 +222,38 @@ def test_online_probe_has_the_same_weights_on_both_ranks(pair):
         assert torch.equal(first[name], second[name])
 
 
-def test_terminated_processes_save_together_and_resume(tmp_path, undisturbed):
-    """SIGTERM to one of two processes, in an epoch, then the same command: it ends like a training that was never
-    disturbed."""
-    arguments = (*GATE, "checkpoint.every_steps=null", "checkpoint.every_minutes=60")
-    process = started(tmp_path, *arguments)
+def stopped(folder: Path, step: int, number: signal.Signals, group: bool, *arguments: str) -> tuple[Ended, int]:
+    """A training that receives a signal once both processes have made a step; and the step of its checkpoint."""
+    process = started(folder, *arguments)
     try:
         until = time.monotonic() + 200
-        while len(list(tmp_path.glob("gate-6-*"))) < 2 and process.poll() is None and time.monotonic() < until:
+        while len(list(folder.glob(f"gate-{step}-*"))) < 2 and process.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
-        assert not list(tmp_path.rglob("last.ckpt"))
-        process.send_signal(signal.SIGTERM)
-        (tmp_path / "gate").touch()
+        os.killpg(process.pid, number) if group else process.send_signal(number)
+        (folder / "gate").touch()
         output, _ = process.communicate(timeout=200)
     finally:
         process.kill()
-    assert process.returncode == 143, output
-    (run,) = find_runs([tmp_path / "runs"])
-    assert 6 <= torch.load(run.checkpoint, weights_only=True)["global_step"] < 16
+    (folder / "gate").unlink()
+    (run,) = find_runs([folder / "runs"])
     assert not run.done
+    return Ended(process.returncode, output), torch.load(run.checkpoint, weights_only=True)["global_step"]
+
+
+def test_stopped_processes_save_together_and_resume(tmp_path, undisturbed):
+    """Ctrl-C to both of two processes, then the same command and SIGTERM to one, then the same command once more: it
+    ends like a training that was never disturbed."""
+    arguments = (*GATE, "checkpoint.every_steps=null", "checkpoint.every_minutes=60")
+    ended, first = stopped(tmp_path, 6, signal.SIGINT, True, *arguments)
+    assert ended.code == 130, ended.output
+    assert ended.output.count("Interrupted. The same command goes on") == 1
+    assert 6 <= first <= 7
+    ended, second = stopped(tmp_path, first + 1, signal.SIGTERM, False, *arguments)
+    assert ended.code == 143, ended.output
+    assert ended.output.count("Terminated. The same command goes on") == 1
+    assert first < second <= first + 2
+    (run,) = find_runs([tmp_path / "runs"])
+    (tmp_path / "gate").touch()
     done = ssl_train(tmp_path, *arguments)
     assert done.code == 0, done.output
     assert f"{run.id} resumes" in done.output

@@ -40,6 +40,10 @@ METHODS = {
     "max_steps": (*SMALL, "trainer.max_steps=10"),
 }
 STEP = "ssl_lightning.methods.method.SSLMethod.training_step"
+STOPPED = {
+    signal.SIGINT: "Interrupted. The same command goes on from the last checkpoint.",
+    signal.SIGTERM: "Terminated. The same command goes on from the last checkpoint.",
+}
 SAVE = "ssl_lightning.callbacks.checkpoint.AtomicCheckpointIO.save_checkpoint"
 
 
@@ -64,7 +68,8 @@ def trained(folder: Path) -> Trained:
     for key in ("train_seconds", "images_per_second", "peak_memory_bytes"):
         del results["cost"][key]
     for state in checkpoint["callbacks"].values():
-        state.pop("train_seconds", None)
+        for key in ("train_seconds", "peak_memory"):
+            state.pop(key, None)
     return Trained(checkpoint, results, run.metrics_file.read_bytes())
 
 
@@ -201,32 +206,45 @@ def _rows(folder: Path) -> list[list[dict[str, str]]]:
 
 @pytest.mark.parametrize(
     ("number", "code", "call"),
-    [(signal.SIGTERM, 143, 7), (signal.SIGTERM, 143, 4), (signal.SIGTERM, 143, 12), (signal.SIGINT, 1, 7)],
+    [(signal.SIGTERM, 143, 7), (signal.SIGTERM, 143, 4), (signal.SIGTERM, 143, 12), (signal.SIGINT, 130, 7)],
     ids=["SIGTERM", "SIGTERM in an epoch's last step", "SIGTERM in the last step", "SIGINT"],
 )
 def test_stopped(tmp_path, reference, number, code, call):
-    """Asked to stop in a step."""
+    """Asked to stop in a step, which is finished and saved."""
     arguments = (*SMALL, "checkpoint.every_steps=null")
     ended = interrupt(tmp_path, arguments, Signal(STEP, call, "before", number))
     assert ended.code == code, ended.output
     assert "Traceback" not in ended.output
-    # SIGTERM waits for the end of the step, where a checkpoint is made. SIGINT breaks the step off, so that there is
-    # nothing consistent to save.
-    assert checkpointed_step(tmp_path) == (call if number == signal.SIGTERM else 0)
-    if number == signal.SIGINT:
-        assert "The same command goes on" in ended.output
+    assert checkpointed_step(tmp_path) == call
+    assert STOPPED[number] in ended.output
     assert not only_run(tmp_path).error_file.exists()
     assert ssl_train(tmp_path, *arguments).code == 0
     assert_ends_alike(tmp_path, reference(SMALL))
 
 
-def test_interrupted_between_steps_saves(tmp_path, reference):
-    arguments = (*SMALL, "checkpoint.every_steps=null")
-    between = Signal("ssl_lightning.data.loading.ResidentLoader.batch", 7, "before", signal.SIGINT)
-    assert interrupt(tmp_path, arguments, between).code == 1
+def test_a_second_interrupt_ends_at_once(tmp_path, reference):
+    """The step is broken off, so that there is nothing consistent to save."""
+    ended = interrupt(tmp_path, SMALL, Signal(STEP, 7, "before", signal.SIGINT, times=2))
+    assert ended.code == 130, ended.output
+    assert "Ctrl-C again stops at once" in ended.output
+    assert STOPPED[signal.SIGINT] in ended.output
+    assert "Traceback" not in ended.output
     assert checkpointed_step(tmp_path) == 6
-    assert ssl_train(tmp_path, *arguments).code == 0
+    assert ssl_train(tmp_path, *SMALL).code == 0
     assert_ends_alike(tmp_path, reference(SMALL))
+
+
+@pytest.mark.parametrize("place", ["evaluation", "an error of its own making"])
+def test_stopped_elsewhere(tmp_path, place):
+    """A signal has its own exit code and line, also where what it breaks off reports another error."""
+    at = "ssl_lightning.pipeline.pretrain.extract"
+    trouble = place != "evaluation"
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        ended = interrupt(tmp_path, SMALL, Signal(at, 1, "before", number, disguised=trouble))
+        assert ended.code == code, ended.output
+        assert STOPPED[number] in ended.output
+        assert "Error" not in ended.output
+        assert "Traceback" not in ended.output
 
 
 def test_resumed_epoch_goes_on_with_the_samples_not_yet_seen(tmp_path):
