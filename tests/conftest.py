@@ -28,10 +28,14 @@ class Outcome(NamedTuple):
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., Outcome]:
-    """Calls `ssl-train`, `ssl-select`, `ssl-sweep` or `ssl-report` in this process, in an empty working directory."""
+    """Calls `ssl-train`, `ssl-select`, `ssl-sweep` or `ssl-report` in this process, in an empty working directory.
+
+    Runs draw no figures, which would take as long as a small training.
+    """
     import importlib
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ssl_lightning.pipeline.pretrain.run_figures", lambda run, results: {})
 
     def call(name: str, *arguments: str) -> Outcome:
         from hydra.core.hydra_config import HydraConfig
@@ -59,9 +63,8 @@ class Pair:
     def __init__(self) -> None:
         import tempfile
 
-        import torch.multiprocessing as mp
+        from tests.processes import context
 
-        context = mp.get_context("spawn")
         self._folder = tempfile.TemporaryDirectory()
         self._pipes, self._processes = [], []
         for rank in range(2):

@@ -1,11 +1,13 @@
 """Commands as processes of their own that a test can kill: forked from a server that has imported torch already."""
 
+import contextlib
 import functools
 import importlib
 import io
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,12 +19,16 @@ from typing import Any
 import lightning as L
 import torch
 
+from ssl_lightning.callbacks.stopping import StopTogether
+
 context = multiprocessing.get_context("forkserver")
 _COMMANDS = [
     "ssl_lightning.pipeline.pretrain",
     "ssl_lightning.commands.train",
     "ssl_lightning.pipeline.rank",
     "ssl_lightning.commands.select",
+    "ssl_lightning.pipeline.evaluate",
+    "ssl_lightning.commands.evaluate",
 ]
 context.set_forkserver_preload([*_COMMANDS, "sklearn.datasets"])
 
@@ -114,23 +120,25 @@ def started(
     at: Signal | None = None,
     environment: Mapping[str, str | None] | None = None,
     figures: bool = False,
+    output: str = "output.txt",
 ) -> Iterator[Callable[[], Ended]]:
     """A command with these arguments in a working directory. The value waits for its end; `.process` is it.
 
     Args:
-        command: `ssl-train` or `ssl-select`.
+        command: `ssl-train`, `ssl-select` or `ssl-evaluate`.
         at: a signal that the process meets.
         environment: variables to set, or to remove where the value is None.
         figures: whether to draw them, which takes as long as a small training.
+        output: name of the file for what it prints.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    process = context.Process(target=_run, args=(folder, command, arguments, at, environment or {}, figures))
+    process = context.Process(target=_run, args=(folder, command, arguments, at, environment or {}, figures, output))
     process.start()
 
     def wait() -> Ended:
         process.join(300)
         assert process.exitcode is not None, "the process did not end"
-        return Ended(process.exitcode, (folder / "output.txt").read_text())
+        return Ended(process.exitcode, (folder / output).read_text())
 
     wait.process = process  # type: ignore[attr-defined]
     try:
@@ -151,6 +159,25 @@ def ssl_select(folder: Path, *arguments: str, **options: Any) -> Ended:
     return ssl_train(folder, *arguments, command="ssl-select", **options)
 
 
+def two_processes(folder: Path, *arguments: str, **options: Any) -> tuple[Ended, Ended]:
+    """Both of a pair that torchrun would have started, by rank. Options as of `started`."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "pair"}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    changes = options.pop("environment", {})
+    with contextlib.ExitStack() as stack:
+        waits = []
+        for rank in range(2):
+            variables = {name: str(value) for name, value in (common | {"RANK": rank, "LOCAL_RANK": rank}).items()}
+            entered = started(
+                folder, *arguments, environment=variables | changes, output=f"output-{rank}.txt", **options
+            )
+            waits.append(stack.enter_context(entered))
+        first, second = (wait() for wait in waits)
+    return first, second
+
+
 def _run(
     folder: Path,
     command: str,
@@ -158,13 +185,14 @@ def _run(
     at: Signal | None,
     environment: Mapping[str, str | None],
     figures: bool,
+    output: str,
 ) -> None:
     for name, value in environment.items():
         os.environ.pop(name, None) if value is None else os.environ.update({name: value})
     os.chdir(folder)
-    output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     from ssl_lightning.pipeline import pretrain as training
@@ -195,7 +223,7 @@ class SeenSamples(L.Callback):
 
 
 class Gate(L.Callback):
-    """Holds training after each step until there is a file.
+    """Holds training after each step until there is a file, or until it is asked to stop.
 
     Args:
         file: relative to the working directory.
@@ -210,5 +238,6 @@ class Gate(L.Callback):
         if trainer.global_step < self.first:
             return
         self.file.with_name(f"{self.file.name}-{trainer.global_step}-{os.getpid()}").touch()
-        while not self.file.exists():
+        stopping = [callback for callback in trainer.callbacks if isinstance(callback, StopTogether)]
+        while not self.file.exists() and not any(callback._asked for callback in stopping):
             time.sleep(0.01)

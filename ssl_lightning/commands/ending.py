@@ -12,7 +12,6 @@ from ssl_lightning.config.schema import TrainConfig
 from ssl_lightning.errors import user_error_in
 from ssl_lightning.launchers.job import end_with_pool
 
-
 _received: list[int] = []
 """Signals that have asked this process to end."""
 

@@ -158,8 +158,8 @@ class SSLMethod(L.LightningModule):
         a part of the row; a progress bar shows that mean too, as the host would have to wait for each step's."""
         if not isinstance(value, Tensor | int | float):
             raise UserError(
-                f"{type(self).__name__} logs {name!r} as a {type(value).__name__}. Log a number or a tensor of one, such "
-                f"as self.log({name!r}, metric(x, y))."
+                f"{type(self).__name__} logs {name!r} as a {type(value).__name__}. Log a number or a tensor of one, "
+                f"such as self.log({name!r}, metric(x, y))."
             )
         kwargs.pop("logger", None)
         kwargs.setdefault("batch_size", 1)  # batches are of one size, which Lightning would guess

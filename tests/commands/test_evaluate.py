@@ -13,7 +13,7 @@ from ssl_lightning.evaluation.sources import RunEncoder, TimmEncoder, Torchvisio
 from ssl_lightning.runs.loading import load_encoder
 from ssl_lightning.runs.run import Run, find_runs
 from tests.data.synthetic import write_fashion_mnist, write_image_folder
-from tests.processes import ssl_train
+from tests.processes import ssl_train, two_processes
 
 PROBES = ("evaluation.l2_grid=[0.01]", "evaluation.few_shots=[1]", "evaluation.few_percents=[]", "evaluation.draws=1")
 ARGUMENTS = (
@@ -103,20 +103,13 @@ def test_evaluation_by_sgd(command, run):
 
 
 def test_two_processes_give_the_evaluation_of_one(run, tmp_path):
-    import subprocess
-    import sys
-
     shutil.copytree(run.folder, tmp_path / "copy" / run.id)
     results = []
     for folder, trainer in ((run.folder, "cpu"), (tmp_path / "copy" / run.id, "ddp_cpu")):
         arguments = [f"run={folder}", f"trainer={trainer}", f"paths.cache={folder}/../cache", *PROBES]
-        subprocess.run(
-            [str(Path(sys.executable).parent / "ssl-evaluate"), *arguments],
-            cwd=tmp_path,
-            check=True,
-            timeout=300,
-            capture_output=True,
-        )
+        start = two_processes if trainer == "ddp_cpu" else lambda *args, **options: [ssl_train(*args, **options)]
+        for ended in start(tmp_path, *arguments, command="ssl-evaluate"):
+            assert ended.code == 0, ended.output
         results.append(evaluated(Run(folder))[0])
     assert results[0] == results[1]
 

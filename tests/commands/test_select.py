@@ -4,8 +4,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -25,7 +23,7 @@ from ssl_lightning.subsets.ranking import Ranking
 from ssl_lightning.subsets.sas import turning_points
 from tests.composing import TINY, composed
 from tests.conftest import Outcome
-from tests.processes import Signal, ssl_select, started
+from tests.processes import Signal, ssl_select, started, two_processes
 
 Command = Callable[..., Outcome]
 
@@ -389,18 +387,14 @@ def test_a_process_that_is_killed_leaves_nothing_half_done(command: Command, tmp
 
 
 def test_two_processes_make_the_same_ranking(tmp_path, made):
-    """The command starts the second one; the first alone trains the proxy."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PL_")}
-    program = [str(Path(sys.executable).parent / "ssl-select"), *QUICK, "trainer=ddp_cpu"]
-    done = subprocess.run(
-        program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    """One of them trains the proxy."""
+    done, second = two_processes(tmp_path, *QUICK, "trainer=ddp_cpu", command="ssl-select")
+    assert done.code == second.code == 0, done.output + second.output
+    assert "Traceback" not in done.output
     (proxy,) = proxies(tmp_path)
-    assert done.stdout.count(f"{proxy.id} starts") == 1
+    assert (done.output + second.output).count(f"{proxy.id} starts") == 1
     ours, theirs = ranking_in(made), ranking_in(tmp_path)
-    assert done.stdout.count(f"ranking of {ours.fingerprint}") == 1
+    assert (done.output + second.output).count(f"ranking of {ours.fingerprint}") == 1
     assert ranking_file(tmp_path).name == ranking_file(made).name
     np.testing.assert_array_equal(theirs.order, ours.order)
     np.testing.assert_array_equal(theirs.score, ours.score)

@@ -1,6 +1,5 @@
 """TensorBoard, several loggers at once, and loggers that fail."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from ssl_lightning.runs.metrics import read_metrics
 from ssl_lightning.runs.run import find_runs
 from tests.composing import TINY, composed
 from tests.pipeline.test_ddp import ARGUMENTS as WITH_TWO_PROCESSES
-from tests.processes import ssl_train
+from tests.processes import ssl_train, two_processes
 
 RESULTS = {"metrics": {"linear/top1": 0.5}, "cost": {"optimizer_steps": 3, "images_seen": 24}}
 
@@ -150,22 +149,15 @@ def test_a_grid_chooses_loggers(tmp_path, choice):
 
 def test_two_processes_make_one_run(tmp_path):
     """The second process must neither begin a run of its own nor wait for one."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PL_")}
-    command = [str(Path(sys.executable).parent / "ssl-train"), *WITH_TWO_PROCESSES]
-    done = subprocess.run(
-        [*command, "trainer.max_epochs=1", "logger=[wandb,tensorboard]"],
-        cwd=tmp_path,
-        env=environment | {"HOME": str(tmp_path), "WANDB_API_KEY": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    arguments = (*WITH_TWO_PROCESSES, "trainer.max_epochs=1", "logger=[wandb,tensorboard]")
+    environment = {"HOME": str(tmp_path), "WANDB_API_KEY": ""}
+    done, second = two_processes(tmp_path, *arguments, environment=environment, figures=True)
+    assert done.code == second.code == 0, done.output + second.output
     (run,) = find_runs([tmp_path / "runs"])
     assert run.results()["environment"]["world_size"] == 2
     assert len(list((tmp_path / "runs/default/wandb").glob("*run-*"))) == 1
-    assert done.stdout.count("wandb goes on offline") == 1
+    assert done.output.count("wandb goes on offline") == 1
+    assert "wandb" not in second.output
     assert [event.step for event in events(run.folder / "tensorboard").Scalars("loss")] == [3, 4]
 
 

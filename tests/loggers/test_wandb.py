@@ -124,16 +124,23 @@ def environment(folder: Path, port: int, **changes: str) -> dict[str, str | None
     }
 
 
-def train(folder: Path, server: socket.socket, *arguments: str, at: Signal | None = None, **changes: str) -> Ended:
+def train(
+    folder: Path,
+    server: socket.socket,
+    *arguments: str,
+    at: Signal | None = None,
+    figures: bool = False,
+    **changes: str,
+) -> Ended:
     folder.mkdir(exist_ok=True)
     variables = environment(folder, server.getsockname()[1], **changes)
-    return ssl_train(folder, *arguments, *ARGUMENTS, at=at, environment=variables, figures=True)
+    return ssl_train(folder, *arguments, *ARGUMENTS, at=at, environment=variables, figures=figures)
 
 
 def train_in_time(folder: Path, port: int, *arguments: str, **changes: str) -> Ended:
     """With a login. Fails where the server holds the command up."""
     variables = environment(folder, port, **LOGIN, **changes)
-    with started(folder, *arguments, *PATIENCE, *ARGUMENTS, environment=variables, figures=True) as wait:
+    with started(folder, *arguments, *PATIENCE, *ARGUMENTS, environment=variables) as wait:
         wait.process.join(120)  # type: ignore[attr-defined]
         assert wait.process.exitcode is not None, "the server held it up"  # type: ignore[attr-defined]
         return wait()
@@ -166,7 +173,7 @@ def offline_runs(folder: Path, run: Run) -> list[Path]:
 
 
 def test_a_sweep_in_one_process_makes_a_run_for_each_job(tmp_path, server):
-    ended = train(tmp_path, server, "-m", *OFFLINE, "seed=1,2")
+    ended = train(tmp_path, server, "-m", *OFFLINE, "seed=1,2", figures=True)
     assert ended.code == 0, ended.output
     assert_nobody_connected(server)
     assert "wandb" not in ended.output.replace("logger=wandb", "").replace("logger.wandb", "")

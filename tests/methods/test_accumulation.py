@@ -1,8 +1,8 @@
 """Optimizer steps of several batches equal those of one."""
 
 import contextlib
-import signal
 import itertools
+import signal
 
 import lightning as L
 import pytest

@@ -28,7 +28,7 @@ from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning.runs.metrics import read_metrics
 from ssl_lightning.runs.run import find_runs
 from tests.pipeline.test_resume import assert_identical
-from tests.processes import Ended
+from tests.processes import Ended, two_processes
 
 ARGUMENTS = (
     "trainer=ddp_cpu",
@@ -97,8 +97,8 @@ def test_command_with_two_processes(undisturbed):
     assert "Traceback" not in done.output
 
     before = run.results_file.stat().st_mtime_ns
-    again = ssl_train(folder, *GATE)
-    assert again.code == 0, again.output
+    again, second = two_processes(folder, *ARGUMENTS, *GATE)
+    assert again.code == second.code == 0, again.output + second.output
     assert f"{run.id} is finished" in again.output
     assert run.results_file.stat().st_mtime_ns == before
 
@@ -254,8 +254,8 @@ def test_stopped_processes_save_together_and_resume(tmp_path, undisturbed):
     assert first < second <= first + 2
     (run,) = find_runs([tmp_path / "runs"])
     (tmp_path / "gate").touch()
-    done = ssl_train(tmp_path, *arguments)
-    assert done.code == 0, done.output
+    done, second = two_processes(tmp_path, *ARGUMENTS, *arguments)
+    assert done.code == second.code == 0, done.output + second.output
     assert f"{run.id} resumes" in done.output
     (whole,) = find_runs([undisturbed[0] / "runs"])
     assert whole.id == run.id

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import multiprocessing
 import os
 import time
 import uuid
@@ -19,6 +18,7 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.subsets.ranking import Ranking, generator
 from ssl_lightning.subsets.rule import Subset, SubsetRule
 from tests.data.synthetic import in_memory
+from tests.processes import context
 from tests.subsets.cutting import deviation, mask_of
 
 FRACTIONS = [
@@ -407,7 +407,6 @@ def ask(barrier, answers, folder, fraction):
 
 
 def test_processes_that_ask_at_the_same_time_build_once(tmp_path):
-    context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(2), context.Queue()
     processes = [
         context.Process(target=ask, args=(barrier, answers, str(tmp_path), fraction)) for fraction in (0.5, 1.0)
