@@ -66,9 +66,7 @@ def test_a_metric_object_is_refused():
             return outputs
 
     recipe = OptimizerRecipe(algorithm=torch.optim.AdamW, lr=1e-2, batch_size=16)
-    with pytest.raises(
-        UserError, match="Counting logs 'mean' as a MeanMetric. Log a number"):
-    ):
+    with pytest.raises(UserError, match=r"Counting logs 'mean' as a MeanMetric\. Log a number"):
         fit(Recorder(), trained=Counting(resnet_tiny(width=4, channels=1), linear, optimizer=recipe))
 
 
