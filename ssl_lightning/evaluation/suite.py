@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from ssl_lightning.config.markers import Place
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features
@@ -56,7 +57,7 @@ class EvaluationSuite:
     seed: int = 0
     """Of these subsets, and of the order of `sgd`. Runs are compared on the same ones, so it does not follow the
     run's seed."""
-    untrained: bool = False
+    untrained: Annotated[bool, Place] = False
     """Whether the caller is to evaluate the untrained encoder too, as the baseline. The suite ignores it."""
 
     @property

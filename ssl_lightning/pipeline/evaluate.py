@@ -15,13 +15,14 @@ from ssl_lightning.config.schema import Evaluated
 from ssl_lightning.data.dataset import ImageDataset, Split
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features, extract, stored
+from ssl_lightning.evaluation.protocol import protocol_of
 from ssl_lightning.evaluation.sources import EncoderSource, encoder_digest
 from ssl_lightning.evaluation.suite import EvaluationSuite
 from ssl_lightning.files import write_json
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.processes import ProcessGroup, device_of, fabric_of, start_processes
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def evaluate(config: Mapping[str, Any]) -> Path:
@@ -51,7 +52,8 @@ def evaluate(config: Mapping[str, Any]) -> Path:
         if suite.needs_labels
         else [asdict(dataset.fingerprint("train"))]
     )
-    settings = [SCHEMA, what, dataset.validation_fraction, config["evaluation"], weights]
+    protocol = protocol_of(config["evaluation"], dataset.name, dataset.content_digest())
+    settings = [SCHEMA, what, dataset.validation_fraction, protocol.as_dict(), weights]
     name = f"{dataset.name}-{digest_of(settings)[:8]}"
     folder = source.run_folder() or Path(config["paths"]["runs"]) / "encoders" / f"{source.name()}-{weights[:8]}"
     file = folder / "evaluations" / f"{name}.json"
@@ -75,6 +77,7 @@ def evaluate(config: Mapping[str, Any]) -> Path:
             "weights": weights,
             "dataset": dataset.name,
             "fingerprints": what,
+            "protocol": protocol.as_dict(),
             "metrics": metrics,
             "spectra": spectra,
             "evaluation": config["evaluation"],

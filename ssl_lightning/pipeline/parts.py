@@ -14,6 +14,7 @@ from ssl_lightning.config.markers import IRRELEVANT, Seed
 from ssl_lightning.config.schema import Cut, Evaluated, TrainConfig
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
+from ssl_lightning.evaluation.protocol import Protocol, protocol_of
 from ssl_lightning.evaluation.suite import EvaluationSuite
 from ssl_lightning.pipeline.proxies import ProxyRun, Train, proxies_of
 from ssl_lightning.pipeline.trainer import make_trainer
@@ -30,6 +31,7 @@ class Parts:
         subset: which images of it.
         proxies: runs that the subset is ranked with.
         suite, evaluated: what is done with the frozen encoder, and on which dataset.
+        protocol: what tells its numbers from those of other evaluations.
     """
 
     dataset: ImageDataset
@@ -37,6 +39,7 @@ class Parts:
     proxies: Sequence[ProxyRun]
     suite: EvaluationSuite
     evaluated: ImageDataset
+    protocol: Protocol
     trainer: L.Trainer
     identity: Identity
     run: Run
@@ -61,7 +64,8 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
     }
     identity = identity_of(config, contents)
     run = Run(Path(config["paths"]["runs"]) / config["sweep"] / identity.run_name)
-    return Parts(dataset, subset, proxies, suite, evaluated, trainer, identity, run)
+    protocol = protocol_of(config["evaluation"], evaluated.name, evaluated.content_digest())
+    return Parts(dataset, subset, proxies, suite, evaluated, protocol, trainer, identity, run)
 
 
 def identity_of(config: Mapping[str, Any], contents: Mapping[str, Any]) -> Identity:

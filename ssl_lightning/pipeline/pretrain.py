@@ -1,6 +1,7 @@
 """The way through a run, top to bottom."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from ssl_lightning.data.mask import Mask
 from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import warn
 from ssl_lightning.evaluation.features import Features, extract
+from ssl_lightning.evaluation.protocol import protocol_in, same
 from ssl_lightning.evaluation.suite import Evaluation
+from ssl_lightning.files import write_json
 from ssl_lightning.lightning_internals import add_callbacks
 from ssl_lightning.loggers.metrics_file import MetricsFile
 from ssl_lightning.loggers.of_run import introduce, log_results
@@ -91,23 +94,32 @@ def train_proxy(config: dict[str, Any]) -> Run:
 
 
 def _bring_up_to_date(config: dict[str, Any], parts: Parts, quiet: bool) -> None:
-    """Evaluates a finished run further, where other settings are asked for than it was evaluated with. That takes its
-    checkpoint and the evaluation's dataset, nothing else."""
-    run, former = parts.run, parts.run.results()
-    if former["evaluation"] == config["evaluation"]:
+    """Evaluates a finished run further, where another protocol is asked for than it was evaluated under, and keeps that
+    beside its results. It takes the checkpoint and the evaluation's dataset, nothing else."""
+    run, results = parts.run, parts.run.results()
+    kept = [results, *run.evaluations()]
+    former = next((made for made in kept if same(protocol_in(made), parts.protocol)), None)
+    if former is not None and ("untrained" in former or not parts.suite.untrained):
         if not quiet:  # a proxy is looked up again and again
-            print(f"{run.id} is finished: {summary(former)}", flush=True)
+            print(f"{run.id} is finished: {_summary(results, former, parts)}", flush=True)
         return
-    with run.locked(parts.identity, config):
+    with run.held():
         parts.suite.check(parts.evaluated)
         device = parts.trainer.strategy.root_device
         made = _evaluated(config, parts, load_run(run.folder, trusted=None).method, ALONE, device)
-        results = former | made
-        if former["evaluation"].get("dataset") == config["evaluation"].get("dataset"):  # else they are other numbers
-            results |= {name: former.get(name, {}) | made[name] for name in ("metrics", "untrained") if name in made}
-        _finish(run, results)
-        _figures(run, results)
-        print(f"{run.id} {summary(results)}", flush=True)
+        if former is results:
+            run.finish(results | {"untrained": made["untrained"]})
+        else:
+            name = f"{parts.protocol.dataset}-{parts.protocol.digest}"
+            write_json(run.evaluation_file(name), {"schema": SCHEMA, "run": run.id, **made})
+        shutil.rmtree(run.folder / "features", ignore_errors=True)
+        print(f"{run.id} {_summary(results, made, parts)}", flush=True)
+
+
+def _summary(results: Mapping[str, Any], made: Mapping[str, Any], parts: Parts) -> str:
+    """Of an evaluation; of one that is not the run's own, with its protocol."""
+    name = "" if made is results else f"({parts.protocol.name(parts.dataset.name)}) "
+    return name + summary(results | {"metrics": made["metrics"]})
 
 
 def _finish(run: Run, results: dict[str, Any]) -> None:
@@ -184,7 +196,12 @@ def _evaluated(
     """What the frozen encoder, and where it is asked for the untrained one, is worth."""
     trained, untrained = _features_of_encoders(config, parts, method, processes, device)
     metrics, spectra = _evaluate(parts, method, *trained, device)
-    results: dict[str, Any] = {"metrics": metrics, "spectra": spectra, "evaluation": config["evaluation"]}
+    results: dict[str, Any] = {
+        "protocol": parts.protocol.as_dict(),
+        "metrics": metrics,
+        "spectra": spectra,
+        "evaluation": config["evaluation"],
+    }
     if untrained is not None:
         results["untrained"], _ = _evaluate(parts, method, *untrained, device)
     return results

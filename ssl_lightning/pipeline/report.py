@@ -1,6 +1,7 @@
 """ssl-report: compare runs. A table in the terminal, in Markdown and in a page for a browser, and plots."""
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
 
     from ssl_lightning.files import write_text
     from ssl_lightning.reports.cells import cells_of
-    from ssl_lightning.reports.comparison import classifies, datasets
+    from ssl_lightning.reports.comparison import alike, classifies
     from ssl_lightning.reports.html import page
     from ssl_lightning.reports.records import records_of
     from ssl_lightning.reports.tables import in_markdown, in_terminal
@@ -46,7 +47,7 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     output = output or folders[0] / "report"
     heading = _heading(cells)
     explanation = EXPLANATION + (EXPLANATION_OF_CLASSIFIER if classifies(cells) else "")
-    tables = [[cell for cell in cells if cell.identity["dataset"] == dataset] for dataset in datasets(cells)]
+    tables = alike(cells)
     unfinished = [_unfinished(record) for record in records if record.status != "finished"]
     others = f"{len(unfinished)} of {len(records)} runs are not in the table:"
 
@@ -54,7 +55,7 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
         figures = _figures(tables, output)
         markdown = [f"# {heading}", ""]
         for here in tables:
-            markdown += [in_markdown(here), ""]
+            markdown += [*_subheading(here, "## "), in_markdown(here), ""]
         markdown += [explanation, ""]
         if unfinished:
             markdown += [others, "", *(f"- {line}" for line in unfinished), ""]
@@ -64,7 +65,7 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
 
     console = Console(markup=False)
     for here in tables:
-        console.print(in_terminal(here, heading), "")
+        console.print(in_terminal(here, "\n".join([heading, *_subheading(here)])), "")
     console.print(explanation, style="dim")
     if unfinished:
         console.print(f"\n{others}", style="bold")
@@ -94,21 +95,30 @@ def _heading(cells: Sequence["Cell"]) -> str:
     return ", ".join(same)
 
 
+def _subheading(cells: Sequence["Cell"], mark: str = "") -> list[str]:
+    """Under which protocol encoders were evaluated, where this is not the same for all, or not the standard one."""
+    return [f"{mark}evaluation: {cells[0].protocol}"] if "protocol" in cells[0].shown else []
+
+
 def _figures(tables: Sequence[Sequence["Cell"]], output: Path) -> list[Path]:
     from ssl_lightning.reports.comparison import CLASSIFIER, classifies, untrained_encoders
     from ssl_lightning.reports.figures import accuracy_against_cost, accuracy_against_fraction, log_spectra
 
     files = []
     for here in tables:
-        dataset = here[0].identity["dataset"]
-        suffix = f"_{dataset}" if len(tables) > 1 else ""
+        dataset, protocol = here[0].identity["dataset"], here[0].protocol
+        suffix = f"_{dataset}" if len({table[0].identity["dataset"] for table in tables}) > 1 else ""
+        title = dataset
+        if "protocol" in here[0].shown:
+            title += f" ({protocol})"
+            suffix += "" if here is tables[0] else f"_{re.sub('[^a-z0-9.]+', '-', protocol.lower()).strip('-')[:60]}"
         files.append(
             accuracy_against_fraction(
                 here,
                 untrained_encoders(here),
                 ("linear/top1", "knn/top1", *(CLASSIFIER if classifies(here) else ())),
                 output / f"accuracy_against_fraction{suffix}.png",
-                f"{dataset}: accuracy against fraction",
+                f"{title}: accuracy against fraction",
             )
         )
         files.append(
@@ -116,10 +126,10 @@ def _figures(tables: Sequence[Sequence["Cell"]], output: Path) -> list[Path]:
                 here,
                 "linear/top1",
                 output / f"accuracy_against_cost{suffix}.png",
-                f"{dataset}: accuracy against cost",
+                f"{title}: accuracy against cost",
             )
         )
-        files.append(log_spectra(here, output / f"log_spectra{suffix}.png", f"{dataset}: spectra"))
+        files.append(log_spectra(here, output / f"log_spectra{suffix}.png", f"{title}: spectra"))
     return files
 
 

@@ -3,28 +3,33 @@
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from ssl_lightning.config.identity import digest_of, without
+from ssl_lightning.evaluation.protocol import STANDARD, Protocol, protocol_in, same
 from ssl_lightning.reports.records import Record
 
 _WHAT = ("method", "dataset", "subset", "fraction", "budget")
+_LENGTH = ("batch_size", "trainer.")
+"""Beginnings of the keys that say how long is trained."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Results of the seeds of one configuration."""
+    """Results of the seeds of one configuration under one protocol."""
 
     records: Sequence[Record]
+    results: Sequence[Mapping[str, Any]]
+    """Of each record, with the metrics of the protocol."""
+    protocol: str
+    """In words."""
     variant: str
-    """Keys and values in which it differs from cells of the same method, dataset, subset and fraction."""
+    """Keys and values that vary in the report, other than by method, dataset, subset and fraction."""
+    backbone: str
+    """What of the variant belongs to the backbone: untrained encoders differ in that alone."""
     shown: tuple[str, ...]
-    """Which parts of the identity vary in the report."""
-
-    @property
-    def results(self) -> list[Mapping[str, Any]]:
-        return [record.results for record in self.records]
+    """Which parts of the identity, and whether the protocol, vary in the report."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -52,44 +57,99 @@ class Cell:
         return mean, statistics.stdev(values) if len(values) > 1 else float("nan")
 
 
+class _Member(NamedTuple):
+    record: Record
+    results: Mapping[str, Any]
+    protocol: Protocol
+
+    @property
+    def what(self) -> tuple[Any, ...]:
+        return tuple(self.results["identity"][key] for key in _WHAT)
+
+
 def cells_of(records: Iterable[Record]) -> list[Cell]:
-    """Cells of the finished runs, sorted by what they are."""
-    members: dict[str, list[Record]] = {}
-    for record in records:
-        if record.status == "finished":
-            members.setdefault(digest_of(_settings(record)), []).append(record)
-    identities = {cell: tuple(m[0].results["identity"][key] for key in _WHAT) for cell, m in members.items()}
+    """Cells of the finished runs, sorted by what they are; those of a protocol stand together, most runs first."""
+    members = _known([one for record in records if record.status == "finished" for one in _members(record)])
+    cells: dict[str, list[_Member]] = {}
+    for one in members:
+        cells.setdefault(digest_of([_settings(one.record), one.protocol.digest]), []).append(one)
+    identities = {digest: ones[0].what for digest, ones in cells.items()}
     shown = tuple(key for i, key in enumerate(_WHAT) if len({what[i] for what in identities.values()}) > 1)
-    settings = {cell: dict(_flat(_settings(m[0]))) for cell, m in members.items()}
-    alike: dict[tuple[Any, ...], list[dict[str, str]]] = {}
-    for cell, what in identities.items():
-        alike.setdefault(what, []).append(settings[cell])
-    varying = {what: _varying(others) for what, others in alike.items()}
-    cells = []
-    for cell, records_of_cell in members.items():
-        own = {key: value for key, value in settings[cell].items() if key in varying[identities[cell]]}
-        names = _short(own)
-        variant = ", ".join(f"{names[key]}={value}" for key, value in sorted(own.items()))
-        cells.append(Cell(records_of_cell, variant, shown))
+    names = {digest: ones[0].protocol.name(ones[0].results["identity"]["dataset"]) for digest, ones in cells.items()}
+    if len(set(names.values())) > 1 or set(names.values()) - {STANDARD}:
+        shown += ("protocol",)
+    settings = {digest: dict(_flat(_settings(ones[0].record))) for digest, ones in cells.items()}
+    varying = _varying([(identities[digest], settings[digest]) for digest in cells])
+    made = []
+    for digest, ones in cells.items():
+        what = dict(zip(_WHAT, identities[digest], strict=True))
+        mine = varying[what["method"], what["dataset"], what["subset"]]
+        own = {key: value for key, value in settings[digest].items() if key in mine}
+        short = _short(own)
+        words = {key: f"{short[key]}={value}" for key, value in sorted(own.items())}
+        variant = ", ".join(words.values())
+        backbone = ", ".join(word for key, word in words.items() if key.startswith("backbone."))
+        runs = [one.record for one in ones]
+        made.append(Cell(runs, [one.results for one in ones], names[digest], variant, backbone, shown))
+    numbers = Counter(cell.protocol for cell in made for _ in cell.results)
     return sorted(
-        cells,
+        made,
         key=lambda c: (
-            *(c.identity[k] for k in ("dataset", "budget", "method", "subset")),
+            c.identity["dataset"],
+            -numbers[c.protocol],
+            c.protocol,
+            *(c.identity[k] for k in ("budget", "method", "subset")),
             c.variant,
             c.fraction,
         ),
     )
 
 
-def _varying(settings: Sequence[Mapping[str, str]]) -> set[str]:
-    """Keys that some lack, or have with another value."""
+def _members(record: Record) -> Iterator[_Member]:
+    """The run under the protocol of its results, and under others."""
+    main = protocol_in(record.results)
+    yield _Member(record, record.results, main)
+    for made in record.evaluations:
+        if not same(protocol := protocol_in(made), main):
+            rest = {key: value for key, value in record.results.items() if key != "untrained"}
+            measured = {key: made[key] for key in ("metrics", "spectra", "untrained") if key in made}
+            yield _Member(record, {**rest, **measured}, protocol)
+
+
+def _known(members: Sequence[_Member]) -> list[_Member]:
+    """Former versions did not keep what data they evaluated on: taken for what the others have, where that is one."""
+    contents: dict[tuple[str, str], set[str]] = {}
+    for one in members:
+        key = one.protocol.dataset, digest_of(one.protocol.settings)
+        contents.setdefault(key, set()).update([one.protocol.content] if one.protocol.content else [])
+    known = []
+    for one in members:
+        found = contents[one.protocol.dataset, digest_of(one.protocol.settings)]
+        only = next(iter(found)) if len(found) == 1 else one.protocol.content
+        known.append(one._replace(protocol=replace(one.protocol, content=one.protocol.content or only)))
+    return known
+
+
+def _varying(cells: Sequence[tuple[tuple[Any, ...], Mapping[str, str]]]) -> dict[tuple[str, str, str], set[str]]:
+    """By method, dataset and subset: which keys tell its cells from one another, whatever their fractions; and of all
+    cells, what says how long is trained."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, str]]] = {}
+    for (method, dataset, subset, *_), settings in cells:
+        groups.setdefault((method, dataset, subset), []).append(settings)
+    everywhere = {key for key in _differing([settings for _, settings in cells]) if key.startswith(_LENGTH)}
+    return {group: _differing(settings) | everywhere for group, settings in groups.items()}
+
+
+def _differing(settings: Sequence[Mapping[str, str]]) -> set[str]:
+    """Keys that some lack, or have with another value; parts of the identity left out."""
     values: dict[str, set[str]] = {}
     counts: Counter[str] = Counter()
     for one in settings:
         counts.update(one.keys())
         for key, value in one.items():
             values.setdefault(key, set()).add(value)
-    return {key for key in values if len(values[key]) > 1 or counts[key] < len(settings)}
+    differ = {key for key in values if len(values[key]) > 1 or counts[key] < len(settings)}
+    return differ - {"subset.fraction", "budget"}
 
 
 def _short(keys: Iterable[str]) -> dict[str, str]:

@@ -31,27 +31,29 @@ Row = Mapping[str, str | Quantity]
 
 
 def comparison(cells: Sequence[Cell]) -> list[Row]:
-    """The untrained encoder of each dataset, where it was measured, and the cells."""
+    """The untrained encoders of each dataset and protocol, where they were measured, and the cells."""
     rows: list[Row] = []
     metrics = _metrics(cells)
     shown = [key for key in ("dataset", "subset", "budget") if key in cells[0].shown] if cells else []
+    protocols = bool(cells) and "protocol" in cells[0].shown
     variants = any(cell.variant for cell in cells)
-    for dataset in datasets(cells):
-        here = [cell for cell in cells if cell.identity["dataset"] == dataset]
-        untrained = untrained_encoders(here)
-        if any(untrained.values()):
-            rows.append(
-                {"method": "untrained"}
-                | {key: dataset if key == "dataset" else "" for key in shown}
-                | ({"variant": ""} if variants else {})
-                | {"fraction": _quantity(), "images": _quantity()}
-                | {"seeds": _quantity(max(map(len, untrained.values())), "d")}
-                | {column: _mean(*_statistics(untrained.get(name, [])), name) for name, column in metrics.items()}
-                | {"seconds": _quantity()}
-            )
+    for here in alike(cells):
+        dataset, protocol = here[0].identity["dataset"], {"protocol": here[0].protocol} if protocols else {}
+        rows += [
+            {"method": "untrained"}
+            | {key: dataset if key == "dataset" else "" for key in shown}
+            | protocol
+            | ({"variant": backbone} if variants else {})
+            | {"fraction": _quantity(), "images": _quantity()}
+            | {"seeds": _quantity(max(map(len, untrained.values())), "d")}
+            | {column: _mean(*_statistics(untrained.get(name, [])), name) for name, column in metrics.items()}
+            | {"seconds": _quantity()}
+            for backbone, untrained in untrained_encoders(here).items()
+        ]
         rows += [
             {"method": cell.identity["method"]}
             | {key: str(cell.identity[key]) for key in shown}
+            | protocol
             | ({"variant": cell.variant or MISSING} if variants else {})
             | {"fraction": _quantity(cell.fraction, "g")}
             | {"images": _quantity(cell.results[0]["mask"]["size"], "d")}
@@ -85,18 +87,29 @@ def table_of_runs(records: Sequence[Record], cells: Sequence[Cell]) -> list[Row]
     return rows
 
 
-def datasets(cells: Sequence[Cell]) -> list[str]:
-    return list(dict.fromkeys(cell.identity["dataset"] for cell in cells))
+def alike(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """What may stand in one table: cells of one dataset under one protocol, in their order."""
+    tables: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        tables.setdefault((cell.identity["dataset"], cell.protocol), []).append(cell)
+    return list(tables.values())
 
 
 def classifies(cells: Sequence[Cell]) -> bool:
     return any(cell.values(name) for cell in cells for name in CLASSIFIER)
 
 
-def untrained_encoders(cells: Sequence[Cell]) -> dict[str, list[float]]:
-    """Metrics, one value a seed: methods of one seed start from the same encoder."""
-    by_seed = {r["identity"]["seed"]: r["untrained"] for cell in cells for r in cell.results if "untrained" in r}
-    return {name: [m[name] for m in by_seed.values() if name in m] for name in METRICS}
+def untrained_encoders(cells: Sequence[Cell]) -> dict[str, dict[str, list[float]]]:
+    """By backbone, metrics with one value a seed: methods of one seed start from the same encoder."""
+    found: dict[str, dict[Any, Mapping[str, float]]] = {}
+    for cell in cells:
+        for results in cell.results:
+            if "untrained" in results:
+                found.setdefault(cell.backbone, {})[results["identity"]["seed"]] = results["untrained"]
+    return {
+        backbone: {name: [m[name] for m in by_seed.values() if name in m] for name in METRICS}
+        for backbone, by_seed in found.items()
+    }
 
 
 def _metrics(cells: Sequence[Cell]) -> dict[str, str]:

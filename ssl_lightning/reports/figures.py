@@ -1,5 +1,6 @@
 """Plots as PNG files. No global state of matplotlib is used."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,12 +42,15 @@ def run_figures(run: "Run", results: Mapping[str, Any]) -> dict[str, Path]:
 
 def accuracy_against_fraction(
     cells: Sequence["Cell"],
-    untrained: Mapping[str, Sequence[float]],
+    untrained: Mapping[str, Mapping[str, Sequence[float]]],
     metrics: Sequence[str],
     path: Path,
     title: str,
 ) -> Path:
     """One line a method (and subset and variant), error bars of one standard deviation over seeds.
+
+    Args:
+        untrained: metrics of untrained encoders, one value a seed, by backbone.
 
     Where all cells have one fraction, accuracies stand side by side instead, a row for each line.
     """
@@ -70,12 +74,14 @@ def accuracy_against_fraction(
         else:
             axis.set(xlabel="fraction of the training images", ylabel=f"{metric} (test)")
             axis.set_xlim(left=0)
-        if untrained.get(metric):
-            mark = axis.axvline if len(fractions) == 1 else axis.axhline
-            mark(float(np.mean(untrained[metric])), color="grey", linestyle="--", label="untrained encoder")
-    if len(fractions) > 1 or untrained.get(metrics[0]):
+        for (backbone, measured), style in zip(untrained.items(), itertools.cycle(("--", ":", "-.")), strict=False):
+            if measured.get(metric):
+                mark = axis.axvline if len(fractions) == 1 else axis.axhline
+                name = f"untrained encoder {backbone}".strip()
+                mark(float(np.mean(measured[metric])), color="grey", linestyle=style, label=name)
+    if len(fractions) > 1 or untrained:
         handles, labels = axes[0].get_legend_handles_labels()
-        shown = len(labels) if len(fractions) > 1 else 1  # rows have names already; the untrained encoder comes first
+        shown = len(labels) if len(fractions) > 1 else len(untrained)  # rows have names; untrained encoders come first
         _legend_below(figure, handles[:shown], labels[:shown], columns=3)
     return save(figure, path, title)
 

@@ -28,6 +28,7 @@ class Record(NamedTuple):
     Args:
         identity: what its config says it is.
         results: of a finished run, else empty.
+        evaluations: of a finished run, under other protocols than that of its results.
         error: of a failed run, else empty.
     """
 
@@ -36,6 +37,7 @@ class Record(NamedTuple):
     identity: Identity
     config: Mapping[str, Any]
     results: Mapping[str, Any]
+    evaluations: Sequence[Mapping[str, Any]]
     curves: Sequence[Curve]
     error: str
 
@@ -58,12 +60,14 @@ def records_of(runs: Iterable[Run]) -> list[Record]:
 
 def _record(run: Run, status: Status) -> Record:
     identity, config = run.described()
+    finished = status == "finished"
     return Record(
         run,
         status,
         identity,
         config,
-        run.results() if status == "finished" else {},
+        run.results() if finished else {},
+        run.evaluations() if finished else [],
         _curves(read_metrics(run.metrics_file)),
         run.error_file.read_text(encoding="utf-8") if status == "failed" else "",
     )

@@ -19,12 +19,11 @@ def in_terminal(cells: Sequence["Cell"], title: str) -> "Table":
     from rich import box
     from rich.table import Table
 
-    from ssl_lightning.reports.comparison import CLASSIFIER, METRICS, classifies, comparison
+    from ssl_lightning.reports.comparison import CLASSIFIER, METRICS, classifies, comparison, untrained_encoders
 
     rows = comparison(cells)
-    labels = [cell.line for cell in cells]
-    if len(rows) > len(labels):
-        labels = ["untrained", *labels]
+    labels = [f"untrained {backbone}".strip() for backbone in untrained_encoders(cells)]
+    labels += [cell.line for cell in cells]
     columns = ["fraction", *METRICS.values(), "seconds"]
     if classifies(cells):
         columns[columns.index(METRICS["representation/rankme"])] = CLASSIFIER["classifier/top1"]

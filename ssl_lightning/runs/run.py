@@ -23,7 +23,8 @@ class Run:
     config.yaml       the resolved config, below what it was identified by
     checkpoints/      last.ckpt
     metrics.csv       a row per logging interval
-    results.json      identity, mask, metrics, cost, environment
+    results.json      identity, mask, metrics and their protocol, cost, environment
+    evaluations/      metrics under other protocols, a JSON file each
     figures/          PNG
     error.txt         why it failed, while it has
     DONE              written last
@@ -86,6 +87,15 @@ class Run:
     def results(self) -> dict[str, Any]:
         return json.loads(self.results_file.read_text(encoding="utf-8"))
 
+    def evaluation_file(self, name: str) -> Path:
+        """Of a further evaluation."""
+        return self.folder / "evaluations" / f"{name}.json"
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """What the encoder was evaluated with further, under other protocols than that of `results`."""
+        files = sorted(self.folder.glob("evaluations/*.json"))
+        return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
     @contextlib.contextmanager
     def locked(self, identity: "Identity", config: Mapping[str, Any]) -> Iterator[None]:
         """Holds the run for this process. An error leaves `error.txt` behind, and everything else as it is."""
@@ -94,13 +104,7 @@ class Run:
         from omegaconf import OmegaConf
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            # Workers of a process that was killed hold its lock until they notice, which takes five seconds.
-            lock = self._lock().acquire(timeout=10)
-        except TimeoutError:
-            raise UserError(f"Another process is working on {self.folder}. Wait for it, or stop it first.") from None
-        with lock:
-            remove_unfinished(self.folder)
+        with self.held():
             self.error_file.unlink(missing_ok=True)
             content = {"schema": SCHEMA, "identity": identity.as_dict(), **config}
             write_text(self.config_file, OmegaConf.to_yaml(OmegaConf.create(content)))
@@ -111,6 +115,18 @@ class Run:
                 text = f"{mistake}\n" if mistake else f"{error}\n\n{traceback.format_exc()}"
                 write_text(self.error_file, text)
                 raise
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """No other process works on the run meanwhile."""
+        try:
+            # Workers of a process that was killed hold its lock until they notice, which takes five seconds.
+            lock = self._lock().acquire(timeout=10)
+        except TimeoutError:
+            raise UserError(f"Another process is working on {self.folder}. Wait for it, or stop it first.") from None
+        with lock:
+            remove_unfinished(self.folder)
+            yield
 
     def finish(self, results: Mapping[str, Any]) -> None:
         write_json(self.results_file, results)

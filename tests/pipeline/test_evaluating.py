@@ -88,7 +88,9 @@ def test_a_further_evaluation_takes_the_checkpoint_alone(command: Command, tmp_p
     monkeypatch.setattr("ssl_lightning.pipeline.pretrain.MetricsFile", None)
     done = command("ssl-train", *ranked, "evaluation.k=3", "logger=tensorboard")
     assert done.code == 0, done.err
-    assert run.results()["evaluation"]["k"] == 3
+    assert [made["protocol"]["settings"]["k"] for made in run.evaluations()] == [3]
+    assert "standard" not in done.out
+    assert "(draws=1, few_percents=[], k=3, l2_grid=[0.001]) linear" in done.out
     assert run.metrics_file.read_bytes() == before
     assert not (tmp_path / "cache").exists()
     assert find_runs([tmp_path / "runs"]) == [run]

@@ -245,17 +245,26 @@ def test_a_further_evaluation_needs_no_training(place, steps):
     arguments = (*SHORT, "subset.fraction=0.1")
     run = start(*arguments)
     before, results, made = contents(place), run.results(), steps.number
-    assert start(*arguments, "evaluation.few_shots=[2]", "evaluation.untrained=true") == run
+    further = (*arguments, "evaluation.few_shots=[2]")
+    assert start(*further) == run
     assert steps.number == made
-    after, now = contents(place), run.results()
-    changed = {Path(name).name for name in after if after[name] != before.get(name)}
-    assert changed <= {"results.json", "config.yaml", "spectrum.png", "curves.png"}
-    assert set(after) == set(before)
+    after = contents(place)
+    assert {name: after[name] for name in before} == before  # nothing is put in the place of what was there
+    assert len(after) == len(before) + 1
+    (now,) = run.evaluations()
+    assert now["protocol"]["settings"] == results["protocol"]["settings"] | {"few_shots": [2]}
     assert set(now["metrics"]) - set(results["metrics"]) == {"linear_2shot/top1", "linear_2shot/top1_std"}
-    assert {name: now["metrics"][name] for name in results["metrics"]} == pytest.approx(results["metrics"])
-    assert set(now["untrained"]) == {name for name in now["metrics"] if not name.startswith("linear_5shot")}
-    assert now["cost"] == results["cost"]
-    assert now["evaluation"]["few_shots"] == [2]
+    alike = [name for name in results["metrics"] if "shot" not in name]
+    assert {name: now["metrics"][name] for name in alike} == pytest.approx({n: results["metrics"][n] for n in alike})
+
+    assert start(*further) == run
+    assert contents(place) == after
+    start(*arguments, "evaluation.untrained=true")  # which is no other protocol
+    assert steps.number == made
+    both = run.results()
+    assert set(both.pop("untrained")) == set(both["metrics"])
+    assert both == results
+    assert len(run.evaluations()) == 1
 
 
 def test_another_config_gets_another_folder(place):

@@ -1,0 +1,86 @@
+"""How an encoder was evaluated. Numbers of two protocols are never averaged, nor put in one another's place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ssl_lightning.config.identity import digest_of
+from ssl_lightning.config.markers import IRRELEVANT, hints_of, marker_of
+from ssl_lightning.evaluation.suite import EvaluationSuite
+
+STANDARD = "standard"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """
+    Args:
+        dataset: name of what was evaluated on.
+        content: digest of its images and labels; empty where nobody has kept it.
+        settings: in which the suite differs from the standard one.
+    """
+
+    dataset: str
+    content: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Eight hex digits."""
+        return digest_of([self.dataset, self.content, self.settings])[:8]
+
+    def name(self, pretrained: str) -> str:
+        """In words, for encoders that were trained on the dataset of this name."""
+        words = [] if self.dataset == pretrained else [f"on {self.dataset}"]
+        words += [f"{key}={_text(value)}" for key, value in sorted(self.settings.items())]
+        return ", ".join(words) or STANDARD
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "digest": self.digest,
+            "dataset": self.dataset,
+            "content": self.content,
+            "settings": dict(self.settings),
+        }
+
+
+def protocol_of(evaluation: Mapping[str, Any], dataset: str, content: str = "") -> Protocol:
+    """Of the resolved config of a suite."""
+    hints = hints_of(EvaluationSuite)
+    standard = {one.name: one.default for one in fields(EvaluationSuite)}
+    settings = {
+        key: value
+        for key, value in evaluation.items()
+        if key != "dataset"
+        and not key.startswith("_")
+        and marker_of(hints.get(key)) not in IRRELEVANT
+        and _plain(value) != _plain(standard.get(key))
+    }
+    suite = str(evaluation.get("_target_", "")).rpartition(".")[2]
+    if suite not in ("", EvaluationSuite.__name__):
+        settings["suite"] = suite
+    return Protocol(dataset, content, settings)
+
+
+def protocol_in(results: Mapping[str, Any]) -> Protocol:
+    """Of an evaluation as it was kept; files of former versions hold the config of the suite instead."""
+    if "protocol" in results:
+        kept = results["protocol"]
+        return Protocol(kept["dataset"], kept["content"], kept["settings"])
+    evaluation = results.get("evaluation") or {}
+    dataset = (evaluation.get("dataset") or {}).get("name") or results.get("dataset") or results["identity"]["dataset"]
+    return protocol_of(evaluation, dataset)
+
+
+def same(one: Protocol, other: Protocol) -> bool:
+    """Whether numbers of both may stand for one another, as far as is known of the data."""
+    unknown = "" in (one.content, other.content)
+    return (one.dataset, one.settings) == (other.dataset, other.settings) and (unknown or one.content == other.content)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _text(value: Any) -> str:
+    return "[" + ", ".join(map(_text, value)) + "]" if isinstance(value, list | tuple) else f"{value}"

@@ -1,0 +1,123 @@
+"""Numbers of two protocols are never averaged, nor put in one another's place."""
+
+import json
+
+import pytest
+
+from ssl_lightning.config.resolve import resolve
+from ssl_lightning.evaluation.protocol import Protocol, protocol_in, protocol_of, same
+from ssl_lightning.reports.comparison import untrained_encoders
+from tests.composing import composed
+from tests.reports.test_report import Command, Folder, forget, markdown, report, results_of, rows, sweep
+
+__all__ = ["forget", "sweep"]
+
+
+def settings(*overrides: str) -> Protocol:
+    return protocol_of(resolve(composed(*overrides))["evaluation"], "digits")
+
+
+def test_settings_that_are_not_the_standard_ones_name_a_protocol():
+    standard = settings()
+    assert (standard.settings, standard.name("digits")) == ({}, "standard")
+    assert settings("evaluation.untrained=true") == standard  # what is evaluated too
+    assert settings("evaluation.k=20", "evaluation.few_shots=[5]") == standard
+    other = settings("evaluation.k=1", "evaluation.few_shots=[1,5]")
+    assert other.name("digits") == "few_shots=[1, 5], k=1"
+    assert other.name("cifar10") == "on digits, few_shots=[1, 5], k=1"
+    assert settings("evaluation=none").name("digits") == "suite=RanksOnly"
+    assert settings("evaluation=sgd").settings == {"linear": "sgd", "few_percents": []}
+    digests = {one.digest for one in (standard, other, settings("evaluation=none"), settings("evaluation=sgd"))}
+    assert len(digests) == 4
+
+
+def test_a_protocol_is_kept_and_read():
+    made = Protocol("digits", "abc", {"k": 1})
+    assert protocol_in({"protocol": json.loads(json.dumps(made.as_dict()))}) == made
+    former = {"evaluation": resolve(composed("evaluation.k=1"))["evaluation"], "identity": {"dataset": "digits"}}
+    assert protocol_in(former) == Protocol("digits", "", {"k": 1})
+    assert same(made, protocol_in(former))
+    assert not same(made, Protocol("digits", "other", {"k": 1}))
+    assert not same(made, Protocol("cifar10", "abc", {"k": 1}))
+
+
+def further(run, top1: float, name: str, protocol: Protocol) -> None:
+    """A further evaluation, as it is kept in a run's folder."""
+    results = run.results()
+    kept = {"protocol": protocol.as_dict(), "metrics": {"linear/top1": top1}, "spectra": results["spectra"]}
+    file = run.evaluation_file(name)
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(kept))
+
+
+def test_each_protocol_has_its_cells_its_table_and_its_figures(command: Command, sweep: Folder):
+    first, second = sweep.finish(0.5, seed=1), sweep.finish(0.7, seed=2)
+    third = sweep.finish(0.1, "evaluation.k=1", seed=3)  # its own protocol from the start
+    further(first, 0.2, "a", Protocol("digits", "", {"k": 1}))
+    further(second, 0.9, "b", Protocol("fashion_mnist", "", {}))
+    further(third, 0.6, "c", Protocol("digits", "", {}))
+    values = {cell.protocol: sorted(cell.values("linear/top1")) for cell in sweep.cells()}
+    assert values == {"standard": [0.5, 0.6, 0.7], "k=1": [0.1, 0.2], "on fashion_mnist": [0.9]}
+
+    out = report(command)
+    text = markdown(sweep)
+    tables = dict(part.split("\n", 1) for part in text.split("## evaluation: ")[1:])
+    assert [(name, [row["linear %"] for row in rows(table)]) for name, table in tables.items()] == [
+        ("standard", ["60.0 ± 10.0"]),
+        ("k=1", ["15.0 ± 7.1"]),
+        ("on fashion_mnist", ["90.0"]),
+    ]
+    assert [line for line in out.splitlines() if "evaluation:" in line]
+    assert out.count("evaluation: k=1") == 1
+    assert (sweep.folder / "report" / "accuracy_against_fraction.png").exists()
+    assert (sweep.folder / "report" / "accuracy_against_fraction_k-1.png").exists()
+    assert (sweep.folder / "report" / "accuracy_against_fraction_on-fashion-mnist.png").exists()
+
+
+def test_one_protocol_that_is_not_the_standard_one_is_named(command: Command, sweep: Folder):
+    sweep.finish(0.5, "evaluation.k=1", seed=1)
+    report(command)
+    assert "## evaluation: k=1" in markdown(sweep)
+
+
+def test_the_same_evaluation_made_again_counts_once(sweep: Folder):
+    run = sweep.finish(0.5)
+    further(run, 0.4, "again", Protocol("digits", "", {}))
+    (cell,) = sweep.cells()
+    assert cell.values("linear/top1") == [0.5]
+
+
+def test_data_that_a_former_version_did_not_name_are_those_of_the_others(sweep: Folder):
+    for seed, content in ((1, ""), (2, "abc")):
+        run = sweep.finish(0.5, seed=seed)
+        results = results_of(run.config(), 0.5)
+        if content:
+            results["protocol"] = Protocol("digits", content, {}).as_dict()
+        run.finish(results)
+    (cell,) = sweep.cells()
+    assert len(cell.results) == 2
+    run = sweep.finish(0.5, seed=3)
+    run.finish(results_of(run.config(), 0.5) | {"protocol": Protocol("digits", "other", {}).as_dict()})
+    assert len(sweep.cells()) == 3  # now nobody knows
+
+
+def test_lengths_that_differ_are_named_and_join_no_line(command: Command, sweep: Folder):
+    """Runs of different fractions are one curve only where they were trained equally long."""
+    sweep.finish(0.5, "trainer.max_epochs=3", fraction=0.2)
+    sweep.finish(0.6, "trainer.max_epochs=4", fraction=0.5)
+    sweep.finish(0.7, "trainer.max_epochs=4", fraction=1.0)
+    sweep.finish(0.7, "method=directclr", "trainer.max_epochs=4", fraction=1.0)
+    lines = {cell.line: cell.fraction for cell in sweep.cells()}
+    assert sorted(lines) == ["directclr max_epochs=4", "simclr max_epochs=3", "simclr max_epochs=4"]
+    report(command)
+    assert {row["variant"] for row in rows(markdown(sweep))} == {"max_epochs=3", "max_epochs=4"}
+
+
+def test_untrained_encoders_of_two_backbones_are_two(sweep: Folder):
+    for width, top1 in ((8, 0.3), (16, 0.4)):
+        for seed in (1, 2):
+            sweep.finish(0.5, f"backbone.width={width}", seed=seed, untrained=top1 + seed / 100)
+    measured = untrained_encoders(sweep.cells())
+    assert measured["width=8"]["linear/top1"] == pytest.approx([0.31, 0.32])
+    assert measured["width=16"]["linear/top1"] == pytest.approx([0.41, 0.42])
+    assert len(measured) == 2
