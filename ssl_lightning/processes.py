@@ -72,6 +72,14 @@ class ProcessGroup:
         return np.lib.format.open_memmap(path, "r+")
 
 
+def share_buffers(module: "torch.nn.Module", processes: ProcessGroup) -> None:
+    """All processes take the buffers of the first, which a checkpoint holds: without synchronised statistics, each
+    BatchNorm has those of its own part of the batches."""
+    if processes.size > 1:
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, 0)
+
+
 def _reserve(path: Path, size: int) -> None:
     """Without this, a disk that is full would end the process when a page is written."""
     try:
@@ -157,6 +165,11 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
     warnings.filterwarnings("ignore", ".*`srun` command is available.*")  # a job of a pool is no task of SLURM's
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # the recorder logs at the end too
+
+
+def solving_device(device: torch.device) -> torch.device:
+    """Where probes are solved: on the CPU where a device has no float64, as Apple's."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def device_of(accelerator: str) -> torch.device:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssl_lightning.data.datamodule import SubsetDataModule
 from ssl_lightning.methods.method import Objective
+from ssl_lightning.ranges import Positive
 
 
 class OnlineProbe(L.Callback):
@@ -24,7 +25,7 @@ class OnlineProbe(L.Callback):
 
     changes_training: ClassVar[bool] = False
 
-    def __init__(self, lr: float = 3e-3) -> None:
+    def __init__(self, lr: Positive = 3e-3) -> None:
         self.lr = lr
         self._probe: nn.Linear | None = None
         self._state: dict[str, Any] | None = None

@@ -21,8 +21,9 @@ from ssl_lightning.errors import UserError
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
 
-def check(value: Mapping[str, Any], schema: type, path: str = "", late: bool = False) -> None:
-    """Checks plain settings against a dataclass.
+def check(value: dict[str, Any], schema: type, path: str = "", late: bool = False) -> None:
+    """Checks plain settings against a dataclass, and gives their values the types that are annotated, so that 1 and
+    1.0 are one setting where a float is wanted.
 
     Args:
         path: of the settings in the config.
@@ -103,7 +104,7 @@ def _mapping(hint: Any) -> Any:
 
 
 def _check_call(
-    value: Mapping[str, Any], target: Callable[..., Any], path: str, late: bool = False, others: type | None = None
+    value: dict[str, Any], target: Callable[..., Any], path: str, late: bool = False, others: type | None = None
 ) -> None:
     """Whether `target` can be called with these keys and values.
 
@@ -122,14 +123,17 @@ def _check_call(
             raise UserError(f"unknown key '{prefix}{key}'{origin(prefix + key)}; {nearest(prefix + key, known)}")
     for key in named:
         if key in value:
-            _check_value(value[key], hints.get(key, Any), prefix + key, late)
+            value[key] = _check_value(value[key], hints.get(key, Any), prefix + key, late)
         elif parameters[key].default is inspect.Parameter.empty and not value.get("_partial_"):
             raise UserError(f"{prefix}{key} has no value{origin(path)}: give it one.")
     if others:
-        _check_call({key: value[key] for key in beside_names if key in value}, others, path, late)
+        beside = {key: value[key] for key in beside_names if key in value}
+        _check_call(beside, others, path, late)
+        value.update(beside)
 
 
-def _check_value(value: Any, hint: Any, path: str, late: bool) -> None:
+def _check_value(value: Any, hint: Any, path: str, late: bool) -> Any:
+    """The value, of the type that is annotated."""
     metadata = getattr(hint, "__metadata__", ())
     component = next((item for item in metadata if isinstance(item, Component)), None)
     bare = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
@@ -140,21 +144,22 @@ def _check_value(value: Any, hint: Any, path: str, late: bool) -> None:
             _check_component(value, get_class(component.kind), path, late, component.beside)
     elif isinstance(value, dict) and "_target_" not in value and (mapping := _mapping(bare)):
         for key, item in value.items():
-            _check_value(item, typing.get_args(mapping)[1], f"{path}.{key}", late)
+            value[key] = _check_value(item, typing.get_args(mapping)[1], f"{path}.{key}", late)
     elif bare is object:
-        return  # whoever needs it will check it
+        pass  # whoever needs it will check it
     elif isinstance(value, dict) and "_target_" in value:
         _check_component(value, bare, path, late)
     elif isinstance(value, dict) and (kinds := [kind for kind in _classes(bare) if kind in SETTINGS]):
         _check_call(value, kinds[0], path, late)
     elif isinstance(value, list) and any(isinstance(item, dict) and "_target_" in item for item in value):
         for i, item in enumerate(value):
-            _check_value(item, (typing.get_args(bare) or (Any,))[0], f"{path}.{i}", late)
+            value[i] = _check_value(item, (typing.get_args(bare) or (Any,))[0], f"{path}.{i}", late)
     else:
-        _check_plain(value, hint, path)
+        return _check_plain(value, hint, path)
+    return value
 
 
-def _check_plain(value: Any, hint: Any, path: str) -> None:
+def _check_plain(value: Any, hint: Any, path: str) -> Any:
     import pydantic
 
     try:
@@ -162,9 +167,19 @@ def _check_plain(value: Any, hint: Any, path: str) -> None:
     except (pydantic.errors.PydanticUserError, TypeError):  # the config of a dataclass, or an odd annotation
         checker = pydantic.TypeAdapter(hint)
     try:
-        if isinstance(value, list) and "tuple" in str(hint).lower():
-            value = tuple(value)  # YAML knows no tuples
-        checker.validate_python(value)
+        given = tuple(value) if isinstance(value, list) and "tuple" in str(hint).lower() else value  # not in YAML
+        made = checker.validate_python(given)
     except pydantic.ValidationError as error:
         message = error.errors()[0]["msg"].replace("Input should", "it should")
         raise UserError(f"{path} is {value!r}{origin(path)}, but {message}.") from None
+    made = list(made) if isinstance(made, tuple) else made
+    return made if _is_plain(made) else value
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is what YAML holds."""
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    return value is None or type(value) in (bool, int, float, str)

@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from annotated_types import Gt, Le
 from jaxtyping import Bool, Int, Integer, UInt8
 from torch import Tensor
 
 from ssl_lightning.config.markers import Place
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.errors import UserError
+from ssl_lightning.ranges import Count, Part, Share
 
 VALIDATION_SEED = 0
 
@@ -76,20 +78,20 @@ class ImageDataset(ABC):
         mean, std: statistics per channel of images scaled to [0, 1].
         stem: what a backbone's stem should be for this image size.
         download: fetch missing files, where the dataset has a public source.
-        validation_fraction: share of each class that `validation` holds out of train, in (0, 1).
+        validation_fraction: share of each class that `validation` holds out of train.
 
     Opening data that do not agree with these values raises UserError.
     """
 
     name: str
-    image_size: int
-    channels: int
-    num_classes: int | None
-    mean: Sequence[float]
-    std: Sequence[float]
+    image_size: Count
+    channels: Count
+    num_classes: Count | None
+    mean: Sequence[Share]
+    std: Sequence[Annotated[float, Gt(0), Le(1)]]
     stem: str = "cifar"
     download: Annotated[bool, Place] = False
-    validation_fraction: float = 0.1
+    validation_fraction: Part = 0.1
     _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
     _fingerprints: dict[str, Fingerprint] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -103,10 +105,6 @@ class ImageDataset(ABC):
                     f"dataset.{key} has {len(getattr(self, key))} values for {self.channels} channels: "
                     f"give {self.channels}, one a channel."
                 )
-        if not 0 < self.validation_fraction < 1:
-            raise UserError(
-                f"dataset.validation_fraction is {self.validation_fraction}: give a number between 0 and 1."
-            )
 
     @abstractmethod
     def prepare(self) -> None:

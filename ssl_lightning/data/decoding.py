@@ -121,14 +121,19 @@ class StreamedImages:
                 raise ValueError(f"its pixels are of mode {image.mode}; convert it to 8 bits a channel")
             if shrink >= 2:  # JPEG decoders give 1/2, 1/4 or 1/8 of the pixels for less work
                 image.draft(mode, (math.ceil(width / shrink), math.ceil(height / shrink)))
+            by = round(width / image.width)  # whose last column and row may stand for fewer pixels
             image = image.convert(mode)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow's plugins raise
             raise _undecodable(self.files.path(position), error) from error
-        x, y = image.width / width, image.height / height
         views = []
         for (top, left, tall, wide), size in zip(windows, sizes, strict=True):
-            box = (round(left * x), round(top * y), round((left + wide) * x), round((top + tall) * y))
-            view = image.crop(box).resize((size, size), Image.Resampling.BILINEAR)
+            box = (left / by, top / by, (left + wide) / by, (top + tall) / by)
+            if by == 1:  # whole pixels: none from outside of the window contributes
+                whole = (round(left), round(top), round(left + wide), round(top + tall))
+                view = image.crop(whole).resize((size, size), Image.Resampling.BILINEAR)
+            else:
+                inside = (*box[:2], min(box[2], image.width), min(box[3], image.height))
+                view = image.resize((size, size), Image.Resampling.BILINEAR, box=inside)
             views.append(np.asarray(view).reshape(size, size, self.channels).transpose(2, 0, 1))
         return views
 

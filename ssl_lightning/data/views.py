@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Gt
+from annotated_types import Ge, Le
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
@@ -27,6 +27,7 @@ from ssl_lightning.data.color import (
 from ssl_lightning.data.draw import to_device
 from ssl_lightning.data.geometry import crop_windows, resample
 from ssl_lightning.data.sizes import by_size, views_of
+from ssl_lightning.ranges import Count, NonNegative, Share
 
 # On a CPU, images go through all operators in groups whose floats fit its cache. 2 ** 19 floats are 2 MiB.
 CPU_GROUP_FLOATS = 2**19
@@ -63,23 +64,23 @@ class View:
         ValueError: a field is outside its range; the message names both.
     """
 
-    copies: int = 1
-    size: Annotated[int, Gt(0)] | None = None
+    copies: Count = 1
+    size: Count | None = None
     crop_scale: Sequence[float] = (1.0, 1.0)
     crop_ratio: Sequence[float] = (3 / 4, 4 / 3)
-    flip_probability: float = 0.0
-    rotation_degrees: float = 0.0
-    jitter_probability: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    grey_probability: float = 0.0
-    blur_probability: float = 0.0
-    blur_kernel: int = 3
+    flip_probability: Share = 0.0
+    rotation_degrees: Annotated[float, Ge(0), Le(180)] = 0.0
+    jitter_probability: Share = 0.0
+    brightness: NonNegative = 0.0
+    contrast: NonNegative = 0.0
+    saturation: NonNegative = 0.0
+    hue: Annotated[float, Ge(0), Le(0.5)] = 0.0
+    grey_probability: Share = 0.0
+    blur_probability: Share = 0.0
+    blur_kernel: Count = 3
     blur_sigma: Sequence[float] = (0.1, 2.0)
-    solarise_probability: float = 0.0
-    solarise_threshold: float = 0.5
+    solarise_probability: Share = 0.0
+    solarise_threshold: Share = 0.5
 
     def __post_init__(self) -> None:
         if self.copies < 1:

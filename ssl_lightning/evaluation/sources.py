@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Gt
+from annotated_types import Gt, Le
 from torch import nn
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.models.encoder import Encoder
+from ssl_lightning.ranges import Share
 
 
 class EncoderSource(ABC):
@@ -96,8 +97,8 @@ class TorchvisionEncoder(EncoderSource):
     architecture: str
     weights: str | None
     size: Annotated[int, Gt(0)]
-    mean: Sequence[float]
-    std: Sequence[float]
+    mean: Sequence[Share]
+    std: Sequence[Annotated[float, Gt(0), Le(1)]]
 
     def name(self) -> str:
         return self.architecture

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
+from annotated_types import Gt, Le, MinLen
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from ssl_lightning.evaluation.knn import knn
 from ssl_lightning.evaluation.linear import few_label_probe, linear_probe
 from ssl_lightning.evaluation.sgd import sgd_probe
 from ssl_lightning.evaluation.spectrum import spectrum
+from ssl_lightning.ranges import Count, Number, Positive, Temperature
 
 
 class Evaluation(NamedTuple):
@@ -33,28 +35,28 @@ class EvaluationSuite:
     needs_labels: ClassVar[bool] = True
     """Whether it reads labels, and features of test images."""
 
-    k: int = 20
+    k: Count = 20
     """Neighbours that vote."""
-    temperature: float = 0.07
+    temperature: Temperature = 0.07
     """Of the neighbours' votes."""
     linear: Literal["lbfgs", "sgd"] = "lbfgs"
     """How the linear probe on all labels is trained: to the optimum, with copies of the features in memory
     (metrics `linear/...`), or by SGD, a batch at a time (metrics `linear_sgd/...`)."""
-    l2_grid: Sequence[float] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+    l2_grid: Annotated[Sequence[Positive], MinLen(1)] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
     """Penalties that `lbfgs` chooses from, on the validation part of the training features."""
-    learning_rates: Sequence[float] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
+    learning_rates: Annotated[Sequence[Positive], MinLen(1)] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
     """What `sgd` chooses from, likewise."""
-    epochs: int = 20
+    epochs: Count = 20
     """Of `sgd`."""
-    probe_batch_size: int = 256
+    probe_batch_size: Count = 256
     """Of `sgd`."""
-    few_shots: Sequence[int] = (5,)
+    few_shots: Sequence[Count] = (5,)
     """Labels a class of the few-label probes."""
-    few_percents: Sequence[float] = (1.0, 10.0)
+    few_percents: Sequence[Annotated[float, Gt(0), Le(100)]] = (1.0, 10.0)
     """Percent of every class's labels (at least one) of further few-label probes."""
-    draws: int = 5
+    draws: Count = 5
     """Random label subsets that a few-label probe averages over."""
-    seed: int = 0
+    seed: Number = 0
     """Of these subsets, and of the order of `sgd`. Runs are compared on the same ones, so it does not follow the
     run's seed."""
     untrained: Annotated[bool, Place] = False
@@ -64,20 +66,6 @@ class EvaluationSuite:
     def in_files(self) -> bool:
         """Whether features may be larger than memory, and are kept in files."""
         return self.linear == "sgd"
-
-    def __post_init__(self) -> None:
-        """Refuses before training what would fail after it."""
-        for name in ("k", "temperature", "epochs", "probe_batch_size", "draws"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"evaluation.{name}={getattr(self, name)}: give a number above 0.")
-        for name in ("l2_grid", "learning_rates", "few_shots", "few_percents"):
-            if not all(value > 0 for value in getattr(self, name)):
-                raise UserError(f"evaluation.{name}={list(getattr(self, name))}: give only numbers above 0.")
-        for name in ("l2_grid", "learning_rates"):
-            if not getattr(self, name):
-                raise UserError(f"evaluation.{name}=[]: give at least one number, for example [1e-3].")
-        if any(percent > 100 for percent in self.few_percents):
-            raise UserError(f"evaluation.few_percents={list(self.few_percents)}: give at most 100 percent.")
 
     def check(self, dataset: ImageDataset) -> None:
         """Raises UserError where the dataset has not the labels that are read."""
@@ -93,6 +81,18 @@ class EvaluationSuite:
             raise UserError(
                 f"{dataset.name}: no class has two labelled training images, so that probes have nothing to "
                 "choose their settings on. Add images."
+            )
+        labels = dataset.labelled().labels
+        if self.k > len(labels):
+            raise UserError(
+                f"evaluation.k is {self.k}, but {dataset.name} has {len(labels)} labelled training images. "
+                "Choose fewer."
+            )
+        largest = int(labels.bincount().max())
+        if shots := [shots for shots in self.few_shots if shots > largest]:
+            raise UserError(
+                f"evaluation.few_shots asks for {shots[0]} labels a class, but the largest class of {dataset.name} has "
+                f"{largest}. Choose fewer."
             )
 
     def __call__(

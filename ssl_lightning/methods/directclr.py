@@ -12,6 +12,7 @@ from ssl_lightning.methods.method import Objective, SSLMethod
 from ssl_lightning.models.backbones import num_features_of
 from ssl_lightning.models.projectors import default_rank
 from ssl_lightning.optim.recipe import OptimizerRecipe
+from ssl_lightning.ranges import Count, Temperature
 
 
 class DirectCLR(SSLMethod):
@@ -26,11 +27,13 @@ class DirectCLR(SSLMethod):
         temperature: τ > 0.
     """
 
+    min_images = 2
+
     def __init__(
         self,
         backbone: nn.Module,
-        d0: int | None = None,
-        temperature: float = 0.1,
+        d0: Count | None = None,
+        temperature: Temperature = 0.1,
         optimizer: OptimizerRecipe | None = None,
     ) -> None:
         super().__init__(optimizer)

@@ -25,6 +25,7 @@ from ssl_lightning.losses.gather import LOCAL, Gather
 from ssl_lightning.losses.matching import Prediction, matching_kl
 from ssl_lightning.methods.method import Objective, SSLMethod, detached, joined
 from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
+from ssl_lightning.ranges import Count, NonNegative, Number, Positive, Temperature
 
 Parameters = Sequence[Tensor]
 
@@ -71,32 +72,32 @@ class GeSSL(SSLMethod):
 
     Args:
         base: the method whose loss is minimised.
-        tasks: M >= 1.
-        inner_steps: K >= 0.
-        inner_lr: α > 0.
-        future_steps: λ >= 0.
-        weight_base, weight_meta: w_base, w_meta >= 0. Without meta loss nothing is adapted.
+        tasks: M.
+        inner_steps: K.
+        inner_lr: α.
+        future_steps: λ.
+        weight_base, weight_meta: w_base, w_meta. Without meta loss nothing is adapted.
         match: `kl` of the mini-batch classifications, or squared distance of `parameters`.
         match_views: match on the `same` views, or adapt on the first half of the views and match on the `fresh`
             second half.
         order: gradients of the meta loss at θ^K are applied to θ (`first`) or taken through the inner steps
             (`second`).
-        temperature: τ > 0 of π.
+        temperature: τ of π.
     """
 
     def __init__(
         self,
         base: SSLMethod,
-        tasks: int = 2,
-        inner_steps: int = 1,
-        inner_lr: float = 0.05,
-        future_steps: int = 1,
-        weight_base: float = 1.0,
-        weight_meta: float = 1.0,
+        tasks: Count = 2,
+        inner_steps: Number = 1,
+        inner_lr: Positive = 0.05,
+        future_steps: Number = 1,
+        weight_base: NonNegative = 1.0,
+        weight_meta: NonNegative = 1.0,
         match: Literal["kl", "parameters"] = "kl",
         match_views: Literal["same", "fresh"] = "same",
         order: Literal["first", "second"] = "first",
-        temperature: float = 0.2,
+        temperature: Temperature = 0.2,
         optimizer: OptimizerRecipe | None = None,
     ) -> None:
         super().__init__(optimizer)
@@ -115,6 +116,14 @@ class GeSSL(SSLMethod):
         if weight_meta > 0:
             steps = inner_steps + future_steps
             self.gradient_evaluations = 3 * inner_steps + future_steps + 4 / 3 if self.second_order else steps + 1
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if self.trainer.precision == "16-mixed":
+            raise UserError(
+                "trainer.precision is 16-mixed, in which gradients of inner steps fall below the smallest number: only "
+                "the outer loss is scaled. Choose bf16-mixed or 32-true."
+            )
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         return self.base(images)

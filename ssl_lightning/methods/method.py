@@ -78,6 +78,9 @@ class SSLMethod(L.LightningModule):
     min_views: ClassVar[int] = 2
     """How many views of an image the loss needs."""
 
+    min_images: ClassVar[int] = 1
+    """How many images of a batch a process needs: two where images are compared with one another."""
+
     classifies: bool = False
     """Whether embeddings are logits of the dataset's classes."""
 

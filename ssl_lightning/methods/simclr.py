@@ -13,6 +13,7 @@ from ssl_lightning.losses.gather import Gather
 from ssl_lightning.methods.method import Objective, SSLMethod
 from ssl_lightning.models.backbones import num_features_of
 from ssl_lightning.optim.recipe import OptimizerRecipe
+from ssl_lightning.ranges import Temperature
 
 LOSSES = {"nt_xent": nt_xent, "info_nce": info_nce}
 
@@ -26,11 +27,13 @@ class SimCLR(SSLMethod):
         loss: `nt_xent` as in the paper, or cross-view `info_nce` as in DirectCLR's comparisons.
     """
 
+    min_images = 2
+
     def __init__(
         self,
         backbone: nn.Module,
         projector: Callable[[int], nn.Module],
-        temperature: float = 0.2,
+        temperature: Temperature = 0.2,
         loss: Literal["nt_xent", "info_nce"] = "nt_xent",
         optimizer: OptimizerRecipe | None = None,
     ) -> None:

@@ -11,6 +11,7 @@ from ssl_lightning.losses.gather import Gather
 from ssl_lightning.methods.method import Objective, SSLMethod
 from ssl_lightning.models.backbones import num_features_of
 from ssl_lightning.optim.recipe import OptimizerRecipe
+from ssl_lightning.ranges import Count
 
 
 class Supervised(SSLMethod):
@@ -24,7 +25,9 @@ class Supervised(SSLMethod):
     classifies = True
     accumulates = True
 
-    def __init__(self, backbone: nn.Module, num_classes: int | None, optimizer: OptimizerRecipe | None = None) -> None:
+    def __init__(
+        self, backbone: nn.Module, num_classes: Count | None, optimizer: OptimizerRecipe | None = None
+    ) -> None:
         super().__init__(optimizer)
         if num_classes is None:
             raise UserError(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.ranges import Count
 
 Stem = Literal["cifar", "stl", "imagenet"]
 
@@ -33,9 +34,9 @@ class ResNet(nn.Module):
         self,
         block: type[BasicBlock | Bottleneck],
         layers: Sequence[int],
-        width: int = 64,
+        width: Count = 64,
         stem: Stem = "cifar",
-        channels: int = 3,
+        channels: Count = 3,
         zero_init_residual: bool = True,
     ) -> None:
         super().__init__()
@@ -86,23 +87,25 @@ def num_features_of(backbone: nn.Module) -> int:
     return typing.cast(int, backbone.num_features)
 
 
-def resnet_tiny(stem: Stem = "cifar", channels: int = 3, width: int = 16, zero_init_residual: bool = True) -> ResNet:
+def resnet_tiny(
+    stem: Stem = "cifar", channels: Count = 3, width: Count = 16, zero_init_residual: bool = True
+) -> ResNet:
     """Three stages of 1, 1 and 2 blocks, D = 64 at width 16: trains on two CPU cores, and its last block has an
     identity shortcut, as DirectCLR needs."""
     return ResNet(BasicBlock, (1, 1, 2), width, stem, channels, zero_init_residual)
 
 
-def resnet18(stem: Stem = "cifar", channels: int = 3, zero_init_residual: bool = True) -> ResNet:
+def resnet18(stem: Stem = "cifar", channels: Count = 3, zero_init_residual: bool = True) -> ResNet:
     """D = 512."""
     return ResNet(BasicBlock, (2, 2, 2, 2), 64, stem, channels, zero_init_residual)
 
 
-def resnet34(stem: Stem = "cifar", channels: int = 3, zero_init_residual: bool = True) -> ResNet:
+def resnet34(stem: Stem = "cifar", channels: Count = 3, zero_init_residual: bool = True) -> ResNet:
     """D = 512."""
     return ResNet(BasicBlock, (3, 4, 6, 3), 64, stem, channels, zero_init_residual)
 
 
-def resnet50(stem: Stem = "cifar", channels: int = 3, zero_init_residual: bool = True) -> ResNet:
+def resnet50(stem: Stem = "cifar", channels: Count = 3, zero_init_residual: bool = True) -> ResNet:
     """D = 2048."""
     return ResNet(Bottleneck, (3, 4, 6, 3), 64, stem, channels, zero_init_residual)
 

@@ -4,12 +4,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ssl_lightning.ranges import Count
+
 
 def mlp(
     num_features: int,
-    hidden: int | None = None,
-    outputs: int = 128,
-    layers: int = 2,
+    hidden: Count | None = None,
+    outputs: Count = 128,
+    layers: Count = 2,
     batch_norm: bool = True,
     final_batch_norm: bool = False,
 ) -> nn.Sequential:
@@ -34,7 +36,7 @@ def mlp(
     return head
 
 
-def linear(num_features: int, outputs: int | None = None) -> nn.Linear:
+def linear(num_features: int, outputs: Count | None = None) -> nn.Linear:
     """One linear map without bias, square by default (DirectCLR's trainable linear projector)."""
     return nn.Linear(num_features, outputs or num_features, bias=False)
 
@@ -47,7 +49,7 @@ def none(num_features: int) -> nn.Identity:
 class FixedLowRankDiagonal(nn.Module):
     """diag(1, …, 1, 0, …, 0) with `rank` ones (arXiv 2110.09348, §5): no parameter, nothing trained."""
 
-    def __init__(self, num_features: int, rank: int | None = None) -> None:
+    def __init__(self, num_features: int, rank: Count | None = None) -> None:
         super().__init__()
         self.rank = default_rank(num_features) if rank is None else rank
         self.register_buffer("diagonal", (torch.arange(num_features) < self.rank).float(), persistent=False)

@@ -1,36 +1,40 @@
 """LARS, layer-wise adaptive rate scaling, with multi-tensor operations and no host synchronisation."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor
 from torch.optim import Optimizer
+
+from ssl_lightning.ranges import NonNegative, Positive
 
 
 class LARS(Optimizer):
     """SGD with momentum whose step is scaled per tensor (arXiv 1708.03888).
 
     d = g + wd·w;  d ← d · η‖w‖ / (‖g‖ + wd·‖w‖ + ε);  v ← m·v + d;  w ← w − lr·v.
-    The ratio is 1 where ‖w‖ or ‖g‖ is 0. Parameter groups with `adapt: False` (biases and norms) take plain steps.
+    The ratio is 1 where ‖w‖ is 0. Where ‖g‖ is 0, d is 0: weights that get no gradient do not decay, as in the common
+    implementations. Parameter groups with `adapt: False` (biases and norms) take plain steps.
 
     Args:
-        lr: learning rate, >= 0.
-        momentum: m in [0, 1).
-        weight_decay: wd >= 0.
-        trust_coefficient: η > 0.
+        lr: learning rate.
+        momentum: m.
+        weight_decay: wd.
+        trust_coefficient: η.
         clip: scale by min(ratio/lr, 1) instead (LARC), so that no step is larger than that of SGD at rate lr.
     """
 
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        trust_coefficient: float = 0.001,
+        lr: NonNegative,
+        momentum: Annotated[float, Ge(0), Lt(1)] = 0.9,
+        weight_decay: NonNegative = 0.0,
+        trust_coefficient: Positive = 0.001,
         clip: bool = False,
-        eps: float = 1e-8,
+        eps: NonNegative = 1e-8,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -67,9 +71,10 @@ class LARS(Optimizer):
             gradient_norms = torch.stack(torch._foreach_norm(gradients))
             ratio = group["trust_coefficient"] * weight_norms
             ratio = ratio / (gradient_norms + weight_decay * weight_norms + eps)
-            ratio = torch.where((weight_norms > 0) & (gradient_norms > 0), ratio, 1.0)
+            ratio = torch.where(weight_norms > 0, ratio, 1.0)
             if group["clip"]:
                 ratio = (ratio / max(lr, eps)).clamp(max=1.0)
+            ratio = torch.where(gradient_norms > 0, ratio, 0.0)
             torch._foreach_mul_(direction, list(ratio.unbind()))
         momenta = []
         for p in params:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
-from annotated_types import Ge, Le
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ssl_lightning.optim.schedule import Schedule, Scheduler
+from ssl_lightning.ranges import Count, NonNegative, Positive, Share
 
 
 class ParameterGroup(TypedDict):
@@ -30,7 +30,7 @@ class OptimizerRecipe:
     Args:
         algorithm: optimizer class with its own arguments bound; called with parameter groups, `lr`, `weight_decay`.
         lr: peak learning rate, for `reference_batch_size` images a step where that is given (then scaled linearly).
-        weight_decay: >= 0.
+        weight_decay: of weights.
         batch_size: global images per optimizer step.
         exclude_bias_and_norm: no weight decay and no layer-wise adaptation for the groups that a method marks so:
             biases, norms, tokens and positions.
@@ -42,15 +42,15 @@ class OptimizerRecipe:
     """
 
     algorithm: Callable[..., Optimizer]
-    lr: float
-    batch_size: int
-    weight_decay: float = 0.0
-    reference_batch_size: int | None = None
+    lr: Positive
+    batch_size: Count
+    weight_decay: NonNegative = 0.0
+    reference_batch_size: Count | None = None
     exclude_bias_and_norm: bool = True
-    warmup_epochs: Annotated[float, Ge(0)] = 0.0
-    warmup_ratio: Annotated[float, Ge(0), Le(1)] = 0.0
+    warmup_epochs: NonNegative = 0.0
+    warmup_ratio: Share = 0.0
     schedule: Literal["cosine", "constant"] = "cosine"
-    final_ratio: Annotated[float, Ge(0), Le(1)] = 0.0
+    final_ratio: Share = 0.0
     schedules: Mapping[str, Schedule] | None = None
 
     @property

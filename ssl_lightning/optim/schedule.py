@@ -3,14 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from annotated_types import Ge, Le
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.ranges import NonNegative, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +25,9 @@ class Schedule:
     """
 
     shape: Literal["cosine", "linear", "constant"] = "cosine"
-    final_ratio: Annotated[float, Ge(0)] = 0.0
-    warmup_epochs: Annotated[float, Ge(0)] = 0.0
-    warmup_ratio: Annotated[float, Ge(0), Le(1)] = 0.0
+    final_ratio: NonNegative = 0.0
+    warmup_epochs: NonNegative = 0.0
+    warmup_ratio: Share = 0.0
 
     def factor(self, step: int, steps_per_epoch: int, total_steps: int) -> float:
         """At the 0-based optimizer step."""

@@ -20,7 +20,7 @@ from ssl_lightning.evaluation.sources import EncoderSource, encoder_digest
 from ssl_lightning.evaluation.suite import EvaluationSuite
 from ssl_lightning.files import write_json
 from ssl_lightning.models.encoder import Encoder
-from ssl_lightning.processes import ProcessGroup, device_of, fabric_of, start_processes
+from ssl_lightning.processes import ProcessGroup, device_of, fabric_of, solving_device, start_processes
 
 SCHEMA = 2
 
@@ -70,7 +70,8 @@ def evaluate(config: Mapping[str, Any]) -> Path:
     splits = {"train": dataset.labelled(), "test": dataset.test()} if suite.needs_labels else {"all": dataset.train()}
     made = [_features(encoder.to(device), split, cache / part, processes, batch_size) for part, split in splits.items()]
     if processes.rank == 0:
-        metrics, spectra = suite(made[0], made[-1], dataset.validation_part(), int(dataset.num_classes or 0), device)
+        solving = solving_device(device)
+        metrics, spectra = suite(made[0], made[-1], dataset.validation_part(), int(dataset.num_classes or 0), solving)
         result = {
             "schema": SCHEMA,
             "encoder": source.name(),

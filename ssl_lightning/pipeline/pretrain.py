@@ -31,7 +31,7 @@ from ssl_lightning.models.backbones import crashes_in_channels_last
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.pipeline.parts import Parts, parts_of
 from ssl_lightning.pipeline.trainer import callbacks_of
-from ssl_lightning.processes import ALONE, ProcessGroup, quiet
+from ssl_lightning.processes import ALONE, ProcessGroup, quiet, share_buffers, solving_device
 from ssl_lightning.reports.figures import run_figures
 from ssl_lightning.runs.loading import load_run
 from ssl_lightning.runs.results import cost, environment, summary
@@ -119,7 +119,7 @@ def _bring_up_to_date(config: dict[str, Any], parts: Parts, quiet: bool) -> None
 def _summary(results: Mapping[str, Any], made: Mapping[str, Any], parts: Parts) -> str:
     """Of an evaluation; of one that is not the run's own, with its protocol."""
     name = "" if made is results else f"({parts.protocol.name(parts.dataset.name)}) "
-    return name + summary(results | {"metrics": made["metrics"]})
+    return name + summary({**results, "metrics": made["metrics"]})
 
 
 def _finish(run: Run, results: dict[str, Any]) -> None:
@@ -212,6 +212,7 @@ def _features_of_encoders(
 ) -> tuple[Both, Both | None]:
     """Features of the full labelled splits. All processes look at their share of the images."""
     pretrained, dataset, suite = parts.dataset, parts.evaluated, parts.suite
+    share_buffers(method, processes)
 
     def features(method: SSLMethod, kind: str) -> Both:
         encoder = Encoder(method, pretrained.mean, pretrained.std, method.project).to(device)
@@ -233,7 +234,8 @@ def _features_of_encoders(
 def _evaluate(parts: Parts, method: SSLMethod, train: Features, test: Features, device: torch.device) -> Evaluation:
     """The suite; of a classifier of this dataset, also its own accuracy, with the labels that training saw."""
     dataset = parts.evaluated
-    evaluation = parts.suite(train, test, dataset.validation_part(), int(dataset.num_classes or 0), device)
+    solving = solving_device(device)
+    evaluation = parts.suite(train, test, dataset.validation_part(), int(dataset.num_classes or 0), solving)
     if method.classifies and dataset is parts.dataset and parts.suite.needs_labels:
         evaluation.metrics["classifier/top1"] = classifier_accuracy(test)
     return evaluation

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
 import lightning as L
-from annotated_types import Ge, Gt
+from annotated_types import Gt, Le
 from lightning.pytorch.callbacks import Callback
 
 from ssl_lightning.callbacks.budget import EqualSteps
@@ -16,7 +16,9 @@ from ssl_lightning.callbacks.seeds import StepSeeds
 from ssl_lightning.callbacks.stopping import StopTogether
 from ssl_lightning.config.components import make
 from ssl_lightning.config.markers import Place, Speed
+from ssl_lightning.errors import UserError
 from ssl_lightning.processes import environments, refuse_in_multirun
+from ssl_lightning.ranges import Count, Number, Positive, Unlimited
 from ssl_lightning.runs.run import Run
 
 
@@ -26,25 +28,32 @@ class TrainerSettings:
     product's: loggers, callbacks and checkpoints have groups and keys of their own."""
 
     accelerator: Annotated[str, Speed] = "auto"
-    devices: Annotated[int | str | list[int], Speed] = 1
+    devices: Annotated[Count | Unlimited | str | list[Number], Speed] = 1
     num_nodes: Annotated[int, Gt(0), Speed] = 1
     strategy: Annotated[str, Speed] = "auto"
-    precision: str | int = "32-true"
-    max_epochs: Annotated[int, Ge(-1)] = 100
-    max_steps: Annotated[int, Ge(-1)] = -1
-    max_time: str | dict[str, int] | None = None
-    limit_train_batches: int | float | None = None
-    log_every_n_steps: Annotated[int, Ge(1), Place] = 10
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    max_epochs: Count | Unlimited = 100
+    max_steps: Count | Unlimited = -1
+    max_time: str | dict[str, Number] | None = None
+    limit_train_batches: Count | Annotated[float, Gt(0), Le(1)] | None = None
+    log_every_n_steps: Annotated[int, Gt(0), Place] = 10
     enable_progress_bar: Annotated[bool, Place] = True
-    fast_dev_run: Annotated[int | bool, Place] = False
-    gradient_clip_val: int | float | None = None
+    fast_dev_run: Annotated[Number | bool, Place] = False
+    gradient_clip_val: Positive | None = None
     gradient_clip_algorithm: Literal["norm", "value"] | None = None
-    accumulate_grad_batches: Annotated[int, Ge(1)] = 1
+    accumulate_grad_batches: Count = 1
     sync_batchnorm: bool = False
     deterministic: bool | Literal["warn"] | None = None
     benchmark: Annotated[bool | None, Speed] = None
     detect_anomaly: Annotated[bool, Speed] = False
     profiler: Annotated[str | None, Speed] = None
+
+    def __post_init__(self) -> None:
+        if self.max_epochs == -1 and self.max_steps == -1:
+            raise UserError(
+                "trainer.max_epochs=-1 and trainer.max_steps=-1 name no end, by which learning rates are scheduled. "
+                "Give one of them; trainer.max_time may end training earlier."
+            )
 
     def arguments(self) -> dict[str, Any]:
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}

@@ -16,6 +16,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import pil_to_tensor, resized_crop
 
 from ssl_lightning.data.batch import Stored
+from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.loading import StreamedLoader, in_order
 from ssl_lightning.data.sampler import BatchSampler
 from ssl_lightning.data.sources import listing
@@ -55,6 +56,33 @@ def write_photographs(root: Path, suffix: str, sizes: list[tuple[int, int]]) -> 
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def photograph(height: int, width: int, seed: int = 4) -> Image.Image:
+    """Noise whose amplitude falls with the frequency, as in photographs."""
+    spectrum = np.fft.rfft2(np.random.default_rng(seed).normal(size=(height, width, 3)), axes=(0, 1))
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None] * height, np.fft.rfftfreq(width)[None] * width)
+    x = np.fft.irfft2(spectrum / np.maximum(1, frequency)[..., None], s=(height, width), axes=(0, 1))
+    return Image.fromarray((127 + 55 * (x - x.mean()) / x.std()).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(("height", "width"), [(333, 500), (500, 333), (1001, 1003), (770, 515)])
+def test_reduced_decoding_displaces_no_crop(tmp_path, height, width):
+    """JPEG decoders give halves, quarters or eighths, whose last column and row may stand for fewer pixels."""
+    path = tmp_path / "data" / "train" / "class_0" / "0.jpg"
+    path.parent.mkdir(parents=True)
+    photograph(height, width).save(path, quality=95)
+    images = StreamedImages(listing.image_files(tmp_path / "data", "train", tmp_path / "cache"), 64, 3)
+    decoded = Image.open(path).convert("RGB")
+    side = min(height, width)
+    for top, left, tall, wide in ((0, 0, side, side), (height - 201, width - 203, 201, 203), (17, 31, 257, 259)):
+        box = (left, top, left + wide, top + tall)
+        exact = np.asarray(decoded.crop(box).resize((64, 64), Image.Resampling.BILINEAR)).astype(float)
+        (cut,) = images._cut(0, images._open(0), [(top, left, tall, wide)], [64])
+        error = np.abs(cut.transpose(1, 2, 0) - exact).mean()
+        elsewhere = decoded.crop((box[0] + 4, *box[1:])).resize((64, 64), Image.Resampling.BILINEAR)
+        assert error < 4.1
+        assert error < np.abs(np.asarray(elsewhere).astype(float) - exact).mean()
 
 
 SIZES = [(40, 60), (61, 37), (16, 16), (90, 90)]
@@ -127,13 +155,13 @@ def test_a_share_of_the_central_square(tmp_path):
 def test_large_jpegs_are_decoded_at_a_fraction_of_their_size(tmp_path, monkeypatch):
     write_photographs(tmp_path, "jpg", [(400, 640)] * 2)
     decoded = []
-    real = Image.Image.crop
+    real = Image.Image.convert
 
     def watched(image, *arguments, **options):
         decoded.append(image.size)
         return real(image, *arguments, **options)
 
-    monkeypatch.setattr(Image.Image, "crop", watched)
+    monkeypatch.setattr(Image.Image, "convert", watched)
     fast = folder_of(tmp_path, image_size=50).train().images[:1]
     assert decoded == [(80, 50)]  # an eighth
     monkeypatch.setattr(JpegImageFile, "draft", lambda *_: None)
@@ -142,7 +170,7 @@ def test_large_jpegs_are_decoded_at_a_fraction_of_their_size(tmp_path, monkeypat
     assert (fast.float() - exact.float()).abs().mean() < 2
     # A crop that is no larger than the view needs all pixels.
     monkeypatch.undo()
-    monkeypatch.setattr(Image.Image, "crop", watched)
+    monkeypatch.setattr(Image.Image, "convert", watched)
     small = Augment([View(crop_scale=(0.02, 0.02))])
     folder_of(tmp_path, image_size=50).train().images.crops(torch.tensor([0]), small, seeded(0))
     assert decoded[2] == (640, 400)

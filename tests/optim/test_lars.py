@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from ssl_lightning.models.backbones import resnet_tiny
 from ssl_lightning.optim.lars import LARS
 
 
@@ -22,10 +23,12 @@ def naive(params, gradients, steps, *, lr, momentum, weight_decay, eta, clip):
         for i, p in enumerate(params):
             g = gradients[step][i]
             ratio = eta * p.norm() / (g.norm() + weight_decay * p.norm() + 1e-8)
-            if p.norm() == 0 or g.norm() == 0:
+            if p.norm() == 0:
                 ratio = torch.tensor(1.0, dtype=p.dtype)
             if clip:
                 ratio = min(ratio / lr, torch.tensor(1.0, dtype=p.dtype))
+            if g.norm() == 0:
+                ratio = torch.tensor(0.0, dtype=p.dtype)
             velocity[i] = momentum * velocity[i] + (g + weight_decay * p) * ratio
             params[i] = p - lr * velocity[i]
     return params
@@ -36,6 +39,8 @@ def naive(params, gradients, steps, *, lr, momentum, weight_decay, eta, clip):
 def test_equals_the_formula(clip, weight_decay):
     params = parameters()
     gradients = [[torch.randn_like(p) for p in params] for _ in range(4)]
+    gradients[0][0].zero_()
+    gradients[2][1].zero_()
     settings = {"lr": 0.3, "momentum": 0.9, "weight_decay": weight_decay}
     expected = naive(params, gradients, 4, eta=0.02, clip=clip, **settings)
     optimizer = LARS(params, trust_coefficient=0.02, clip=clip, **settings)
@@ -47,13 +52,28 @@ def test_equals_the_formula(clip, weight_decay):
         assert torch.allclose(p, e, rtol=1e-12, atol=0)
 
 
-def test_zero_weights_and_zero_gradients_take_plain_steps():
+@pytest.mark.parametrize("clip", [False, True])
+def test_weights_of_zero_take_plain_steps_and_those_without_gradient_none(clip):
+    """As at the start of residual branches whose last BatchNorm is 0: the layers before it must not decay."""
     zero, still = torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.ones(3))
-    optimizer = LARS([zero, still], lr=0.1, momentum=0.0)
+    optimizer = LARS([zero, still], lr=0.1, momentum=0.0, weight_decay=0.1, clip=clip)
     zero.grad, still.grad = torch.ones(3), torch.zeros(3)
     optimizer.step()
     assert torch.equal(zero, torch.full((3,), -0.1))
     assert torch.equal(still, torch.ones(3))
+
+
+def test_residual_branches_that_start_at_zero_are_left_alone():
+    torch.manual_seed(0)
+    network = resnet_tiny(channels=1)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network(torch.rand(8, 1, 8, 8)).square().sum().backward()
+    weights = {name: p for name, p in network.named_parameters() if p.ndim > 1}
+    LARS(weights.values(), lr=0.4, weight_decay=1e-4, trust_coefficient=0.02, clip=True).step()
+    still = [name for name, p in weights.items() if p.grad.abs().max() == 0]
+    assert still
+    for name, p in weights.items():
+        assert torch.equal(p, before[name]) == (name in still)
 
 
 def test_unadapted_groups_are_sgd_with_momentum():
