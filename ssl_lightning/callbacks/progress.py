@@ -10,8 +10,8 @@ from ssl_lightning.methods.method import SSLMethod
 
 
 class Progress(RichProgressBar):
-    """Lightning's bar, beside it the loss of the last row of metrics.csv, and what is logged with `prog_bar=True`: to
-    read those of each step, the host would have to wait for the device."""
+    """Lightning's bar. Beside it stand, from the last row of metrics.csv, the loss and what is logged with
+    `prog_bar=True`: for the values of each step, the host would have to wait for the device."""
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         assert isinstance(pl_module, SSLMethod)

@@ -1,10 +1,12 @@
 """What a run logs: means over logging intervals, and what it has cost so far."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,7 +21,7 @@ class Recorder(L.Callback):
     uninterrupted one would have. Nothing here waits for the device inside a step.
 
     Other callbacks may put pairs (sum, count) of tensors into `outputs["averages"]`. What is logged with Lightning's
-    `self.log`, by a method or a callback before this one, is averaged likewise.
+    `self.log` is averaged likewise.
     """
 
     def __init__(self) -> None:
@@ -76,10 +78,8 @@ class Recorder(L.Callback):
         one = torch.ones_like(loss)
         pairs = {name: (value.detach(), one) for name, value in objective.scalars.items()}
         pairs |= {"loss": (loss, one)} | outputs.get("averages", {})
-        pairs |= {name: (value, one) for name, value in pl_module.logged.items()}
-        for name, pair in pairs.items():
-            values = torch.stack([v.detach().float() for v in pair])
-            self._sums[name] = self._sums[name] + values if name in self._sums else values
+        self._add(pairs)
+        self._add_logged(pl_module)
         bad = ~torch.isfinite(loss) & (self._first_bad_step == 0)
         self._first_bad_step = torch.where(bad, step, self._first_bad_step)
         self._images_seen += len(batch.index) * trainer.world_size
@@ -88,16 +88,27 @@ class Recorder(L.Callback):
         if step == self._last_step or step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._flush(trainer)
 
+    def _add(self, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        for name, pair in pairs.items():
+            values = torch.stack([v.detach().float() for v in pair])
+            self._sums[name] = self._sums[name] + values if name in self._sums else values
+
+    def _add_logged(self, method: SSLMethod) -> None:
+        self._add({name: (value, torch.ones_like(value)) for name, value in method.logged.items()})
+        method.logged = {}
+
     def collect(self, trainer: L.Trainer) -> None:
         """Hands the sums of all ranks to the first, whose state a checkpoint holds. All ranks must call this."""
         self._measure_memory(trainer)
-        if trainer.world_size > 1 and self._sums:
+        if trainer.world_size > 1:
             mine = float(trainer.is_global_zero)
             names, totals = self._reduced(trainer)
             self._sums = {name: mine * pair for name, pair in zip(names, totals, strict=True)}
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._sums:  # something ended training before its last step
+        assert isinstance(pl_module, SSLMethod)
+        self._add_logged(pl_module)
+        if self._sums:  # something ended training before its last step, or was logged after it
             self._flush(trainer)
         self._train_seconds, self._started = self.train_seconds, None
         self._measure_memory(trainer)
@@ -135,7 +146,12 @@ class Recorder(L.Callback):
     def _reduced(self, trainer: L.Trainer) -> tuple[list[str], Float[Tensor, "m 2"]]:
         """Names, and the sums and counts of all ranks together."""
         names = sorted(self._sums)
-        totals = trainer.strategy.reduce(torch.stack([self._sums[n] for n in names]), reduce_op="sum")
+        if trainer.world_size > 1:  # a rank may have logged what others have not
+            of_ranks: list[list[str]] = [[] for _ in range(trainer.world_size)]
+            dist.all_gather_object(of_ranks, names)
+            names = sorted({name for some in of_ranks for name in some})
+        nothing = torch.zeros(2, device=trainer.strategy.root_device)
+        totals = trainer.strategy.reduce(torch.stack([self._sums.get(n, nothing) for n in names]), reduce_op="sum")
         assert isinstance(totals, Tensor)
         return names, totals
 

@@ -19,8 +19,8 @@ class StopTogether(L.Callback):
     save; on several GPUs after a step of which a row is logged. A second SIGINT ends its process at once.
 
     It is the last of the callbacks: what it raises finds the step complete. Lightning would break off in the middle of
-    a step at SIGINT; and at SIGTERM start a collective from within the signal, wherever each process happens to be, so
-    that they wait for each other for ever. Its own way to tell all of them before each batch is switched off.
+    a step at SIGINT; and its handler of SIGTERM starts a broadcast wherever each process happens to be, so that they
+    would wait for each other without end. Its own broadcast before each batch is switched off.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class StopTogether(L.Callback):
         if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         if self._speaks and number == signal.SIGINT:  # not by print, which may be interrupted by itself
-            os.write(2, b"\nThe step is finished and saved. Ctrl-C again stops at once.\n")
+            os.write(2, b"\nFinishing the step and saving. Ctrl-C again stops at once.\n")
         self._asked = number
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:

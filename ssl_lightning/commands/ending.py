@@ -1,10 +1,14 @@
 """How commands end: one message instead of a wall of tracebacks, and an exit code."""
 
+import contextlib
+import functools
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from ssl_lightning.config.messages import explain
@@ -12,6 +16,10 @@ from ssl_lightning.config.schema import TrainConfig
 from ssl_lightning.errors import user_error_in
 from ssl_lightning.launchers.job import end_with_pool
 
+PATIENCE = 10.0
+"""Seconds that a process has to end by itself after it was asked twice."""
+_NAMES = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
+_AGAIN = "The same command goes on from what is saved."
 _received: list[int] = []
 """Signals that have asked this process to end."""
 
@@ -23,12 +31,10 @@ def run_command(command: Callable[[], None]) -> None:
     exit codes 130 and 143, whatever error they cause on their way.
     """
     end_with_pool()
-    _received.clear()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing and exiting
     try:
-        command()
+        with _watched_signals():
+            command()
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -46,6 +52,49 @@ def run_command(command: Callable[[], None]) -> None:
         sys.exit(1)
 
 
+@contextlib.contextmanager
+def _watched_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM end what is done here, and are noted. A second one ends the process even where its first
+    thread waits in a library, such as for another process, and runs no handler of Python's."""
+    _received.clear()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.signal(number, _stop) for number in numbers}
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    former = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    _forget_in_forks()
+    threading.Thread(target=_end_at_second, args=(reading,), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(former)
+        os.close(writing)  # which ends the thread
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@functools.cache
+def _forget_in_forks() -> None:
+    """Workers do not report their signals to the process that has started them."""
+
+    def forget() -> None:
+        with contextlib.suppress(ValueError):  # not the first thread, which alone has a say here
+            signal.set_wakeup_fd(-1)
+
+    os.register_at_fork(after_in_child=forget)
+
+
+def _end_at_second(reading: int) -> None:
+    seen = 0
+    with os.fdopen(reading, "rb", buffering=0) as numbers:
+        while number := int.from_bytes(numbers.read(1) or b""):
+            seen += number in _NAMES
+            if seen > 1:
+                time.sleep(PATIENCE)  # the handlers, where they run, have done it by then
+                os.write(2, f"{_NAMES[signal.Signals(number)]}. {_AGAIN}\n".encode())
+                os._exit(128 + number)
+
+
 class _Terminated(SystemExit):
     """As Lightning's: no `except Exception` on its way may take it for an error."""
 
@@ -60,8 +109,7 @@ def _stop(number: int, frame: Any) -> None:
 
 def _end(number: int) -> NoReturn:
     if os.environ.get("LOCAL_RANK", "0") == "0":  # one line of several processes
-        what = "Interrupted" if number == signal.SIGINT else "Terminated"
-        print(f"{what}. The same command goes on from the last checkpoint.", file=sys.stderr, flush=True)
+        print(f"{_NAMES[signal.Signals(number)]}. {_AGAIN}", file=sys.stderr, flush=True)
     sys.exit(128 + number)
 
 

@@ -83,13 +83,14 @@ class EvaluationSuite:
                 "choose their settings on. Add images."
             )
         labels = dataset.labelled().labels
-        if self.k > len(labels):
+        standard = EvaluationSuite()  # which may ask for more than small data have, and takes what there is
+        if self.k > max(standard.k, len(labels)):
             raise UserError(
                 f"evaluation.k is {self.k}, but {dataset.name} has {len(labels)} labelled training images. "
                 "Choose fewer."
             )
         largest = int(labels.bincount().max())
-        if shots := [shots for shots in self.few_shots if shots > largest]:
+        if shots := [shots for shots in self.few_shots if shots > max(*standard.few_shots, largest)]:
             raise UserError(
                 f"evaluation.few_shots asks for {shots[0]} labels a class, but the largest class of {dataset.name} has "
                 f"{largest}. Choose fewer."

@@ -70,7 +70,7 @@ def launch(
     failed = [f"#{number}" for number, code in sorted(codes.items()) if code != 0]
     done = f"{len(codes) - len(failed)} of {len(jobs)} jobs done"
     if received:
-        print(f"Interrupted, {done}. The same command goes on from the last checkpoints.", file=sys.stderr, flush=True)
+        print(f"Interrupted, {done}. The same command goes on from what is saved.", file=sys.stderr, flush=True)
         sys.exit(128 + received[0])
     if failed:
         raise UserError(f"{done}, {len(failed)} failed: {', '.join(failed)}. The same command tries them again.")

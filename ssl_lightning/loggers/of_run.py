@@ -25,7 +25,7 @@ def introduce(
         if isinstance(logger, WandbLogger):
             arguments = wandb_arguments(logger)
             chosen = {key: value for key, value in arguments.items() if value is not None}
-            arguments.clear()  # not None, which wandb may take for a wish
+            arguments.clear()  # without None, which wandb may take for a value
             arguments |= {
                 "id": run.id,
                 "name": run.id,

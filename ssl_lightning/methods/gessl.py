@@ -113,9 +113,7 @@ class GeSSL(SSLMethod):
         self.match_views = match_views
         self.second_order = order == "second"
         self.temperature = temperature
-        if weight_meta > 0:
-            steps = inner_steps + future_steps
-            self.gradient_evaluations = 3 * inner_steps + future_steps + 4 / 3 if self.second_order else steps + 1
+        self.gradient_evaluations = self._gradient_evaluations()
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
@@ -124,6 +122,23 @@ class GeSSL(SSLMethod):
                 "trainer.precision is 16-mixed, in which gradients of inner steps fall below the smallest number: only "
                 "the outer loss is scaled. Choose bf16-mixed or 32-true."
             )
+
+    def _gradient_evaluations(self) -> float:
+        """Forward passes of all views count 1/3, backward passes 2/3, those through an inner step 2."""
+        forward, backward = 1 / 3, 2 / 3
+        share = 0.5 if self.match_views == "fresh" else 1.0  # of the views that are adapted on
+        if self.weight_meta == 0:
+            return share
+        inner, future = self.inner_steps, self.future_steps
+        adapting = forward + inner + max(future - 1, 0)
+        adapting += backward if future or not inner else 0.0  # the first future step, or else the base gradient
+        adapting += 2 * inner if self.second_order else 0.0
+        if self.match == "parameters":
+            return share * adapting
+        matching = backward + (forward if future else 0.0)
+        if self.match_views == "fresh":
+            matching = 0.5 * (matching + forward)
+        return share * adapting + matching
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         return self.base(images)

@@ -1,5 +1,6 @@
 """The contract of a method: from views to a loss."""
 
+import numbers
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -18,6 +19,8 @@ from ssl_lightning.losses.gather import Gather
 from ssl_lightning.losses.matching import Prediction
 from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
 
+COLUMNS = ("step", "epoch", "lr", "loss")
+"""Of metrics.csv, in every run."""
 # Parameters of more than one dimension that are no weights of a layer: tokens, and embeddings of positions.
 TOKENS = ("token", "pos_embed", "position", "pos_embedding")
 
@@ -96,7 +99,7 @@ class SSLMethod(L.LightningModule):
         self.recipe = optimizer
         self._objectives: list[Objective] = []  # of the batches of an optimizer step
         self.logged: dict[str, Tensor] = {}
-        """What was logged of this batch, by name."""
+        """What was logged since the last batch, by name."""
         self.in_bar: set[str] = {"loss"}
         """Names of what a progress bar shows."""
 
@@ -157,18 +160,31 @@ class SSLMethod(L.LightningModule):
         return [{"params": list(groups[0])}, {"params": list(groups[1]), "decay": False}]
 
     def log(self, name: str, value: Any, prog_bar: bool = False, *args: Any, **kwargs: Any) -> None:
-        """Lightning's, for callbacks that watch a number. To loggers goes its mean over the steps between two rows, as
-        a part of the row; a progress bar shows that mean too, as the host would have to wait for each step's."""
-        if not isinstance(value, Tensor | int | float):
+        """Lightning's, for callbacks that watch a number. To loggers goes its mean over the batches between two rows
+        of metrics.csv, as a column, whatever `on_step`, `on_epoch` and `reduce_fx` say; a progress bar shows that
+        mean too. What is logged outside of a step counts with the next batch.
+
+        Raises:
+            UserError: it is not one number, or the name is that of a column which every run has.
+        """
+        if name in COLUMNS:
             raise UserError(
-                f"{type(self).__name__} logs {name!r} as a {type(value).__name__}. Log a number or a tensor of one, "
-                f"such as self.log({name!r}, metric(x, y))."
+                f"self.log({name!r}, ...): {name} is a column that every run has. Log it by another name, such as "
+                f"my/{name}."
             )
+        if not isinstance(value, Tensor | numbers.Real) or (isinstance(value, Tensor) and value.numel() != 1):
+            what = f"tensor of {value.numel()}" if isinstance(value, Tensor) else type(value).__name__
+            raise UserError(
+                f"self.log({name!r}, ...) was given a {what}. Log one number, or a tensor of one: of a metric object, "
+                f"its value, self.log({name!r}, metric(x, y))."
+            )
+        number = value.detach().reshape(()).float() if isinstance(value, Tensor) else torch.full((), float(value))
+        number = number.to(self.device, non_blocking=True)
         kwargs.pop("logger", None)
-        kwargs.setdefault("batch_size", 1)  # batches are of one size, which Lightning would guess
-        super().log(name, value, False, False, *args[1:], **kwargs)
-        number = value.detach().float() if isinstance(value, Tensor) else torch.full((), float(value))
-        self.logged[name] = number.to(self.device, non_blocking=True)
+        if kwargs.get("batch_size") is None:
+            kwargs["batch_size"] = 1  # batches are of one size, which Lightning would guess
+        super().log(name, number, False, False, *args[1:], **kwargs)
+        self.logged[name] = number
         if prog_bar:
             self.in_bar.add(name)
 
@@ -209,7 +225,6 @@ class SSLMethod(L.LightningModule):
                 f"{type(self).__name__} needs at least {self.min_views}. "
                 f"Set copies: {self.min_views} in the file of the augment group, or add a view."
             )
-        self.logged = {}
         seed = getattr(self.trainer.datamodule, "seed", 0)  # type: ignore[attr-defined]
         objective = self.ssl_loss(batch, self._gather(), Draw(seed, self.batches, self.global_rank))
         self._objectives.append(detached(objective))

@@ -10,6 +10,7 @@ from ssl_lightning.evaluation.linear import few_label_probe, linear_probe
 from ssl_lightning.evaluation.sgd import sgd_probe
 from ssl_lightning.evaluation.spectrum import spectrum
 from ssl_lightning.evaluation.suite import EvaluationSuite
+from tests.callbacks.fitting import dataset
 
 
 def _features(n: int, classes: int, seed: int) -> Features:
@@ -94,19 +95,15 @@ def test_collapsed_features_give_finite_metrics_at_chance():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"k": 0}, "evaluation.k=0: give a number above 0"),
-        ({"temperature": 0.0}, "evaluation.temperature=0.0"),
-        ({"draws": 0}, "evaluation.draws=0"),
-        ({"l2_grid": (1.0, 0.0)}, r"evaluation.l2_grid=\[1.0, 0.0\]"),
-        ({"l2_grid": ()}, r"evaluation.l2_grid=\[\]: give at least one"),
-        ({"learning_rates": (0.1, -0.1)}, r"evaluation.learning_rates=\[0.1, -0.1\]"),
-        ({"learning_rates": ()}, r"evaluation.learning_rates=\[\]: give at least one"),
-        ({"epochs": 0}, "evaluation.epochs=0: give a number above 0"),
-        ({"probe_batch_size": 0}, "evaluation.probe_batch_size=0"),
-        ({"few_shots": (0,)}, r"evaluation.few_shots=\[0\]"),
-        ({"few_percents": (101.0,)}, "at most 100 percent"),
+        ({"k": 49}, r"evaluation\.k is 49, but tiny has 48 labelled training images"),
+        (
+            {"few_shots": (1, 17)},
+            r"evaluation\.few_shots asks for 17 labels a class, but the largest class of tiny has 16",
+        ),
     ],
 )
-def test_settings_that_cannot_work_are_refused_at_once(setting, message):
+def test_more_than_the_data_have_is_refused_at_once(setting, message):
+    EvaluationSuite(k=48, few_shots=(16,)).check(dataset())
+    EvaluationSuite().check(dataset(9))  # the standard ones take what there is
     with pytest.raises(UserError, match=message):
-        EvaluationSuite(**setting)
+        EvaluationSuite(**setting).check(dataset())

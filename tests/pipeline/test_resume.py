@@ -41,8 +41,8 @@ METHODS = {
 }
 STEP = "ssl_lightning.methods.method.SSLMethod.training_step"
 STOPPED = {
-    signal.SIGINT: "Interrupted. The same command goes on from the last checkpoint.",
-    signal.SIGTERM: "Terminated. The same command goes on from the last checkpoint.",
+    signal.SIGINT: "Interrupted. The same command goes on from what is saved.",
+    signal.SIGTERM: "Terminated. The same command goes on from what is saved.",
 }
 SAVE = "ssl_lightning.callbacks.checkpoint.AtomicCheckpointIO.save_checkpoint"
 
