@@ -18,7 +18,10 @@ from ssl_lightning.errors import UserError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name in the same folder, renamed to `path` when the block ends well, removed when it does not."""
+    """A temporary name in the same folder, renamed to `path` when the block ends well, removed when it does not.
+
+    What has its name is on the disk, and survives a power cut.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(descriptor)
@@ -26,9 +29,21 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
+        _sync(temporary)
         temporary.replace(path)
+        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Has a file, or the names in a folder, written to the disk, where the system can."""
+    with contextlib.suppress(OSError):  # some network file systems sync no folders
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -1,6 +1,7 @@
-"""One checkpoint, the last, that is always whole."""
+"""The last checkpoint, always whole, and the one before it."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,30 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.files import replacing
 from ssl_lightning.methods.method import SSLMethod
+from ssl_lightning.runs.run import PREVIOUS
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes to a temporary name in the same folder and renames: a killed writer leaves the former checkpoint."""
+    """Writes to a temporary name in the same folder and renames: a killed writer leaves the former checkpoint. Where
+    there was one, it stays as `previous.ckpt`, in case that a disk damages the new one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
+        path = Path(path)
+        with replacing(path) as temporary:
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+            if path.exists():
+                _link(path, path.with_name(PREVIOUS))
+
+
+def _link(file: Path, name: Path) -> None:
+    """Gives a file a second name, which may be that of another file until then. At no moment is there none."""
+    with replacing(name) as temporary:
+        temporary.unlink()
+        try:
+            os.link(file, temporary)
+        except OSError:  # a file system without links
+            shutil.copyfile(file, temporary)
 
 
 class LastCheckpoint(L.Callback):

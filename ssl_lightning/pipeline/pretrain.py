@@ -1,6 +1,7 @@
 """The way through a run, top to bottom."""
 
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ssl_lightning.config.identity import component_name
 from ssl_lightning.data.datamodule import SubsetDataModule
 from ssl_lightning.data.mask import Mask
 from ssl_lightning.data.views import Augment
-from ssl_lightning.errors import warn
+from ssl_lightning.errors import UserError, warn
 from ssl_lightning.evaluation.features import Features, extract
 from ssl_lightning.evaluation.protocol import protocol_in, same
 from ssl_lightning.evaluation.suite import Evaluation
@@ -33,7 +34,7 @@ from ssl_lightning.pipeline.parts import Parts, parts_of
 from ssl_lightning.pipeline.trainer import callbacks_of
 from ssl_lightning.processes import ALONE, ProcessGroup, quiet, share_buffers, solving_device
 from ssl_lightning.reports.figures import run_figures
-from ssl_lightning.runs.loading import load_run
+from ssl_lightning.runs.loading import load_run, resumable
 from ssl_lightning.runs.results import cost, environment, summary
 from ssl_lightning.runs.run import SCHEMA, Run
 
@@ -50,7 +51,7 @@ def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
     quiet()
     parts = parts_of(config, train_proxy, alone)
     run, trainer = parts.run, parts.trainer
-    if run.done:
+    if run.done and _has_results(run, trainer.is_global_zero):
         if trainer.is_global_zero:
             _bring_up_to_date(config, parts, quiet=alone)
         return run
@@ -91,6 +92,18 @@ def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
 def train_proxy(config: dict[str, Any]) -> Run:
     """A run that a ranking needs, in this process."""
     return pretrain(config, alone=True)
+
+
+def _has_results(run: Run, speaks: bool) -> bool:
+    """Of a finished run, whether its results can be read; else they are made again from its checkpoint."""
+    try:
+        run.results()
+    except UserError as error:
+        if speaks:
+            what = str(error).rpartition(". Delete")[0]
+            print(f"Warning: {what}. It is made again from the checkpoint.", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
 def _bring_up_to_date(config: dict[str, Any], parts: Parts, quiet: bool) -> None:
@@ -165,7 +178,7 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
     torch.set_float32_matmul_precision(config["float32_matmul"])
     recorder = Recorder()
     add_callbacks(trainer, callbacks_of(config, run, recorder))
-    resume = run.checkpoint if run.checkpoint.exists() and not fast_dev_run else None
+    resume = None if fast_dev_run else resumable(run)
     try:
         trainer.fit(method, data, ckpt_path=resume, weights_only=True)
     except SystemExit as exit:

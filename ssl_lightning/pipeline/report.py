@@ -49,6 +49,7 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     explanation = EXPLANATION + (EXPLANATION_OF_CLASSIFIER if classifies(cells) else "")
     tables = alike(cells)
     unfinished = [_unfinished(record) for record in records if record.status != "finished"]
+    damage = [f"Warning: {line}" for record in records for line in record.damage]
     others = f"{len(unfinished)} of {len(records)} runs are not in the table:"
 
     with _writing_to(output):
@@ -69,7 +70,9 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     console.print(explanation, style="dim")
     if unfinished:
         console.print(f"\n{others}", style="bold")
-        console.print("\n".join(unfinished), highlight=False)
+        console.print("\n".join(unfinished), highlight=False, soft_wrap=True)
+    for line in damage:
+        console.print(line, highlight=False, soft_wrap=True)
     where = f"Report: {output / 'report.html'}\n        {output / 'report.md'}, with {len(figures)} figures beside it"
     console.print(where, highlight=False, soft_wrap=True)
 
@@ -134,5 +137,5 @@ def _figures(tables: Sequence[Sequence["Cell"]], output: Path) -> list[Path]:
 
 
 def _unfinished(record: "Record") -> str:
-    reason = f": {record.reason}" if record.status == "failed" else ""
+    reason = f": {record.reason}" if record.status in ("failed", "damaged") else ""
     return f"{record.status}: {record.run.id}{reason}"

@@ -1,17 +1,19 @@
 """What a report knows of each run, read once."""
 
+import csv
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from ssl_lightning.errors import UserError
 from ssl_lightning.runs.metrics import read_metrics
 from ssl_lightning.runs.run import Identity, Run, Status
 
 MAX_POINTS = 200  # of a curve
 
-_FURTHEST_LAST: tuple[Status, ...] = ("unfinished", "failed", "running", "finished")
+_FURTHEST_LAST: tuple[Status, ...] = ("damaged", "unfinished", "failed", "running", "finished")
 
 
 class Curve(NamedTuple):
@@ -29,7 +31,8 @@ class Record(NamedTuple):
         identity: what its config says it is.
         results: of a finished run, else empty.
         evaluations: of a finished run, under other protocols than that of its results.
-        error: of a failed run, else empty.
+        error: of a failed or damaged run, else empty.
+        damage: of files of the run that were passed over.
     """
 
     run: Run
@@ -40,6 +43,7 @@ class Record(NamedTuple):
     evaluations: Sequence[Mapping[str, Any]]
     curves: Sequence[Curve]
     error: str
+    damage: Sequence[str] = ()
 
     @property
     def reason(self) -> str:
@@ -59,22 +63,30 @@ def records_of(runs: Iterable[Run]) -> list[Record]:
 
 
 def _record(run: Run, status: Status) -> Record:
-    identity, config = run.described()
-    finished = status == "finished"
-    return Record(
-        run,
-        status,
-        identity,
-        config,
-        run.results() if finished else {},
-        run.evaluations() if finished else [],
-        _curves(read_metrics(run.metrics_file)),
-        run.error_file.read_text(encoding="utf-8") if status == "failed" else "",
-    )
+    """A run of which a file is damaged is not compared, and stops no other."""
+    damage: list[str] = []
+    try:
+        identity, config = run.described()
+        finished = status == "finished"
+        results = run.results() if finished else {}
+        evaluations = run.evaluations(lambda error: damage.append(str(error))) if finished else []
+        error = run.error_file.read_text(encoding="utf-8", errors="replace") if status == "failed" else ""
+    except (UserError, OSError) as wrong:
+        return Record(run, "damaged", Identity(), {}, {}, [], [], str(wrong))
+    curves, unread = _curves(run)
+    return Record(run, status, identity, config, results, evaluations, curves, error, [*damage, *unread])
 
 
-def _curves(rows: Sequence[Mapping[str, str]]) -> list[Curve]:
-    """All that was logged against optimizer steps, thinned."""
+def _curves(run: Run) -> tuple[list[Curve], list[str]]:
+    """All that was logged against optimizer steps, thinned; and what could not be read."""
+    try:
+        rows = read_metrics(run.metrics_file)
+        return _of_rows(rows), []
+    except (OSError, ValueError, csv.Error) as error:
+        return [], [f"{run.metrics_file} is damaged: {' '.join(str(error).split())}. Its curves are not shown."]
+
+
+def _of_rows(rows: Sequence[Mapping[str, str]]) -> list[Curve]:
     steps = np.array([int(row["step"]) for row in rows])
     curves = []
     for name in rows[0] if rows else ():

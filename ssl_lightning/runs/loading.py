@@ -1,5 +1,8 @@
 """What a run has trained, loaded again."""
 
+import sys
+import zipfile
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,6 +50,62 @@ def checkpoint_of(run_folder: str | Path) -> Path:
     return run.checkpoint
 
 
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """Tensors and plain values, of which none is executed.
+
+    Raises:
+        UserError: it is damaged, or no checkpoint.
+    """
+    import torch
+
+    try:
+        if (reason := _damage(file)) is not None:  # torch looks at no checksum
+            raise ValueError(reason)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict) or "state_dict" not in content:
+            raise ValueError("it holds no state_dict")
+    except Exception as error:  # torch raises of many kinds
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"{file} is damaged, or no checkpoint of a run: {reason}. Copy it again; or delete it, and start the same "
+            "ssl-train again, which trains it anew."
+        ) from error
+    return content
+
+
+def resumable(run: Run) -> Path | None:
+    """The checkpoint that an unfinished run goes on from: the last, or where it is damaged the one before.
+
+    Raises:
+        UserError: all that there are are damaged.
+    """
+    damaged: list[str] = []
+    for file in (run.checkpoint, run.previous_checkpoint):
+        if not file.exists():
+            continue
+        if (reason := _damage(file)) is None:
+            if damaged:
+                warning = f"Warning: {damaged[0]}. Going on from the one before it, {file.name}."
+                print(warning, file=sys.stderr, flush=True)
+            return file
+        damaged.append(f"{file} is damaged ({reason})")
+    if damaged:
+        raise UserError(
+            f"{'; '.join(damaged)}. Copy it again; or delete it, and the same command trains from the start."
+        )
+    return None
+
+
+def _damage(file: Path) -> str | None:
+    """What is wrong with a checkpoint: its end is missing, or what it holds has not the checksum that it had."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            broken = archive.testzip()
+            return broken and f"{broken} in it has changed"
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+        return " ".join(str(error).split())
+
+
 def load_run(run_folder: str | Path, trusted: Collection[str] | None = ()) -> LoadedRun:
     """What a run has trained.
 
@@ -58,9 +117,7 @@ def load_run(run_folder: str | Path, trusted: Collection[str] | None = ()) -> Lo
         trusted: modules of its own that a run may name besides `KNOWN` ones, such as `my_package`; None for a run of
             this user's, which may name any.
     """
-    import torch
-
-    checkpoint = torch.load(checkpoint_of(run_folder), map_location="cpu", weights_only=True)
+    checkpoint = read_checkpoint(checkpoint_of(run_folder))
     loaded = untrained(config_of(run_folder, trusted), trusted)
     loaded.method.load_state_dict(checkpoint["state_dict"])
     return loaded._replace(checkpoint=checkpoint)

@@ -10,11 +10,13 @@ from ssl_lightning.files import write_text
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv; a torn last line, left by a killed process, is no row."""
+    """The rows of a metrics.csv; a torn last line, left by a killed process, is no row, and no line is that names no
+    step, as in a damaged file."""
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
-    return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
+    text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "\ufffd")
+    rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+    return [row for row in rows if (row.get("step") or "").isdecimal() and None not in row]
 
 
 class MetricsWriter:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,9 +11,11 @@ from ssl_lightning.errors import UserError, user_error_in
 from ssl_lightning.files import remove_unfinished, write_json, write_text
 from ssl_lightning.runs.former import IGNORED, SEEDS, moved
 
-Status = Literal["finished", "running", "failed", "unfinished"]
+Status = Literal["finished", "running", "failed", "unfinished", "damaged"]
 
 SCHEMA = 2
+PREVIOUS = "previous.ckpt"
+"""Name of the checkpoint before the last."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Run:
     """`<paths.runs>/<sweep>/<method>-<dataset>-<subset>-<fraction>-s<seed>-<8 hex digits>/` with
 
     config.yaml       the resolved config, below what it was identified by
-    checkpoints/      last.ckpt
+    checkpoints/      last.ckpt; until the run is finished, previous.ckpt too
     metrics.csv       a row per logging interval
     results.json      identity, mask, metrics and their protocol, cost, environment
     evaluations/      metrics under other protocols, a JSON file each
@@ -39,6 +41,10 @@ class Run:
     @property
     def checkpoint(self) -> Path:
         return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def previous_checkpoint(self) -> Path:
+        return self.checkpoint.with_name(PREVIOUS)
 
     @property
     def metrics_file(self) -> Path:
@@ -79,22 +85,35 @@ class Run:
 
     def described(self) -> tuple["Identity", dict[str, Any]]:
         """Identity and config. A config of schema 1 says nothing of the former."""
-        content = _read_yaml(self.config_file)
+        content = _read_config(self.config_file)
         if content.pop("schema", 1) == 1:
             return Identity(ignored=IGNORED, seeds=SEEDS), moved(content)
         return Identity(**content.pop("identity")), content
 
     def results(self) -> dict[str, Any]:
-        return json.loads(self.results_file.read_text(encoding="utf-8"))
+        """
+        Raises:
+            UserError: the file is damaged.
+        """
+        return _read_results(self.results_file, ("identity", "mask", "cost", "metrics", "spectra"))
 
     def evaluation_file(self, name: str) -> Path:
         """Of a further evaluation."""
         return self.folder / "evaluations" / f"{name}.json"
 
-    def evaluations(self) -> list[dict[str, Any]]:
-        """What the encoder was evaluated with further, under other protocols than that of `results`."""
-        files = sorted(self.folder.glob("evaluations/*.json"))
-        return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    def evaluations(self, damaged: Callable[[UserError], object] = lambda error: None) -> list[dict[str, Any]]:
+        """What the encoder was evaluated with further, under other protocols than that of `results`.
+
+        Args:
+            damaged: is told of each file that cannot be read, and is passed over.
+        """
+        found = []
+        for file in sorted(self.folder.glob("evaluations/*.json")):
+            try:
+                found.append(_read_results(file, ("metrics", "spectra")))
+            except UserError as error:
+                damaged(error)
+        return found
 
     @contextlib.contextmanager
     def locked(self, identity: "Identity", config: Mapping[str, Any]) -> Iterator[None]:
@@ -131,6 +150,11 @@ class Run:
     def finish(self, results: Mapping[str, Any]) -> None:
         write_json(self.results_file, results)
         write_text(self.folder / "DONE", "")
+        self.previous_checkpoint.unlink(missing_ok=True)
+
+    def reopen(self) -> None:
+        """It is finished no longer: what is missing will be made again from its checkpoint."""
+        (self.folder / "DONE").unlink(missing_ok=True)
 
     def _lock(self) -> Any:
         from filelock import FileLock
@@ -168,11 +192,53 @@ class Identity:
         return vars(self) | {"ignored": list(self.ignored), "seeds": list(self.seeds)}
 
 
+def _read_results(file: Path, parts: Sequence[str]) -> dict[str, Any]:
+    """
+    Args:
+        parts: which it must have, each a mapping.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not all(isinstance(content.get(part), dict) for part in parts):
+            raise ValueError(f"it does not hold {', '.join(parts)}")
+        numbers = content["metrics"]
+        if wrong := [name for name, value in numbers.items() if type(value) not in (int, float)]:
+            raise ValueError(f"its metric {wrong[0]} is no number")
+    except (OSError, ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise UserError(
+            f"{file} is damaged: {_short(error)}. Delete it, and start the same ssl-train again."
+        ) from error
+    return content
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        content = _read_yaml(file)
+        if not isinstance(content, dict) or not isinstance(content.get("method"), dict):
+            raise ValueError("it does not hold what a run consists of")
+        if content.get("schema", 1) != 1 and not isinstance(content.get("identity"), dict):
+            raise ValueError("it does not hold what the run is")
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{file} is damaged: {_short(error)}. Start the same ssl-train again: it is written anew."
+        ) from error
+    return content
+
+
+def _short(error: Exception) -> str:
+    """The reason, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def _read_yaml(file: Path) -> Any:
     """What `OmegaConf.load` reads, ten times faster: by libyaml, where PyYAML comes with it."""
     import re
 
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
         pass

@@ -83,7 +83,7 @@ def test_a_config_that_is_none_of_a_run(command, sweep):
     write_text(sweep.folder / "empty/config.yaml", "")
     out = report(command)
     assert "unfinished: foreign" in out
-    assert "unfinished: empty" in out
+    assert "damaged: empty: " in out
 
 
 READ_ONLY = """
