@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,42 @@ from ssl_lightning.data.sources.listing import ImageFiles
 from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import UserError
 
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
+"""Of Pillow's, which opens no other: some of them start programs."""
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright, by its EXIF orientation."""
 AHEAD = 1024  # images decoded before they are asked for
+
+
+class _Opened(NamedTuple):
+    """A file whose header has been read, and what turns it upright."""
+
+    image: Image.Image
+    turn: Image.Transpose | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, upright."""
+        width, height = self.image.size
+        swapped = self.turn in (TURNS[5], TURNS[6], TURNS[7], TURNS[8])
+        return (height, width) if swapped else (width, height)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """A picture with transparent pixels, whose colours nobody was meant to see, on a white ground."""
+    if image.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in image.info:
+        return image
+    layered = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
 
 
 class StreamedImages:
@@ -75,8 +111,9 @@ class StreamedImages:
     def central(self, position: int) -> UInt8[np.ndarray, "c s s"]:
         """The central square of one image, its side resampled to `size` with antialias if it differs."""
         image = self._open(position)
-        side = round(min(image.size) * self.square)
-        window = ((image.height - side) // 2, (image.width - side) // 2, side, side)
+        width, height = image.size
+        side = max(1, round(min(width, height) * self.square))
+        window = ((height - side) // 2, (width - side) // 2, side, side)
         return self._cut(position, image, [window], [self.size])[0]
 
     def crops(
@@ -100,19 +137,21 @@ class StreamedImages:
             crop.copy_(torch.where(flip[:, None, None, None], crop.flip(-1), crop))
         return made
 
-    def _open(self, position: int) -> Image.Image:
+    def _open(self, position: int) -> "_Opened":
         """The file's bytes, of which the header has been read."""
         path = self.files.path(position)
         try:
             with open(path, "rb") as file:
-                return Image.open(io.BytesIO(file.read()))
+                image = Image.open(io.BytesIO(file.read()), formats=FORMATS)
+            return _Opened(image, TURNS.get(image.getexif().get(ORIENTATION, 1)))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise _undecodable(path, error) from error
 
     def _cut(
-        self, position: int, image: Image.Image, windows: Sequence[Sequence[float]], sizes: Sequence[int]
+        self, position: int, opened: "_Opened", windows: Sequence[Sequence[float]], sizes: Sequence[int]
     ) -> list[UInt8[np.ndarray, "c _s _s"]]:
         """Windows (top, left, height, width) of an opened image, each resampled to its size with antialias."""
+        image, turn = opened
         width, height = image.size
         mode = "L" if self.channels == 1 else "RGB"
         shrink = min(min(window[2:]) / size for window, size in zip(windows, sizes, strict=True))
@@ -122,7 +161,8 @@ class StreamedImages:
             if shrink >= 2:  # JPEG decoders give 1/2, 1/4 or 1/8 of the pixels for less work
                 image.draft(mode, (math.ceil(width / shrink), math.ceil(height / shrink)))
             by = round(width / image.width)  # whose last column and row may stand for fewer pixels
-            image = image.convert(mode)
+            image = _on_white(image).convert(mode)
+            image = image if turn is None else image.transpose(turn)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow's plugins raise
             raise _undecodable(self.files.path(position), error) from error
         views = []

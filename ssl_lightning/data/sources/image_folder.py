@@ -1,6 +1,7 @@
 """A folder of images, one folder a class: decoded once, or again at every step where that would be too much."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,21 +15,25 @@ from ssl_lightning.data.dataset import Arrays, ImageDataset, Split, SplitName
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.sources.listing import ImageFiles, image_files
 from ssl_lightning.data.sources.store import Store
+from ssl_lightning.data.sources.walk import IMAGE_SUFFIXES
 from ssl_lightning.errors import UserError
 from ssl_lightning.progress import track
 
-STORE_FORMAT = 2  # of decoded image folders; raised when decoding changes
+STORE_FORMAT = 3  # of decoded image folders; raised when decoding changes
+
+
+TESTS = ("test", "val", "valid", "validation")
 
 
 @dataclass(kw_only=True)
 class ImageFolder(ImageDataset):
     """Images in `root/train/<class>/` and `root/test/<class>/`, or images without labels in `root/train/` alone.
 
-    Classes are numbered by sorted name. The test split is the first of `test` and `val` that has the classes
-    of train; images without labels have none. Where the central squares of the training images, resampled to
-    `image_size`, take at most `resident_gib`, they are decoded once, into a folder below `cache`, and views are cut
-    from them. Else images stay in their files, and workers cut views from the whole images at every step, with
-    antialias.
+    Classes are numbered by sorted name. The test split is the first of `TESTS` that has the classes of train; images
+    without labels have none. Where the central squares of the training images, resampled to `image_size`, take at
+    most `resident_gib`, they are decoded once, into a folder below `cache`, and views are cut from them. Else images
+    stay in their files, and workers cut views from the whole images at every step, with antialias. Pictures are
+    turned upright as their EXIF orientation says, and transparent ones lie on white.
 
     Args:
         root: the folder.
@@ -73,6 +78,20 @@ class ImageFolder(ImageDataset):
         return hashlib.sha256(listing.encode()).hexdigest()[:16] + ("-streamed" if self.streamed else "")
 
     def notice(self) -> str | None:
+        lines = [self._of_storage(), *self._of_listing()]
+        return "\n".join(line for line in lines if line) or None
+
+    def _of_listing(self) -> Iterator[str]:
+        """What was passed over, and where test images come from, if that is not obvious."""
+        for files in self._listing.values():
+            if files.skipped:
+                reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(files.skipped.items()))
+                yield f"{self.name}: in {files.part}/ passed over: {reasons}."
+        test = self._listing.get("test")
+        if test is not None and test.part != "test":
+            yield f"{self.name}: there is no test/, so {test.part}/ is the test split."
+
+    def _of_storage(self) -> str | None:
         if self.storage != "auto":
             return None
         what = f"{self.name}: {len(self._listing['train']):,} images would take {self._decoded_gib:.2g} GiB decoded"
@@ -92,17 +111,22 @@ class ImageFolder(ImageDataset):
         if not len(train):
             raise UserError(
                 f"{self.name}: no images in {root / 'train'}. Set dataset.root to a folder with "
-                "train/<class>/*.jpg and test/<class>/*.jpg, or of images without labels with train/*.jpg (png, jpg, "
-                "jpeg, bmp or webp)."
+                "train/<class>/*.jpg and test/<class>/*.jpg, or of images without labels with train/*.jpg "
+                f"({', '.join(suffix[1:] for suffix in IMAGE_SUFFIXES)})."
             )
         if not train.classes:
             return {"train": train}
         candidates = []
-        for part in ("test", "val"):
+        for part in TESTS:
             candidates.append(image_files(root, part, cache))
             if candidates[-1].classes == train.classes:
                 return {"train": train, "test": candidates[-1]}
-        files = next((files for files in candidates if len(files)), candidates[0])
+        files = next((files for files in candidates if len(files)), None)
+        if files is None:
+            raise UserError(
+                f"{self.name}: there is no test split: {root} has no image in "
+                f"{', '.join(f'{part}/' for part in TESTS)}. Put images of the same classes into test/<class>/."
+            )
         differing = sorted(set(train.classes) ^ set(files.classes))
         raise UserError(
             f"{self.name}: the classes of {root / files.part} are not those of {root / 'train'}: "

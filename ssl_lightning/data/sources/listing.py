@@ -5,16 +5,15 @@ import json
 import os
 import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from ssl_lightning.errors import UserError
+from ssl_lightning.data.sources.walk import Walk
 from ssl_lightning.files import writing
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 REMEMBERED_FROM = 100_000  # images: fewer are looked up in a second
 SETTLED = 2_000_000_000  # nanoseconds since a folder was changed: one that is being filled is not remembered
 
@@ -34,6 +33,7 @@ class ImageFiles:
         ends: where each path ends in `names`.
         sizes, modified: bytes, and time in nanoseconds.
         folders: every folder that was read, relative to the root, and when it was last changed, in nanoseconds.
+        skipped: why something was passed over, and how often.
     """
 
     root: str
@@ -45,6 +45,7 @@ class ImageFiles:
     sizes: Int64[np.ndarray, " n"]
     modified: Int64[np.ndarray, " n"]
     folders: dict[str, int]
+    skipped: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -62,7 +63,7 @@ class ImageFiles:
         return digest.hexdigest()[:16]
 
     def save(self, path: Path) -> None:
-        header = json.dumps({"classes": self.classes, "folders": self.folders})
+        header = json.dumps({"classes": self.classes, "folders": self.folders, "skipped": self.skipped})
         arrays = {key: getattr(self, key) for key in ("labels", "names", "ends", "sizes", "modified")}
         with writing(path) as file:
             np.savez(file, allow_pickle=False, header=np.array(header), **arrays)
@@ -94,32 +95,28 @@ def _remembered(root: Path, part: str, file: Path) -> ImageFiles | None:
             if any(os.stat(root / folder).st_mtime_ns != time for folder, time in header["folders"].items()):
                 return None
             columns = {key: arrays[key] for key in ("labels", "names", "ends", "sizes", "modified")}
-        return ImageFiles(str(root), part, header["classes"], **columns, folders=header["folders"])
+        folders, skipped = header["folders"], header["skipped"]
+        return ImageFiles(str(root), part, header["classes"], **columns, folders=folders, skipped=skipped)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # missing, damaged, or a folder is gone
         return None
 
 
 def _scan(root: Path, part: str) -> ImageFiles:
-    found, folders = [], {}
-    for folder, _, names in os.walk(root / part, onerror=_refuse, followlinks=True):
-        relative = Path(folder).relative_to(root)
-        folders[relative.as_posix()] = os.stat(folder).st_mtime_ns
-        label = relative.parts[1] if len(relative.parts) > 1 else ""
-        for name in names:
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
-                try:
-                    status = os.stat(os.path.join(folder, name))
-                except OSError as error:
-                    raise UserError(
-                        f"cannot read {Path(folder) / name}: {error.strerror}. Remove or mend it."
-                    ) from error
-                found.append((label, f"{relative.as_posix()}/{name}", status.st_size, status.st_mtime_ns))
+    walk = Walk(root, part)
+    labelled = any(len(image.parts) > 1 for image in walk.images)
+    found = sorted(
+        (image.parts[0] if len(image.parts) > 1 else "", f"{part}/{'/'.join(image.parts)}", image)
+        for image in walk.images
+        if len(image.parts) > 1 or not labelled  # what lies beside classes is of none
+    )
+    if beside := len(walk.images) - len(found):
+        walk.skipped["images beside the folders of classes"] += beside
+    if walk.empty and labelled:
+        shown = ", ".join(walk.empty[:3]) + (", ..." if len(walk.empty) > 3 else "")
+        walk.skipped[f"folders without an image ({shown})"] += len(walk.empty)
     classes = sorted({label for label, *_ in found} - {""})
-    if classes:  # what lies beside them is of no class
-        found = [image for image in found if image[0]]
-    found.sort()
     numbers = {"": -1} | {label: i for i, label in enumerate(classes)}
-    encoded = [os.fsencode(name) for _, name, *_ in found]
+    encoded = [os.fsencode(name) for _, name, _ in found]
     return ImageFiles(
         str(root),
         part,
@@ -127,12 +124,8 @@ def _scan(root: Path, part: str) -> ImageFiles:
         np.array([numbers[label] for label, *_ in found], np.int64),
         np.frombuffer(b"".join(encoded), np.uint8),
         np.cumsum([len(name) for name in encoded], dtype=np.int64),
-        np.array([size for _, _, size, _ in found], np.int64),
-        np.array([modified for *_, modified in found], np.int64),
-        folders,
+        np.array([image.size for *_, image in found], np.int64),
+        np.array([image.modified for *_, image in found], np.int64),
+        walk.folders,
+        dict(walk.skipped),
     )
-
-
-def _refuse(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):  # the part itself may be missing
-        raise UserError(f"cannot read {error.filename}: {error.strerror}. Remove or mend it.") from error

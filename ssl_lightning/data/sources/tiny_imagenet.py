@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +45,10 @@ class TinyImageNet(ImageFolder):
     def content_digest(self) -> str:
         """The archive never changes."""
         return "streamed" if self.streamed else ""
+
+    def _of_listing(self) -> Iterator[str]:
+        """Nothing: what lies beside the images is known."""
+        return iter(())
 
     def _unpack(self) -> None:
         archive = self._folder.with_suffix(".zip")
