@@ -1,9 +1,11 @@
 """Files appear whole or not at all."""
 
 import contextlib
+import errno
 import glob
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -37,19 +39,54 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Has a file, or the names in a folder, written to the disk, where the system can."""
-    with contextlib.suppress(OSError):  # some network file systems sync no folders
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    """Has a file, or the names in a folder, written to the disk. Some file systems sync no folders."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def remove_unfinished(folder: Path) -> None:
     """Deletes what writers that were killed have left in or below a folder. Nobody may be writing there."""
     for temporary in folder.rglob(".*.part"):
         temporary.unlink(missing_ok=True)
+
+
+def read_text(path: Path, limit: int = 2**28) -> str:
+    """The text of a regular file: reading a pipe or a device might never end.
+
+    Args:
+        limit: bytes; a file of ours is never larger.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+        ValueError: it is something else, or too large, or not UTF-8.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no regular file")
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"it is larger than {limit / 2**20:.0f} MiB")
+    return content.decode()
+
+
+def safe_name(name: str, key: str) -> str:
+    """A name that becomes a part of names of files.
+
+    Raises:
+        UserError: it is none, or would lead elsewhere.
+    """
+    if not re.fullmatch(r"[^\W_][\w.+=@-]{0,99}", name):
+        raise UserError(
+            f"{key} is {name!r}, which becomes a part of the names of folders. Give a letter or digit, then letters, "
+            "digits and any of . _ + = @ -, at most 100."
+        )
+    return name
 
 
 def write_text(path: Path, text: str) -> None:

@@ -150,6 +150,8 @@ class Recorder(L.Callback):
             of_ranks: list[list[str]] = [[] for _ in range(trainer.world_size)]
             dist.all_gather_object(of_ranks, names)
             names = sorted({name for some in of_ranks for name in some})
+        if not names:
+            return [], torch.zeros(0, 2)
         nothing = torch.zeros(2, device=trainer.strategy.root_device)
         totals = trainer.strategy.reduce(torch.stack([self._sums.get(n, nothing) for n in names]), reduce_op="sum")
         assert isinstance(totals, Tensor)

@@ -1,13 +1,21 @@
 """The one place where configs become objects."""
 
 import logging
+import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from ssl_lightning.config.markers import hints_of
 from ssl_lightning.errors import UserError
 
 KNOWN = ("ssl_lightning", "torch.nn", "torch.optim", "torchvision", "timm", "torchmetrics", "lightning")
 """Modules that any config may name, also one that somebody else has written."""
+MADE = (
+    *("torch.nn.Module", "torch.optim.Optimizer", "ssl_lightning.data.dataset.ImageDataset"),
+    *("ssl_lightning.optim.recipe.OptimizerRecipe", "ssl_lightning.optim.schedule.Schedule"),
+)
+"""Classes of what a run's method and dataset consist of. Of known modules, nothing else is made of somebody else's
+config: they hold functions, too, that write files."""
 
 
 def make(config: Any, *, trusted: Collection[str] | None = None, **more: Any) -> Any:
@@ -63,6 +71,11 @@ def refuse_unknown(config: Any, trusted: Collection[str] | None = (), where: str
         home = _home(target)
         if home is not None and not _within(home, (*KNOWN, *trusted)):
             raise _foreign(f"{path} in {where} is {target!r}, which is {home}", home)
+        if home is not None and not _within(home, trusted) and not _makes_a_part(locate(target)):
+            raise UserError(
+                f"{path} in {where} is {target!r}, which makes no part of a method or dataset. A run may come from "
+                "anywhere, so loading one calls nothing else."
+            )
 
 
 def own_modules(config: Any) -> set[str]:
@@ -94,6 +107,12 @@ def _children(config: Any) -> Iterator[tuple[str, Any]]:
 
 def _within(name: str, modules: Collection[str]) -> bool:
     return any(name.startswith(f"{module}.") for module in modules)
+
+
+def _makes_a_part(found: Any) -> bool:
+    made = found if isinstance(found, type) else hints_of(found).get("return")
+    made = typing.get_origin(made) or made
+    return isinstance(made, type) and issubclass(made, tuple(locate(kind) for kind in MADE))
 
 
 def _home(target: str) -> str | None:

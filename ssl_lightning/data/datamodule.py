@@ -47,11 +47,12 @@ class SubsetDataModule(L.LightningDataModule):
                 + (f" in {parts // world_size} parts each" if parts > world_size else "")
                 + f". It counts the images of all processes: choose a multiple of {parts}."
             )
-        needed = getattr(self.trainer.lightning_module, "min_images", 1) if self.trainer else 1
+        method = getattr(self.trainer, "lightning_module", None)
+        needed = getattr(method, "min_images", 1)
         if self.batch_size // parts < needed:
             raise UserError(
                 f"batch_size is {self.batch_size}, which leaves {self.batch_size // parts} image to each process, but "
-                f"{type(self.trainer.lightning_module).__name__} compares at least {needed} with one another. Choose "  # type: ignore[union-attr]
+                f"{type(method).__name__} compares at least {needed} with one another. Choose "
                 f"{needed * parts} or more."
             )
         if self.batch_size > self.mask.size:

@@ -18,9 +18,10 @@ from ssl_lightning.evaluation.features import Features, extract, stored
 from ssl_lightning.evaluation.protocol import protocol_of
 from ssl_lightning.evaluation.sources import EncoderSource, encoder_digest
 from ssl_lightning.evaluation.suite import EvaluationSuite
-from ssl_lightning.files import write_json
+from ssl_lightning.files import safe_name, write_json
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.processes import ProcessGroup, device_of, fabric_of, solving_device, start_processes
+from ssl_lightning.runs.run import Run
 
 SCHEMA = 2
 
@@ -35,7 +36,9 @@ def evaluate(config: Mapping[str, Any]) -> Path:
     suite: EvaluationSuite = make(own(config["evaluation"], Evaluated))
     if (described := config.get("dataset") or config["evaluation"].get("dataset") or source.dataset()) is None:
         raise UserError(f"dataset has no value: say what {source.name()} is to look at, for instance dataset=cifar10.")
-    dataset: ImageDataset = make(described)
+    settings: Mapping[str, Any] = described if config.get("dataset") else _here(described, config)
+    safe_name(settings["name"], "dataset.name")
+    dataset: ImageDataset = make(settings)
     dataset.prepare()
     suite.check(dataset)
     torch.manual_seed(0)  # random weights are the same in every process and call
@@ -53,10 +56,10 @@ def evaluate(config: Mapping[str, Any]) -> Path:
         else [asdict(dataset.fingerprint("train"))]
     )
     protocol = protocol_of(config["evaluation"], dataset.name, dataset.content_digest())
-    settings = [SCHEMA, what, dataset.validation_fraction, protocol.as_dict(), weights]
-    name = f"{dataset.name}-{digest_of(settings)[:8]}"
+    identity = [SCHEMA, what, dataset.validation_fraction, protocol.as_dict(), weights]
+    name = f"{dataset.name}-{digest_of(identity)[:8]}"
     folder = source.run_folder() or Path(config["paths"]["runs"]) / "encoders" / f"{source.name()}-{weights[:8]}"
-    file = folder / "evaluations" / f"{name}.json"
+    file = Run(folder).evaluation_file(name)
     fabric = fabric_of(make(config["trainer"]))
     processes = start_processes(fabric)
     there = file.exists()
@@ -86,6 +89,12 @@ def evaluate(config: Mapping[str, Any]) -> Path:
         write_json(file, result)
         _show(result, file)
     return file
+
+
+def _here(dataset: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The dataset of a run, which may come from anywhere: nothing is fetched for it, or kept where it says."""
+    caches = {"cache": config["paths"]["cache"]} if "cache" in dataset else {}
+    return {**dataset, **caches, "download": False}
 
 
 def _features(encoder: Encoder, split: Split, folder: Path, processes: ProcessGroup, batch_size: int) -> Features:

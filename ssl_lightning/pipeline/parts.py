@@ -16,6 +16,7 @@ from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.protocol import Protocol, protocol_of
 from ssl_lightning.evaluation.suite import EvaluationSuite
+from ssl_lightning.files import safe_name
 from ssl_lightning.pipeline.proxies import ProxyRun, Train, proxies_of
 from ssl_lightning.pipeline.trainer import make_trainer
 from ssl_lightning.runs.run import Identity, Run
@@ -62,8 +63,9 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
         "accelerator": type(trainer.accelerator).__name__,
         "processes": trainer.world_size,
     }
+    safe_name(dataset.name, "dataset.name")
     identity = identity_of(config, contents)
-    run = Run(Path(config["paths"]["runs"]) / config["sweep"] / identity.run_name)
+    run = Run(Path(config["paths"]["runs"]) / safe_name(config["sweep"], "sweep") / identity.run_name)
     protocol = protocol_of(config["evaluation"], evaluated.name, evaluated.content_digest())
     return Parts(dataset, subset, proxies, suite, evaluated, protocol, trainer, identity, run)
 

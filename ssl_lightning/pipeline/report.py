@@ -34,7 +34,7 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     from ssl_lightning.reports.comparison import alike, classifies
     from ssl_lightning.reports.html import page
     from ssl_lightning.reports.records import records_of
-    from ssl_lightning.reports.tables import in_markdown, in_terminal
+    from ssl_lightning.reports.tables import in_markdown, in_terminal, plain
     from ssl_lightning.runs.run import find_runs
 
     for folder in folders:
@@ -54,12 +54,12 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
 
     with _writing_to(output):
         figures = _figures(tables, output)
-        markdown = [f"# {heading}", ""]
+        markdown = [f"# {plain(heading)}", ""]
         for here in tables:
             markdown += [*_subheading(here, "## "), in_markdown(here), ""]
         markdown += [explanation, ""]
         if unfinished:
-            markdown += [others, "", *(f"- {line}" for line in unfinished), ""]
+            markdown += [others, "", *(f"- {plain(line)}" for line in unfinished), ""]
         markdown += [f"![{file.stem}]({file.name})\n" for file in figures]
         write_text(output / "report.md", "\n".join(markdown))
         write_text(output / "report.html", page(heading, explanation, cells, records, figures))
@@ -100,7 +100,11 @@ def _heading(cells: Sequence["Cell"]) -> str:
 
 def _subheading(cells: Sequence["Cell"], mark: str = "") -> list[str]:
     """Under which protocol encoders were evaluated, where this is not the same for all, or not the standard one."""
-    return [f"{mark}evaluation: {cells[0].protocol}"] if "protocol" in cells[0].shown else []
+    from ssl_lightning.reports.tables import plain
+
+    if "protocol" not in cells[0].shown:
+        return []
+    return [f"{mark}evaluation: {plain(cells[0].protocol) if mark else cells[0].protocol}"]
 
 
 def _figures(tables: Sequence[Sequence["Cell"]], output: Path) -> list[Path]:
@@ -110,11 +114,11 @@ def _figures(tables: Sequence[Sequence["Cell"]], output: Path) -> list[Path]:
     files = []
     for here in tables:
         dataset, protocol = here[0].identity["dataset"], here[0].protocol
-        suffix = f"_{dataset}" if len({table[0].identity["dataset"] for table in tables}) > 1 else ""
+        suffix = f"_{_word(dataset)}" if len({table[0].identity["dataset"] for table in tables}) > 1 else ""
         title = dataset
         if "protocol" in here[0].shown:
             title += f" ({protocol})"
-            suffix += "" if here is tables[0] else f"_{re.sub('[^a-z0-9.]+', '-', protocol.lower()).strip('-')[:60]}"
+            suffix += "" if here is tables[0] else f"_{_word(protocol)}"
         files.append(
             accuracy_against_fraction(
                 here,
@@ -134,6 +138,11 @@ def _figures(tables: Sequence[Sequence["Cell"]], output: Path) -> list[Path]:
         )
         files.append(log_spectra(here, output / f"log_spectra{suffix}.png", f"{title}: spectra"))
     return files
+
+
+def _word(text: str) -> str:
+    """For names of files, whatever somebody else's run says."""
+    return re.sub("[^a-z0-9._]+", "-", text.lower()).strip("-.")[:60]
 
 
 def _unfinished(record: "Record") -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.files import read_text
 from ssl_lightning.runs.metrics import read_metrics
 from ssl_lightning.runs.run import Identity, Run, Status
 
@@ -70,8 +71,8 @@ def _record(run: Run, status: Status) -> Record:
         finished = status == "finished"
         results = run.results() if finished else {}
         evaluations = run.evaluations(lambda error: damage.append(str(error))) if finished else []
-        error = run.error_file.read_text(encoding="utf-8", errors="replace") if status == "failed" else ""
-    except (UserError, OSError) as wrong:
+        error = read_text(run.error_file) if status == "failed" else ""
+    except (UserError, OSError, ValueError) as wrong:
         return Record(run, "damaged", Identity(), {}, {}, [], [], str(wrong))
     curves, unread = _curves(run)
     return Record(run, status, identity, config, results, evaluations, curves, error, [*damage, *unread])

@@ -1,5 +1,6 @@
 """The comparison as a table, in a terminal and in Markdown."""
 
+import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -56,8 +57,13 @@ def in_markdown(cells: Sequence["Cell"]) -> str:
     for column, value in rows[-1].items():
         table.add_column(column, justify="left" if isinstance(value, str) else "right")
     for row in rows:
-        table.add_row(*map(_text, row.values()))
+        table.add_row(*(plain(_text(value)) for value in row.values()))
     return _render(table)
+
+
+def plain(text: str) -> str:
+    """In Markdown, a text that stays what it is: no HTML, no column of its own."""
+    return html.escape(text, quote=False).replace("|", "\\|").replace("`", "\\`")
 
 
 def _text(value: "str | Quantity") -> str:

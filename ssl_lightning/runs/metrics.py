@@ -14,6 +14,8 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     step, as in a damaged file."""
     if not path.exists():
         return []
+    if not path.is_file():
+        raise ValueError("it is no regular file")
     text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "\ufffd")
     rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
     return [row for row in rows if (row.get("step") or "").isdecimal() and None not in row]

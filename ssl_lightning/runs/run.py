@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssl_lightning.errors import UserError, user_error_in
-from ssl_lightning.files import remove_unfinished, write_json, write_text
+from ssl_lightning.files import read_text, remove_unfinished, write_json, write_text
 from ssl_lightning.runs.former import IGNORED, SEEDS, moved
 
 Status = Literal["finished", "running", "failed", "unfinished", "damaged"]
@@ -98,8 +98,15 @@ class Run:
         return _read_results(self.results_file, ("identity", "mask", "cost", "metrics", "spectra"))
 
     def evaluation_file(self, name: str) -> Path:
-        """Of a further evaluation."""
-        return self.folder / "evaluations" / f"{name}.json"
+        """Of a further evaluation.
+
+        Raises:
+            UserError: the folder for it is a link, as one of somebody else's run may be that leads elsewhere.
+        """
+        folder = self.folder / "evaluations"
+        if folder.is_symlink():
+            raise UserError(f"{folder} is a link. Put a folder in its place: nothing is written through it.")
+        return folder / f"{name}.json"
 
     def evaluations(self, damaged: Callable[[UserError], object] = lambda error: None) -> list[dict[str, Any]]:
         """What the encoder was evaluated with further, under other protocols than that of `results`.
@@ -198,7 +205,7 @@ def _read_results(file: Path, parts: Sequence[str]) -> dict[str, Any]:
         parts: which it must have, each a mapping.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
         if not isinstance(content, dict) or not all(isinstance(content.get(part), dict) for part in parts):
             raise ValueError(f"it does not hold {', '.join(parts)}")
         numbers = content["metrics"]
@@ -246,8 +253,10 @@ def _read_yaml(file: Path) -> Any:
     # YAML 1.1 takes 1e-3 for a word.
     number = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
-    with file.open(encoding="utf-8") as stream:
-        return yaml.load(stream, Loader) or {}
+    text = read_text(file, 2**22)
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader)):
+        raise ValueError("it uses aliases, by which a short file may become a large one")
+    return yaml.load(text, Loader) or {}
 
 
 def find_runs(folders: list[Path]) -> list[Run]:

@@ -12,6 +12,7 @@ from ssl_lightning.config.resolve import resolve
 from ssl_lightning.data.views import View
 from ssl_lightning.errors import UserError
 from ssl_lightning.optim.schedule import Schedule
+from ssl_lightning.runs.loading import KINDS
 from tests.composing import composed
 from tests.config.configs import forget  # noqa: F401  a fixture
 
@@ -91,7 +92,8 @@ def test_a_target_that_is_no_name():
 
 @pytest.mark.parametrize("method", ["simclr", "gessl"])
 def test_runs_of_the_package_name_known_modules(method):
-    refuse_unknown(resolve(composed(f"method={method}", "subset=sas")))
+    config = resolve(composed(f"method={method}", "subset=sas"))
+    refuse_unknown({name: config[name] for name in KINDS})
 
 
 @pytest.mark.usefixtures("forget")

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -273,3 +274,12 @@ def test_wraps_a_wrapper():
     _, nested = gradient_of(GeSSL(inner, tasks=1, weight_meta=0.0), smooth_views(6))
     _, base = gradient_of(smooth_simclr(), smooth_views(6))
     assert torch.allclose(flat(nested), flat(base), rtol=1e-12)
+
+
+def test_half_precision_without_scaled_inner_gradients_is_refused():
+    method = GeSSL(tiny_simclr())
+    method._trainer = SimpleNamespace(precision="16-mixed", callbacks=[], accumulate_grad_batches=1)
+    with pytest.raises(UserError, match="16-mixed, in which gradients of inner steps fall below"):
+        method.setup("fit")
+    method._trainer.precision = "bf16-mixed"
+    method.setup("fit")

@@ -71,7 +71,7 @@ def test_each_protocol_has_its_cells_its_table_and_its_figures(command: Command,
     assert out.count("evaluation: k=1") == 1
     assert (sweep.folder / "report" / "accuracy_against_fraction.png").exists()
     assert (sweep.folder / "report" / "accuracy_against_fraction_k-1.png").exists()
-    assert (sweep.folder / "report" / "accuracy_against_fraction_on-fashion-mnist.png").exists()
+    assert (sweep.folder / "report" / "accuracy_against_fraction_on-fashion_mnist.png").exists()
 
 
 def test_one_protocol_that_is_not_the_standard_one_is_named(command: Command, sweep: Folder):

@@ -43,7 +43,7 @@ STRINGS = (
 @pytest.mark.parametrize("value", [*FLOATS, *OTHERS, *STRINGS], ids=repr)
 def test_values_that_omegaconf_has_written(tmp_path, value):
     run = Run(tmp_path)
-    OmegaConf.save(OmegaConf.create({"key": {"inner": value}}), run.config_file)
+    OmegaConf.save(OmegaConf.create({"method": {}, "key": {"inner": value}}), run.config_file)
     (found,) = run.config()["key"].values()
     assert repr(found) == repr(value)
     assert repr(run.config()) == repr(OmegaConf.to_container(OmegaConf.load(run.config_file)))
@@ -55,7 +55,7 @@ def test_values_that_omegaconf_has_written(tmp_path, value):
 )
 def test_values_written_by_hand(tmp_path, text):
     run = Run(tmp_path)
-    write_text(run.config_file, f"key: {text}\n")
+    write_text(run.config_file, f"method: {{}}\nkey: {text}\n")
     assert repr(run.config()) == repr(OmegaConf.to_container(OmegaConf.load(run.config_file)))
 
 

@@ -427,6 +427,7 @@ def test_a_run_on_a_list(command, tmp_path):
     report = (tmp_path / "runs" / "report" / "report.md").read_text()
     assert [path for path in ("list.npy", "copy.txt", "other.npy") if f"path={path}" in report] == [
         "list.npy",
+        "copy.txt",
         "other.npy",
     ]
 
