@@ -14,6 +14,8 @@ from ssl_lightning.runs.former import IGNORED, SEEDS, moved
 Status = Literal["finished", "running", "failed", "unfinished", "damaged"]
 
 SCHEMA = 2
+PATIENCE = 10.0
+"""Seconds: workers of a process that was killed hold its lock until they notice, which takes five."""
 PREVIOUS = "previous.ckpt"
 """Name of the checkpoint before the last."""
 
@@ -146,8 +148,7 @@ class Run:
     def held(self) -> Iterator[None]:
         """No other process works on the run meanwhile."""
         try:
-            # Workers of a process that was killed hold its lock until they notice, which takes five seconds.
-            lock = self._lock().acquire(timeout=10)
+            lock = self._lock().acquire(timeout=PATIENCE)
         except TimeoutError:
             raise UserError(f"Another process is working on {self.folder}. Wait for it, or stop it first.") from None
         with lock:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from omegaconf import OmegaConf
 
 from ssl_lightning.commands.train import train
@@ -156,3 +157,15 @@ def test_a_machine_without_git_finishes_its_runs(tmp_path, monkeypatch):
     run = train(composed(*TINY, f"paths.runs={tmp_path}", "+trainer.limit_train_batches=1"))
     assert run.done
     assert run.results()["environment"]["git"] is None
+
+
+def test_two_processes_do_not_work_on_one_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("ssl_lightning.runs.run.PATIENCE", 0.1)
+    run = Run(tmp_path)
+    with FileLock(tmp_path / ".lock"):
+        assert run.status == "running"
+        with pytest.raises(UserError, match="Another process is working on"), run.held():
+            raise AssertionError("it was given the run")
+    with run.held():
+        assert run.status == "running"
+    assert run.status == "unfinished"
