@@ -140,7 +140,8 @@ def run(jobs: Sequence[Job], slots: Sequence[Slot], received: Sequence[int] = ()
                     number = min(free)
                     free.remove(number)
                     running.append(_start(waiting.popleft(), number, slots[number], life, lines))
-                _print(lines, 0.1)
+                _print(lines)
+                time.sleep(0.05)
                 for job in [job for job in running if job.process.poll() is not None]:
                     job.kill()  # what remains of it
                     job.reader.join(1)  # not forever: a process that has left the group may hold the pipe
@@ -183,11 +184,12 @@ def _read(number: int, process: subprocess.Popen[bytes], lines: "queue.SimpleQue
             lines.put((number, line))
 
 
-def _print(lines: "queue.SimpleQueue[tuple[int, bytes]]", timeout: float = 0) -> None:
-    """What there is, after waiting for the first line for `timeout` seconds at most."""
+def _print(lines: "queue.SimpleQueue[tuple[int, bytes]]") -> None:
+    """What there is. Nothing is waited for: CPython's `get(timeout)` waits for ever where a signal interrupts it just
+    when its time is over."""
     with contextlib.suppress(queue.Empty):
-        for _ in range(max(1, lines.qsize())):
-            number, line = lines.get(timeout=timeout)
+        for _ in range(lines.qsize()):
+            number, line = lines.get_nowait()
             shown = line.decode(errors="replace").rstrip("\r\n").rpartition("\r")[2]  # of a bar, only its end
             print(f"#{number} | {shown}", flush=True)
 
