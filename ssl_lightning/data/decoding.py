@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ssl_lightning.data.sizes import by_size, views_of
@@ -32,6 +32,8 @@ TURNS = {
 }
 """What turns a picture upright, by its EXIF orientation."""
 AHEAD = 1024  # images decoded before they are asked for
+SHOWN = 20  # of images that cannot be decoded
+ADVICE = " Replace or remove it."
 
 
 class _Opened(NamedTuple):
@@ -103,10 +105,33 @@ class StreamedImages:
         return torch.from_numpy(np.stack(squares)) if squares else torch.empty((0, *self.shape[1:]), dtype=torch.uint8)
 
     def all(self) -> Iterator[UInt8[np.ndarray, "c s s"]]:
-        """Central squares of all images, by threads that are at most `AHEAD` images ahead."""
+        """Central squares of all images, by threads that are at most `AHEAD` images ahead.
+
+        Raises:
+            UserError: some cannot be decoded; names them, once all have been tried.
+        """
+        broken: list[UserError] = []
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(self), AHEAD):
-                yield from pool.map(self.central, range(start, min(start + AHEAD, len(self))))
+                for square in pool.map(self._central_or_error, range(start, min(start + AHEAD, len(self)))):
+                    if isinstance(square, UserError):
+                        broken.append(square)
+                    elif not broken:
+                        yield square
+        if len(broken) > 1:
+            shown = "\n".join(f"  {str(error).removesuffix(ADVICE)}" for error in broken[:SHOWN])
+            more = f"\n  and {len(broken) - SHOWN:,} more" if len(broken) > SHOWN else ""
+            raise UserError(
+                f"{len(broken):,} of {len(self):,} images cannot be decoded:\n{shown}{more}\n{ADVICE.strip()}"
+            )
+        if broken:
+            raise broken[0]
+
+    def _central_or_error(self, position: int) -> "UInt8[np.ndarray, 'c s s'] | UserError":
+        try:
+            return self.central(position)
+        except UserError as error:
+            return error
 
     def central(self, position: int) -> UInt8[np.ndarray, "c s s"]:
         """The central square of one image, its side resampled to `size` with antialias if it differs."""
@@ -187,4 +212,5 @@ def _own(cores: int) -> bool:
 
 
 def _undecodable(path: str, error: Exception) -> UserError:
-    return UserError(f"cannot decode the image {path} ({error}). Replace or remove it.")
+    reason = f"it is none of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else error
+    return UserError(f"cannot decode the image {path} ({reason}).{ADVICE}")

@@ -194,7 +194,7 @@ def mask_of(parts: Parts) -> Mask:
     ranking = rule.ranking(
         parts.dataset, [proxy.digest for proxy in proxies], lambda: [proxy.load() for proxy in proxies]
     )
-    if rule.expensive and (notice := parts.subset.notice(ranking)):
+    if notice := parts.subset.notice(ranking):
         rank_zero_only(print)(notice, flush=True)
     return parts.subset.cut(ranking)
 

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 from annotated_types import Ge
 
 from ssl_lightning.config.identity import described, digest_of
@@ -153,4 +154,19 @@ class Subset:
 
     def notice(self, ranking: Ranking) -> str | None:
         """What a user should know of this cut."""
-        return self.rank.notice(ranking, self.fraction)
+        lines = [self.rank.notice(ranking, self.fraction), self._of_floor(ranking)]
+        return "\n".join(line for line in lines if line) or None
+
+    def _of_floor(self, ranking: Ranking) -> str | None:
+        """Latent classes that are too small for a floor to take any of them."""
+        if self.budget != "floor":
+            return None
+        mask = self.cut(ranking)
+        left = np.setdiff1d(ranking.latent_class, ranking.latent_class[mask.positions])
+        if not len(left):
+            return None
+        sizes = [int((ranking.latent_class == one).sum()) for one in left]
+        return (
+            f"subset.budget=floor takes no image of {len(left)} latent class{'es' * (len(left) > 1)} of at most "
+            f"{max(sizes)} images. subset.budget=exact takes the size that is asked for."
+        )

@@ -88,3 +88,14 @@ def test_floor_is_per_label(dataset):
 def test_cheap_rules_are_not_cached(dataset, tmp_path):
     mask_of(Random(cache=str(tmp_path / "cache")), dataset, 0.5)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_classes_of_which_a_floor_takes_nothing_are_told():
+    dataset = in_memory(np.repeat([0, 1, 2], [2, 1, 10]))
+    rule = RandomBalanced()
+    ranking = rule.ranking(dataset)
+    notice = Subset(rule, 0.4, "floor").notice(ranking)
+    assert notice is not None
+    assert notice.startswith("subset.budget=floor takes no image of 2 latent classes of at most 2 images.")
+    assert Subset(rule, 0.4, "exact").notice(ranking) is None
+    assert Subset(rule, 1.0, "floor").notice(ranking) is None

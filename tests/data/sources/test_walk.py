@@ -239,3 +239,16 @@ def test_thin_pictures(tmp_path, size, storage):
     Image.new("RGB", size, (10, 20, 30)).save(tmp_path / "train/a/0.png")
     image = folder_of(tmp_path, storage=storage, square=0.3).train().images[:1][0]
     assert image.flatten(1).float().mean(1).tolist() == [10, 20, 30]
+
+
+def test_all_images_that_cannot_be_decoded_are_named_at_once(tmp_path):
+    put(tmp_path, *PLAIN)
+    (tmp_path / "train/a/0.png").write_text("<html>")
+    (tmp_path / "train/b/0.png").write_bytes((tmp_path / "train/b/0.png").read_bytes()[:60])
+    with pytest.raises(UserError, match="2 of 3 images cannot be decoded") as caught:
+        folder_of(tmp_path).prepare()
+    message = str(caught.value)
+    assert "train/a/0.png (it is none of JPEG, PNG" in message
+    assert "train/b/0.png" in message
+    assert "object at 0x" not in message
+    assert message.endswith("Replace or remove it.")
