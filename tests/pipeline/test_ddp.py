@@ -25,6 +25,7 @@ from ssl_lightning.methods.directclr import DirectCLR
 from ssl_lightning.methods.gessl import GeSSL
 from ssl_lightning.methods.method import Objective
 from ssl_lightning.methods.simclr import SimCLR
+from ssl_lightning.processes import ProcessGroup, share_buffers
 from ssl_lightning.runs.metrics import read_metrics
 from ssl_lightning.runs.run import find_runs
 from tests.pipeline.test_resume import assert_identical
@@ -212,6 +213,20 @@ def _probe_weights(rank):
         probe.on_train_batch_end(trainer, None, outputs, batch, 0)
         gradients.append(outputs["averages"]["online/loss"][0].item())
     return copy.deepcopy(probe.state_dict()["probe"]), gradients
+
+
+def _shared_statistics(rank):
+    """Of a BatchNorm that has seen other batches on each rank."""
+    module = nn.BatchNorm1d(3)
+    with torch.no_grad():
+        module.running_mean.fill_(rank + 1)
+        module.num_batches_tracked.fill_(rank + 5)
+    share_buffers(module, ProcessGroup(rank, 2))
+    return module.running_mean.tolist(), int(module.num_batches_tracked)
+
+
+def test_features_are_made_with_the_statistics_that_the_checkpoint_holds(pair):
+    assert pair(_shared_statistics) == [([1.0, 1.0, 1.0], 5)] * 2
 
 
 def test_online_probe_has_the_same_weights_on_both_ranks(pair):
