@@ -51,9 +51,9 @@ def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
     quiet()
     parts = parts_of(config, train_proxy, alone)
     run, trainer = parts.run, parts.trainer
-    if run.done and _has_results(run, trainer.is_global_zero):
+    if run.done and (former := _results_of(run, trainer.is_global_zero)) is not None:
         if trainer.is_global_zero:
-            _bring_up_to_date(config, parts, quiet=alone)
+            _bring_up_to_date(config, parts, former, quiet=alone)
         return run
     if config["trainer"]["fast_dev_run"]:
         _fit(config, parts)
@@ -94,22 +94,21 @@ def train_proxy(config: dict[str, Any]) -> Run:
     return pretrain(config, alone=True)
 
 
-def _has_results(run: Run, speaks: bool) -> bool:
-    """Of a finished run, whether its results can be read; else they are made again from its checkpoint."""
+def _results_of(run: Run, speaks: bool) -> dict[str, Any] | None:
+    """Of a finished run; None where they cannot be read, and are made again from its checkpoint."""
     try:
-        run.results()
+        return run.results()
     except UserError as error:
         if speaks:
             what = str(error).rpartition(". Delete")[0]
             print(f"Warning: {what}. It is made again from the checkpoint.", file=sys.stderr, flush=True)
-        return False
-    return True
+        return None
 
 
-def _bring_up_to_date(config: dict[str, Any], parts: Parts, quiet: bool) -> None:
+def _bring_up_to_date(config: dict[str, Any], parts: Parts, results: dict[str, Any], quiet: bool) -> None:
     """Evaluates a finished run further, where another protocol is asked for than it was evaluated under, and keeps that
     beside its results. It takes the checkpoint and the evaluation's dataset, nothing else."""
-    run, results = parts.run, parts.run.results()
+    run = parts.run
     kept = [results, *run.evaluations()]
     former = next((made for made in kept if same(protocol_in(made), parts.protocol)), None)
     if former is not None and ("untrained" in former or not parts.suite.untrained):

@@ -111,7 +111,8 @@ def _figures(tables: Sequence[Sequence["Cell"]], output: Path) -> list[Path]:
     from ssl_lightning.reports.comparison import CLASSIFIER, classifies, untrained_encoders
     from ssl_lightning.reports.figures import accuracy_against_cost, accuracy_against_fraction, log_spectra
 
-    files = []
+    files: list[Path] = []
+    taken: set[str] = set()
     for here in tables:
         dataset, protocol = here[0].identity["dataset"], here[0].protocol
         suffix = f"_{_word(dataset)}" if len({table[0].identity["dataset"] for table in tables}) > 1 else ""
@@ -119,6 +120,9 @@ def _figures(tables: Sequence[Sequence["Cell"]], output: Path) -> list[Path]:
         if "protocol" in here[0].shown:
             title += f" ({protocol})"
             suffix += "" if here is tables[0] else f"_{_word(protocol)}"
+        while suffix in taken:  # long names may begin alike
+            suffix += "-"
+        taken.add(suffix)
         files.append(
             accuracy_against_fraction(
                 here,

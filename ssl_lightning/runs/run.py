@@ -160,10 +160,6 @@ class Run:
         write_text(self.folder / "DONE", "")
         self.previous_checkpoint.unlink(missing_ok=True)
 
-    def reopen(self) -> None:
-        """It is finished no longer: what is missing will be made again from its checkpoint."""
-        (self.folder / "DONE").unlink(missing_ok=True)
-
     def _lock(self) -> Any:
         from filelock import FileLock
 

@@ -121,3 +121,11 @@ def test_untrained_encoders_of_two_backbones_are_two(sweep: Folder):
     assert measured["width=8"]["linear/top1"] == pytest.approx([0.31, 0.32])
     assert measured["width=16"]["linear/top1"] == pytest.approx([0.41, 0.42])
     assert len(measured) == 2
+
+
+def test_protocols_whose_long_names_begin_alike_have_figures_of_their_own(command: Command, sweep: Folder):
+    run = sweep.finish(0.5)
+    for last in (1, 2):
+        further(run, last / 10, f"{last}", Protocol("digits", "", {"l2_grid": [0.1] * 20 + [last]}))
+    report(command)
+    assert len(list((sweep.folder / "report").glob("accuracy_against_fraction*.png"))) == 3

@@ -15,14 +15,11 @@ from ssl_lightning.data.dataset import Arrays, ImageDataset, Split, SplitName
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.sources.listing import ImageFiles, image_files
 from ssl_lightning.data.sources.store import Store
-from ssl_lightning.data.sources.walk import IMAGE_SUFFIXES
+from ssl_lightning.data.sources.walk import IMAGE_SUFFIXES, TESTS
 from ssl_lightning.errors import UserError
 from ssl_lightning.progress import track
 
 STORE_FORMAT = 3  # of decoded image folders; raised when decoding changes
-
-
-TESTS = ("test", "val", "valid", "validation")
 
 
 @dataclass(kw_only=True)

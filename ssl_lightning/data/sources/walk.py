@@ -1,7 +1,7 @@
 """Which files below a folder are its images: each real file once, and nothing that systems or runs have left there."""
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +9,14 @@ from typing import NamedTuple
 
 from ssl_lightning.errors import UserError
 
-IMAGE_SUFFIXES = (*(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"),)
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 SYSTEM = {"@eadir", "__macosx", "#recycle", "$recycle.bin", "system volume information", "lost+found", "thumbs.db"}
 """Names that systems give to folders and files of their own, in lower case."""
-SPLITS = ("train", "test", "val", "valid", "validation")
+TESTS = ("test", "val", "valid", "validation")
+"""Folders that a test split is looked for in, in this order."""
+SPLITS = ("train", *TESTS)
+Links = deque[tuple[tuple[str, ...], "os.DirEntry[str]"]]
+"""Parts of the path above each, and the link."""
 
 
 class Found(NamedTuple):
@@ -50,11 +54,11 @@ class Walk:
             return
         self._others = [os.path.realpath(self.root / name) for name in SPLITS if name != self.part]
         self._folders = {_identity(os.stat(top))}
-        linked: list[tuple[tuple[str, ...], os.DirEntry[str]]] = []
+        linked: Links = deque()
         files: set[tuple[int, int]] = set()
         self._walk(top, (), linked, files)
         while linked:  # what is no link comes first: a picture counts where it is, and not where a link to it is
-            parts, entry = linked.pop(0)
+            parts, entry = linked.popleft()
             self._follow(parts, entry, linked, files)
         filled = {image.parts[0] for image in self.images if len(image.parts) > 1}
         self.empty = sorted(name for name in self._classes(top) if name not in filled)
@@ -63,7 +67,7 @@ class Walk:
         self,
         folder: Path,
         parts: tuple[str, ...],
-        linked: list[tuple[tuple[str, ...], "os.DirEntry[str]"]],
+        linked: Links,
         files: set[tuple[int, int]],
     ) -> None:
         """One folder and those in it, links left for later."""
@@ -94,7 +98,7 @@ class Walk:
         self,
         parts: tuple[str, ...],
         entry: "os.DirEntry[str]",
-        linked: list[tuple[tuple[str, ...], "os.DirEntry[str]"]],
+        linked: Links,
         files: set[tuple[int, int]],
     ) -> None:
         """A link, to a folder or to a file."""
