@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ssl_lightning.runs.run import Run
 
 MARKERS = "osD^vP*X"
+LETTERS_AN_INCH = 12  # of a title
 
 
 def run_figures(run: "Run", results: Mapping[str, Any]) -> dict[str, Path]:
@@ -159,7 +161,8 @@ def panels(number: int) -> tuple[Figure, list[Axes]]:
 
 
 def save(figure: Figure, path: Path, title: str) -> Path:
-    figure.suptitle(title, fontsize="medium")
+    letters = int(LETTERS_AN_INCH * figure.get_figwidth())
+    figure.suptitle("\n".join(textwrap.wrap(title, letters)), fontsize="medium")
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
     return path

@@ -15,6 +15,7 @@ from ssl_lightning.config.identity import component_name, locate
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.pipeline.parts import identity_of
 from ssl_lightning.reports.cells import cells_of
+from ssl_lightning.reports.figures import panels, save
 from ssl_lightning.reports.records import records_of
 from ssl_lightning.runs.run import Run, find_runs
 from tests.composing import composed
@@ -397,3 +398,12 @@ def test_a_run_that_two_sweeps_have_made_is_one_seed(command, sweep, tmp_path):
     command("ssl-report", str(sweep.folder), str(other.folder), "--output", "both")
     (row,) = rows((tmp_path / "both/report.md").read_text(encoding="utf-8"))
     assert (row["seeds"], row["linear %"]) == ("2", "60.0 ± 14.1")
+
+
+def test_a_long_title_is_folded_and_not_cut(tmp_path):
+    figure, _ = panels(1)
+    save(figure, tmp_path / "figure.png", f"digits (l2_grid=[{', '.join(['0.001'] * 20)}]): accuracy against cost")
+    title = figure.get_suptitle()
+    assert title.count("\n") == 3
+    drawn = figure._suptitle.get_window_extent(figure.canvas.get_renderer())
+    assert 0 <= drawn.x0 < drawn.x1 <= figure.bbox.width
