@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from ssl_lightning.config.identity import component_name, locate
@@ -405,5 +406,5 @@ def test_a_long_title_is_folded_and_not_cut(tmp_path):
     save(figure, tmp_path / "figure.png", f"digits (l2_grid=[{', '.join(['0.001'] * 20)}]): accuracy against cost")
     title = figure.get_suptitle()
     assert title.count("\n") == 3
-    drawn = figure._suptitle.get_window_extent(figure.canvas.get_renderer())
+    drawn = figure._suptitle.get_window_extent(FigureCanvasAgg(figure).get_renderer())
     assert 0 <= drawn.x0 < drawn.x1 <= figure.bbox.width
