@@ -4,7 +4,11 @@ import pytest
 import torch
 import torchvision
 
+from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning.models import backbones
+from ssl_lightning.models.projectors import linear
+from ssl_lightning.optim.recipe import OptimizerRecipe
+from tests.callbacks.fitting import fit
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
@@ -55,3 +59,17 @@ def test_narrow_strided_shortcuts_crash_in_channels_last():
     assert backbones.crashes_in_channels_last(backbones.resnet_tiny(width=8))
     assert not backbones.crashes_in_channels_last(backbones.resnet_tiny(width=16))
     assert not backbones.crashes_in_channels_last(backbones.resnet18())
+
+
+def test_a_network_of_timm_is_a_backbone():
+    """Any module that says its `num_features`."""
+    timm = pytest.importorskip("timm", reason="needs the extra `timm`")
+    torch.manual_seed(0)
+    network = timm.create_model("resnet10t", num_classes=0, in_chans=1)
+    recipe = OptimizerRecipe(algorithm=torch.optim.AdamW, lr=1e-3, batch_size=16)
+    method = SimCLR(network, linear, optimizer=recipe)
+    before = network.conv1[0].weight.detach().clone()
+    fitted = fit(trained=method, max_epochs=1)
+    assert fitted.global_step == 3
+    assert not torch.equal(network.conv1[0].weight, before)
+    assert method(torch.rand(2, 1, 8, 8)).shape == (2, network.num_features)
