@@ -3,6 +3,7 @@
 What cannot change a result is marked where the parameter is declared (`config.markers`); there is no list of keys.
 """
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -108,26 +109,47 @@ def run_digest(config: Mapping[str, Any], schema: type, contents: Mapping[str, A
         schema: what it was checked against.
         contents: what the config does not say but the encoder depends on: digests of data, processes, device.
     """
-    dropped = [key for key, marker in marked(config, schema) if marker in (*IRRELEVANT, Content)]
-    relevant = without(config, dropped)
+    relevant = _relevant(config, schema)
     return digest_of({"config": relevant, "contents": dict(contents), "sources": sources(relevant)})[:8]
 
 
+def code_digest(config: Mapping[str, Any], schema: type) -> str:
+    """Of the user's own code that an encoder depends on; empty where it depends on none."""
+    found = sources(_relevant(config, schema))
+    return digest_of(found)[:16] if found else ""
+
+
+def _relevant(config: Mapping[str, Any], schema: type) -> dict[str, Any]:
+    return without(config, [key for key, marker in marked(config, schema) if marker in (*IRRELEVANT, Content)])
+
+
 def sources(value: Any) -> dict[str, str]:
-    """Digests of the source files of components from outside of the package and the libraries that it is made for."""
+    """Digests of the source files of components from outside of the package and the libraries that it is made for, and
+    of the classes that these derive from."""
     found: dict[str, str] = {}
     items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     for item in items:
         found |= sources(item)
     target = value.get("_target_") if isinstance(value, Mapping) else None
     if target and own_modules({"_target_": target}):
-        file = inspect.getsourcefile(inspect.unwrap(locate(target)))
-        found[target] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else ""
+        found |= _sources_of(inspect.unwrap(locate(target)))
+    return found
+
+
+def _sources_of(made: Any) -> dict[str, str]:
+    found = {}
+    for one in made.__mro__ if isinstance(made, type) else (made,):
+        name = f"{one.__module__}.{one.__qualname__}"
+        if one.__module__ != "builtins" and own_modules({"_target_": name}):
+            with contextlib.suppress(TypeError, OSError):  # what is compiled, or was typed at a prompt
+                file = inspect.getsourcefile(one)
+                found[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else ""
     return found
 
 
 def described(value: Any) -> Any:
-    """What counts of an object that a dataclass describes, as plain values: fields with a marker left out, seeds not.
+    """What counts of an object that a dataclass describes, as plain values: fields with a marker left out, seeds not;
+    of a user's own class, also its source.
 
     An object may say it itself: `describe()`.
     """
@@ -136,7 +158,8 @@ def described(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         hints = hints_of(type(value))
         counting = [f.name for f in fields(value) if f.init and marker_of(hints.get(f.name)) in (None, Seed)]
-        return {"name": type(value).__name__} | {name: described(getattr(value, name)) for name in counting}
+        code = {"code": digest_of(found)[:16]} if (found := _sources_of(type(value))) else {}
+        return {"name": type(value).__name__} | {name: described(getattr(value, name)) for name in counting} | code
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -118,8 +118,9 @@ class ImageDataset(ABC):
     def count_classes(self) -> int:
         """How many classes the data distinguish."""
 
-    def content_digest(self) -> str:
-        """What identifies the data in the identity of a run, beyond the dataset's name. Reads no pixels."""
+    def content_digest(self, split: SplitName) -> str:
+        """What identifies a split in the identity of a run or an evaluation, beyond the dataset's name: nothing where
+        data of this name are published, and the same everywhere."""
         return ""
 
     def notice(self) -> str | None:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ssl_lightning.config.identity import digest_of
+from ssl_lightning.config.identity import digest_of, sources
 from ssl_lightning.config.markers import IRRELEVANT, hints_of, marker_of
+from ssl_lightning.data.dataset import ImageDataset, SplitName
 from ssl_lightning.evaluation.suite import EvaluationSuite
 
 STANDARD = "standard"
@@ -16,7 +17,7 @@ class Protocol:
     """
     Args:
         dataset: name of what was evaluated on.
-        content: digest of its images and labels; empty where nobody has kept it.
+        content: digests of its images and labels, and of a user's own suite; empty where nobody has kept it.
         settings: in which the suite differs from the standard one.
     """
 
@@ -59,7 +60,14 @@ def protocol_of(evaluation: Mapping[str, Any], dataset: str, content: str = "") 
     suite = str(evaluation.get("_target_", "")).rpartition(".")[2]
     if suite not in ("", EvaluationSuite.__name__):
         settings["suite"] = suite
+        content = "-".join(filter(None, (content, *sorted(sources(dict(evaluation)).values()))))
     return Protocol(dataset, content, settings)
+
+
+def content_of(dataset: ImageDataset) -> str:
+    """What identifies the splits that are evaluated on."""
+    splits: tuple[SplitName, ...] = ("train", "test")
+    return "-".join(filter(None, map(dataset.content_digest, splits)))
 
 
 def protocol_in(results: Mapping[str, Any]) -> Protocol:

@@ -15,7 +15,7 @@ from ssl_lightning.config.schema import Evaluated
 from ssl_lightning.data.dataset import ImageDataset, Split
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features, extract, stored
-from ssl_lightning.evaluation.protocol import protocol_of
+from ssl_lightning.evaluation.protocol import content_of, protocol_of
 from ssl_lightning.evaluation.sources import EncoderSource, encoder_digest
 from ssl_lightning.evaluation.suite import EvaluationSuite
 from ssl_lightning.files import safe_name, write_json
@@ -55,7 +55,7 @@ def evaluate(config: Mapping[str, Any]) -> Path:
         if suite.needs_labels
         else [asdict(dataset.fingerprint("train"))]
     )
-    protocol = protocol_of(config["evaluation"], dataset.name, dataset.content_digest())
+    protocol = protocol_of(config["evaluation"], dataset.name, content_of(dataset))
     identity = [SCHEMA, what, dataset.validation_fraction, protocol.as_dict(), weights]
     name = f"{dataset.name}-{digest_of(identity)[:8]}"
     folder = source.run_folder() or Path(config["paths"]["runs"]) / "encoders" / f"{source.name()}-{weights[:8]}"

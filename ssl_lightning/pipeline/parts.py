@@ -9,12 +9,12 @@ import lightning as L
 
 from ssl_lightning.config.check import beside, own
 from ssl_lightning.config.components import locate, make
-from ssl_lightning.config.identity import component_name, marked, run_digest
+from ssl_lightning.config.identity import code_digest, component_name, marked, run_digest
 from ssl_lightning.config.markers import IRRELEVANT, Seed
 from ssl_lightning.config.schema import Cut, Evaluated, TrainConfig
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
-from ssl_lightning.evaluation.protocol import Protocol, protocol_of
+from ssl_lightning.evaluation.protocol import Protocol, content_of, protocol_of
 from ssl_lightning.evaluation.suite import EvaluationSuite
 from ssl_lightning.files import safe_name
 from ssl_lightning.pipeline.proxies import ProxyRun, Train, proxies_of
@@ -57,21 +57,29 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
     subset, proxies = subset_of(config, train)
     suite, evaluated = evaluation_of(config["evaluation"], dataset)
     trainer = make_trainer(make(config["trainer"]), alone)
-    contents = {
-        "data": dataset.content_digest(),
-        "subset": "-".join([*(proxy.digest for proxy in proxies), subset.rank.content_digest()]),
+    read = {"data": dataset.content_digest("train"), "subset": subset.rank.content_digest()}
+    further = {
+        "subset": "-".join([*(proxy.digest for proxy in proxies), read["subset"]]),
         "accelerator": type(trainer.accelerator).__name__,
         "processes": trainer.world_size,
     }
     safe_name(dataset.name, "dataset.name")
-    identity = identity_of(config, contents)
+    identity = identity_of(config, read, further)
     run = Run(Path(config["paths"]["runs"]) / safe_name(config["sweep"], "sweep") / identity.run_name)
-    protocol = protocol_of(config["evaluation"], evaluated.name, evaluated.content_digest())
+    protocol = protocol_of(config["evaluation"], evaluated.name, content_of(evaluated))
     return Parts(dataset, subset, proxies, suite, evaluated, protocol, trainer, identity, run)
 
 
-def identity_of(config: Mapping[str, Any], contents: Mapping[str, Any]) -> Identity:
-    """What the run of a resolved config is; `contents` as of `run_digest`."""
+def identity_of(
+    config: Mapping[str, Any], read: Mapping[str, str] | None = None, further: Mapping[str, Any] | None = None
+) -> Identity:
+    """What the run of a resolved config is.
+
+    Args:
+        read: digests of what it reads, in which the runs of a cell do not differ.
+        further: what it depends on besides.
+    """
+    contents = dict(read or {})
     marks = list(marked(config, TrainConfig))
     return Identity(
         method=component_name(config["method"]),
@@ -80,7 +88,10 @@ def identity_of(config: Mapping[str, Any], contents: Mapping[str, Any]) -> Ident
         fraction=beside(config["subset"], Cut)["fraction"],
         seed=config["seed"],
         budget=config["budget"],
-        digest=run_digest(config, TrainConfig, contents),
+        digest=run_digest(config, TrainConfig, {**contents, **(further or {})}),
+        contents={
+            key: digest[:8] for key, digest in {**contents, "code": code_digest(config, TrainConfig)}.items() if digest
+        },
         ignored=[key for key, marker in marks if marker in IRRELEVANT],
         seeds=[key for key, marker in marks if marker is Seed],
     )

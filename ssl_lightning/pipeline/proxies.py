@@ -65,7 +65,7 @@ class ProxyRun:
         if self.folder is not None:
             with checkpoint_of(self.folder).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        return run_digest(self.config, TrainConfig, {"data": make(self.config["dataset"]).content_digest()})
+        return run_digest(self.config, TrainConfig, {"data": make(self.config["dataset"]).content_digest("train")})
 
     def load(self) -> LoadedRun:
         """The run with its frozen method; trains it first where it must. Waits for a process that is training it."""

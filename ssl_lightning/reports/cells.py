@@ -11,6 +11,8 @@ from ssl_lightning.evaluation.protocol import STANDARD, Protocol, protocol_in, s
 from ssl_lightning.reports.records import Record
 
 _WHAT = ("method", "dataset", "subset", "fraction", "budget")
+CONTENTS = "contents"
+"""Beside the keys of a config."""
 _LENGTH = ("batch_size", "trainer.")
 """Beginnings of the keys that say how long is trained."""
 
@@ -75,7 +77,7 @@ def cells_of(records: Iterable[Record]) -> list[Cell]:
         cells.setdefault(digest_of([_settings(one.record), one.protocol.digest]), []).append(one)
     identities = {digest: ones[0].what for digest, ones in cells.items()}
     shown = tuple(key for i, key in enumerate(_WHAT) if len({what[i] for what in identities.values()}) > 1)
-    names = {digest: ones[0].protocol.name(ones[0].results["identity"]["dataset"]) for digest, ones in cells.items()}
+    names = _names({digest: ones[0] for digest, ones in cells.items()})
     if len(set(names.values())) > 1 or set(names.values()) - {STANDARD}:
         shown += ("protocol",)
     settings = {digest: dict(_flat(_settings(ones[0].record))) for digest, ones in cells.items()}
@@ -130,6 +132,18 @@ def _known(members: Sequence[_Member]) -> list[_Member]:
     return known
 
 
+def _names(members: Mapping[str, _Member]) -> dict[str, str]:
+    """Protocols in words; those that differ in the data alone, with a part of their digests."""
+    names = {key: one.protocol.name(one.results["identity"]["dataset"]) for key, one in members.items()}
+    contents: dict[str, set[str]] = {}
+    for key, one in members.items():
+        contents.setdefault(names[key], set()).add(one.protocol.content)
+    return {
+        key: name if len(contents[name]) == 1 else f"{name}, data {members[key].protocol.digest[:4]}"
+        for key, name in names.items()
+    }
+
+
 def _varying(cells: Sequence[tuple[tuple[Any, ...], Mapping[str, str]]]) -> dict[tuple[str, str, str], set[str]]:
     """By method, dataset and subset: which keys tell its cells from one another, whatever their fractions; and of all
     cells, what says how long is trained."""
@@ -159,8 +173,10 @@ def _short(keys: Iterable[str]) -> dict[str, str]:
 
 
 def _settings(record: Record) -> dict[str, Any]:
-    """What the runs of its cell have in common: its config but for seeds, and for what changes no encoder."""
-    return without(record.config, [*record.identity.ignored, *record.identity.seeds])
+    """What the runs of its cell have in common: its config but for seeds, and for what changes no encoder; and what
+    they have read."""
+    config = without(record.config, [*record.identity.ignored, *record.identity.seeds])
+    return {**config, CONTENTS: dict(record.identity.contents)}
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

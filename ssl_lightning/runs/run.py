@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,7 +90,8 @@ class Run:
         content = _read_config(self.config_file)
         if content.pop("schema", 1) == 1:
             return Identity(ignored=IGNORED, seeds=SEEDS), moved(content)
-        return Identity(**content.pop("identity")), content
+        identity = content.pop("identity")
+        return Identity(**{f.name: identity[f.name] for f in fields(Identity) if f.name in identity}), content
 
     def results(self) -> dict[str, Any]:
         """
@@ -173,6 +174,8 @@ class Identity:
     Args:
         ignored: dotted keys that cannot change the encoder.
         seeds: dotted keys in which runs of one cell of a report differ.
+        contents: digests of what its config does not hold: data, a subset's file, a user's own code. Of what is
+            published, or the product's own, there is none.
         digest: eight hex digits that change with everything that can change the encoder.
     """
 
@@ -183,6 +186,7 @@ class Identity:
     seed: int | None = None
     budget: str = ""
     digest: str = ""
+    contents: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] | list[str] = ()
     seeds: tuple[str, ...] | list[str] = ()
 
@@ -193,7 +197,8 @@ class Identity:
         return "-".join((self.method, self.dataset, self.subset, fraction, f"s{self.seed}", self.digest))
 
     def as_dict(self) -> dict[str, Any]:
-        return vars(self) | {"ignored": list(self.ignored), "seeds": list(self.seeds)}
+        lists = {"ignored": list(self.ignored), "seeds": list(self.seeds)}
+        return vars(self) | {"contents": dict(self.contents), **lists}
 
 
 def _read_results(file: Path, parts: Sequence[str]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ssl_lightning.config.schema import Cut, TrainConfig
 from ssl_lightning.pipeline.parts import Parts, parts_of, subset_of
 from tests.composing import composed
 from tests.config.configs import NEEDED, forget, proxy_of
+from tests.data.synthetic import write_image_folder
 
 __all__ = ["forget"]
 
@@ -221,6 +222,56 @@ def test_a_file_counts_by_its_content(tmp_path):
     assert a == b != c
 
 
+def test_test_images_are_no_part_of_a_run_but_of_its_protocol(tmp_path):
+    write_image_folder(tmp_path / "data")
+    given = ("trainer=cpu", "dataset=image_folder", f"dataset.root={tmp_path}/data", f"paths.cache={tmp_path}/cache")
+    before = parts(*given)
+    for split in ("test", "train"):
+        file, other = sorted((tmp_path / "data" / split / "class_001").iterdir())[:2]
+        file.write_bytes(other.read_bytes())
+        after = parts(*given)
+        assert (after.identity.digest == before.identity.digest) == (split == "test")
+        assert (after.identity.contents == before.identity.contents) == (split == "test")
+        assert after.protocol != before.protocol
+        before = after
+
+
+def test_ones_own_code_counts(tmp_path, monkeypatch):
+    """Of a method, a rule, and a suite; of the classes that they derive from, too."""
+    (tmp_path / "base_of_mine.py").write_text(
+        "from ssl_lightning.methods.simclr import SimCLR\n\nclass Base(SimCLR): pass"
+    )
+    (tmp_path / "of_mine.py").write_text(
+        "import base_of_mine\n"
+        "from dataclasses import dataclass\n"
+        "from ssl_lightning.evaluation.suite import RanksOnly\n"
+        "from ssl_lightning.subsets.random import Random\n"
+        "class Method(base_of_mine.Base): pass\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Rule(Random):\n    name = 'mine'\n    expensive = True\n"
+        "class Suite(RanksOnly): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    given = (
+        *("trainer=cpu", "method._target_=of_mine.Method", "subset._target_=of_mine.Rule"),
+        *("evaluation=none", "evaluation._target_=of_mine.Suite", f"+subset.cache={tmp_path}"),
+    )
+
+    def found():
+        made = parts(*given)
+        code = made.identity.contents["code"]
+        return made.identity.digest, code, made.subset.rank.ranking_file(made.dataset), made.protocol.digest
+
+    before = found()
+    assert found() == before
+    for name, changes in (("of_mine", 4), ("base_of_mine", 2)):
+        with open(tmp_path / f"{name}.py", "a") as file:
+            file.write("\n# another line\n")
+        after = found()
+        assert sum(one != other for one, other in zip(before, after, strict=True)) == changes
+        before = after
+
+
 def test_the_identity_says_what_it_leaves_out():
     identity = parts("trainer=cpu", "subset=sas").identity
     config = resolved("trainer=cpu", "subset=sas")
@@ -370,12 +421,11 @@ def test_settings_and_the_objects_made_of_them_are_walked_alike():
     expected = {"fast": Speed, "place": Place, "after": After, "seed": Seed, "file": Content, "inner.chunk": Speed}
     assert dict(marked(settings, Outer)) == expected
     assert set(expected.values()) == set(MARKERS)
-    assert described(Outer()) == {
-        "name": "Outer",
-        "counting": 1,
-        "seed": 0,
-        "inner": {"name": "Inner", "strength": 1.0},
-    }
+    outer, inner = described(Outer()), described(Inner())
+    assert len(outer.pop("code")) == len(inner.pop("code")) == 16  # of this file, which is not the product's
+    outer["inner"].pop("code")
+    assert inner == outer["inner"]
+    assert outer == {"name": "Outer", "counting": 1, "seed": 0, "inner": {"name": "Inner", "strength": 1.0}}
 
 
 @pytest.mark.parametrize("subset", sorted(file.stem for file in (CONF / "subset").glob("*.yaml")))

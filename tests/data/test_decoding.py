@@ -223,44 +223,56 @@ def test_storage_is_chosen_by_a_budget_that_can_be_overridden(tmp_path):
     assert "decoded once (dataset.storage=streamed" in str(large.notice())
     assert "streamed from their files (dataset.storage=resident" in str(small.notice())
     assert folder_of(tmp_path).notice() is None
-    assert small.content_digest() == folder_of(tmp_path).content_digest() != large.content_digest()
-    assert large.content_digest() == folder_of(tmp_path, storage="resident").content_digest()
+    small_digest, large_digest = small.content_digest("train"), large.content_digest("train")
+    assert small_digest == folder_of(tmp_path).content_digest("train") != large_digest
+    assert large_digest == folder_of(tmp_path, storage="resident").content_digest("train")
     assert len({folder_of(tmp_path, **other).fingerprint() for other in ({}, {"square": 0.5}, {"image_size": 8})}) == 3
     small.prepare()
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "cache" / "datasets").exists()
     assert small.fingerprint() != large.fingerprint()
     assert small.fingerprint() == folder_of(tmp_path, workers=3).fingerprint()
 
 
-def test_what_lies_in_a_large_folder_is_remembered(tmp_path, monkeypatch):
-    monkeypatch.setattr(listing, "REMEMBERED_FROM", 10)
-    write_image_folder(tmp_path / "data")
-    folder_of(tmp_path).content_digest()
-    assert not (tmp_path / "cache" / "indexes").exists()  # it may still be filled
+def test_files_are_read_again_where_they_may_have_changed(tmp_path, monkeypatch):
+    write_image_folder(tmp_path / "data", suffix="bmp")
     monkeypatch.setattr(listing, "SETTLED", 0)
-    first = folder_of(tmp_path)
-    key, fingerprint = first.content_digest(), first.fingerprint()
-    indexes = list((tmp_path / "cache" / "indexes").iterdir())
-    assert len(indexes) == 2
+    read = []
+    real = listing._content
+    monkeypatch.setattr(listing, "_content", lambda path: read.append(path) or real(path))
 
-    def forbidden(*_):
-        raise AssertionError("it was looked up again")
+    def digest() -> str:
+        read.clear()
+        return folder_of(tmp_path).content_digest("train")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(listing, "_scan", forbidden)
-        again = folder_of(tmp_path)
-        assert again.content_digest() == key
-        assert again.fingerprint() == fingerprint
-        assert torch.equal(again.train().images[:], first.train().images[:])
-    # A new file, a file that is gone and a damaged index are noticed.
-    files = sorted((tmp_path / "data" / "train" / "class_003").iterdir())
-    files[0].rename(files[0].with_name("new.png"))
-    assert folder_of(tmp_path).content_digest() != key
-    files[0].with_name("new.png").rename(files[0])
-    assert folder_of(tmp_path).content_digest() == key
-    for file in indexes:
+    first = digest()
+    assert len(read) == 60  # of both splits
+    assert digest() == first
+    assert read == []
+    here = sorted((tmp_path / "data" / "train" / "class_003").iterdir())
+    for change in (  # sizes stay the same
+        lambda: here[0].write_bytes(here[1].read_bytes()),
+        lambda: here[0].rename(here[0].with_name("new.bmp")),
+        lambda: os.utime(here[2], (0, 0)),
+    ):
+        before = digest()
+        change()
+        assert (digest() == before) == (change.__code__.co_names[0] == "os")
+        assert len(read) == 1
+    first = digest()
+    for file in (tmp_path / "cache" / "indexes").iterdir():
         file.write_bytes(file.read_bytes()[:200])
-    assert folder_of(tmp_path).content_digest() == key
+    assert digest() == first
+    assert len(read) == 60
+
+
+def test_a_file_that_has_just_been_written_is_not_remembered(tmp_path, monkeypatch):
+    write_image_folder(tmp_path / "data", suffix="bmp")
+    first = folder_of(tmp_path).content_digest("train")
+    one, other = sorted((tmp_path / "data" / "train" / "class_003").iterdir())[:2]
+    state = one.stat()
+    one.write_bytes(other.read_bytes())
+    os.utime(one, ns=(state.st_atime_ns, state.st_mtime_ns))  # as where a file system's clock is coarse
+    assert folder_of(tmp_path).content_digest("train") != first
 
 
 def test_a_broken_image_is_named(tmp_path):
@@ -363,8 +375,9 @@ def test_a_folder_that_cannot_be_read_is_no_empty_one(tmp_path, monkeypatch):
 def test_what_a_killed_decoder_has_left_is_removed(tmp_path):
     write_image_folder(tmp_path / "data")
     dataset = folder_of(tmp_path, storage="resident")
-    dataset._store.folder.mkdir(parents=True)
-    left = dataset._store.folder / ".train_images.npy.killed.part"
+    folder = dataset._store("train").folder
+    folder.mkdir(parents=True)
+    left = folder / ".train_images.npy.killed.part"
     left.write_bytes(b"half")
     dataset.prepare()
     assert not left.exists()

@@ -1,14 +1,17 @@
 """Numbers of two protocols are never averaged, nor put in one another's place."""
 
 import json
+import re
 
 import pytest
 
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.evaluation.protocol import Protocol, protocol_in, protocol_of, same
+from ssl_lightning.pipeline.parts import identity_of
 from ssl_lightning.reports.comparison import untrained_encoders
+from ssl_lightning.runs.run import Run
 from tests.composing import composed
-from tests.reports.test_report import Command, Folder, forget, markdown, report, results_of, rows, sweep
+from tests.reports.test_report import Command, Folder, config_of, forget, markdown, report, results_of, rows, sweep
 
 __all__ = ["forget", "sweep"]
 
@@ -129,3 +132,30 @@ def test_protocols_whose_long_names_begin_alike_have_figures_of_their_own(comman
         further(run, last / 10, f"{last}", Protocol("digits", "", {"l2_grid": [0.1] * 20 + [last]}))
     report(command)
     assert len(list((sweep.folder / "report").glob("accuracy_against_fraction*.png"))) == 3
+
+
+def test_data_that_have_changed_under_their_name_are_told_apart(command: Command, sweep: Folder):
+    """Other test images are another protocol; other training images, or other code, another cell."""
+    first, second = sweep.finish(0.5, seed=1), sweep.finish(0.7, seed=2)
+    for run, top1 in ((first, 0.2), (second, 0.4)):
+        results = run.results()
+        run.finish(results | {"protocol": Protocol("digits", "before", {}).as_dict()})
+        further(run, top1, "mended", Protocol("digits", "mended", {}))
+    values = {cell.protocol: sorted(cell.values("linear/top1")) for cell in sweep.cells()}
+    assert sorted(values.values()) == [[0.2, 0.4], [0.5, 0.7]]
+    assert all(re.fullmatch("standard, data [0-9a-f]{4}", name) for name in values)
+    report(command)
+    assert markdown(sweep).count("## evaluation: standard, data ") == 2
+
+
+def test_runs_that_have_read_other_data_are_no_seeds_of_one_cell(command: Command, sweep: Folder):
+    for top1, read in ((0.5, {"data": "aaaaaaaa"}), (0.7, {"data": "bbbbbbbb"}), (0.9, {"data": "bbbbbbbb"})):
+        config = config_of(seed=round(10 * top1))
+        identity = identity_of(config, read)
+        run = Run(sweep.folder / identity.run_name)
+        with run.locked(identity, config):
+            run.finish(results_of(config, top1))
+    assert {cell.variant: sorted(cell.values("linear/top1")) for cell in sweep.cells()} == {
+        "data=aaaaaaaa": [0.5],
+        "data=bbbbbbbb": [0.7, 0.9],
+    }

@@ -469,6 +469,7 @@ def test_provenance_names_everything_that_matters(tmp_path):
     assert json.loads(json.dumps(provenance)) == provenance
     assert provenance["rule"] == "slow"
     assert provenance["seed"] == 3
+    assert len(provenance["parameters"].pop("code")) == 16  # of this file: the rule is not the product's
     assert provenance["parameters"] == {"seed": 3, "strength": 0.5}
     assert Fingerprint.from_dict(provenance["fingerprint"]) == dataset.fingerprint()
     assert set(provenance["versions"]) == {"ssl-lightning", "numpy", "torch"}

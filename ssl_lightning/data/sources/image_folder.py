@@ -34,7 +34,7 @@ class ImageFolder(ImageDataset):
 
     Args:
         root: the folder.
-        cache: for decoded images, and for the list of images where they are many.
+        cache: for decoded images, and for digests of what files hold.
         storage: `resident` or `streamed`; `auto` is `resident` up to `resident_gib`.
         resident_gib: 2³⁰ bytes of decoded training images.
         square: side of the central square as a share of the shorter side, in (0, 1].
@@ -63,16 +63,18 @@ class ImageFolder(ImageDataset):
     def prepare(self) -> None:
         for split in self._listing:
             if not self.streamed:
-                self._store.ensure(split, self._build)
+                self._store(split).ensure(split, self._build)
 
     @property
     def has_test(self) -> bool:
         return "test" in self._listing
 
-    def content_digest(self) -> str:
-        """Hash of all paths below the root and file sizes, wherever the folder lies, and whether it is streamed."""
-        listing = "".join(files.digest() for files in self._listing.values())
-        return hashlib.sha256(listing.encode()).hexdigest()[:16] + ("-streamed" if self.streamed else "")
+    def content_digest(self, split: SplitName) -> str:
+        """Of all paths below the root and what the files hold, wherever the folder lies, and of whether images are
+        streamed."""
+        if split not in self._listing:
+            return ""
+        return self._listing[split].digest() + ("-streamed" if self.streamed else "")
 
     def notice(self) -> str | None:
         lines = [self._of_storage(), *self._of_listing()]
@@ -135,9 +137,8 @@ class ImageFolder(ImageDataset):
     def _seen(self) -> tuple[float, ...]:
         return STORE_FORMAT, self.image_size, self.channels, self.square
 
-    @cached_property
-    def _store(self) -> Store:
-        key = repr(self._seen) + "".join(files.digest(times=True) for files in self._listing.values())
+    def _store(self, split: str) -> Store:
+        key = repr(self._seen) + self._listing[split].digest()
         return Store(Path(self.cache).absolute() / "datasets" / hashlib.sha256(key.encode()).hexdigest()[:16])
 
     def _images(self, split: str) -> StreamedImages:
@@ -146,10 +147,10 @@ class ImageFolder(ImageDataset):
     def _build(self, split: str) -> None:
         images = self._images(split)
         decoded = track(images.all(), f"{self.name}: decoding {split}", len(images))
-        self._store.write(split, images.files.labels, decoded, images.shape[1:], classes=images.files.classes)
+        self._store(split).write(split, images.files.labels, decoded, images.shape[1:], classes=images.files.classes)
 
     def read(self, split: SplitName) -> Arrays:
-        return self._store.read(split)
+        return self._store(split).read(split)
 
     def _open(self, split: SplitName) -> Split:
         if not self.streamed:
@@ -162,7 +163,7 @@ class ImageFolder(ImageDataset):
 
     def _content_digest(self, split: SplitName) -> str:
         if not self.streamed:
-            return self._store.digest(split)
+            return self._store(split).digest(split)
         seen = repr(self._seen) + self._listing[split].digest()  # what makes pixels of which files
         return hashlib.sha256(seen.encode()).hexdigest()[:16]
 

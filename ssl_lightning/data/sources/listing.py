@@ -1,21 +1,26 @@
-"""Which images lie below a folder: looked up once, and remembered where they are many."""
+"""Which images lie below a folder, and what they hold."""
 
+import contextlib
 import hashlib
-import json
 import os
 import time
 import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8, UInt64
 
 from ssl_lightning.data.sources.walk import Walk
+from ssl_lightning.errors import UserError
 from ssl_lightning.files import writing
+from ssl_lightning.progress import track
 
-REMEMBERED_FROM = 100_000  # images: fewer are looked up in a second
-SETTLED = 2_000_000_000  # nanoseconds since a folder was changed: one that is being filled is not remembered
+SETTLED = 2_000_000_000
+"""Nanoseconds since a file was changed: one that is younger may change once more without another time."""
+AT_ONCE = 1024  # files
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +36,7 @@ class ImageFiles:
         labels: the number of each image's class; −1 for none.
         names: paths relative to the root, joined.
         ends: where each path ends in `names`.
-        sizes, modified: bytes, and time in nanoseconds.
-        folders: every folder that was read, relative to the root, and when it was last changed, in nanoseconds.
+        contents: the start of the SHA-256 of each file.
         skipped: why something was passed over, and how often.
     """
 
@@ -42,9 +46,7 @@ class ImageFiles:
     labels: Int64[np.ndarray, " n"]
     names: UInt8[np.ndarray, " b"]
     ends: Int64[np.ndarray, " n"]
-    sizes: Int64[np.ndarray, " n"]
-    modified: Int64[np.ndarray, " n"]
-    folders: dict[str, int]
+    contents: UInt64[np.ndarray, " n"]
     skipped: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -55,53 +57,21 @@ class ImageFiles:
         start = self.ends[position - 1] if position else 0
         return os.path.join(self.root, os.fsdecode(self.names[start : self.ends[position]].tobytes()))
 
-    def digest(self, times: bool = False) -> str:
-        """Of all relative paths, labels and sizes, and of the times where asked."""
+    def digest(self) -> str:
+        """Of all relative paths, labels and contents."""
         digest = hashlib.sha256(f"{self.part} {len(self)}\n".encode())
-        for array in (self.ends, self.names, self.labels, self.sizes, *([self.modified] if times else [])):
+        for array in (self.ends, self.names, self.labels, self.contents):
             digest.update(array.tobytes())
         return digest.hexdigest()[:16]
 
-    def save(self, path: Path) -> None:
-        header = json.dumps({"classes": self.classes, "folders": self.folders, "skipped": self.skipped})
-        arrays = {key: getattr(self, key) for key in ("labels", "names", "ends", "sizes", "modified")}
-        with writing(path) as file:
-            np.savez(file, allow_pickle=False, header=np.array(header), **arrays)
-
 
 def image_files(root: Path, part: str, cache: Path) -> ImageFiles:
-    """Looks up the images of `root/part`, or remembers them while no folder there has changed.
+    """Looks up the images of `root/part`.
 
     Args:
-        cache: folder for what is remembered. An image that is overwritten in place, by one of the same name, is
-            only noticed where the images are looked up again: where they are fewer than `REMEMBERED_FROM`.
+        cache: folder in which is remembered what files hold, while their sizes and times stay the same. Where nothing
+            can be kept there, all are read again.
     """
-    key = hashlib.sha256(os.fsencode(root / part)).hexdigest()[:16]
-    file = cache / "indexes" / f"{key}.npz"
-    found = _remembered(root, part, file)
-    if found is None:
-        started = time.time_ns()
-        found = _scan(root, part)
-        settled = max(found.folders.values(), default=0) < started - SETTLED
-        if len(found) >= REMEMBERED_FROM and settled:
-            found.save(file)
-    return found
-
-
-def _remembered(root: Path, part: str, file: Path) -> ImageFiles | None:
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            header = json.loads(str(arrays["header"]))
-            if any(os.stat(root / folder).st_mtime_ns != time for folder, time in header["folders"].items()):
-                return None
-            columns = {key: arrays[key] for key in ("labels", "names", "ends", "sizes", "modified")}
-        folders, skipped = header["folders"], header["skipped"]
-        return ImageFiles(str(root), part, header["classes"], **columns, folders=folders, skipped=skipped)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # missing, damaged, or a folder is gone
-        return None
-
-
-def _scan(root: Path, part: str) -> ImageFiles:
     walk = Walk(root, part)
     labelled = any(len(image.parts) > 1 for image in walk.images)
     found = sorted(
@@ -117,6 +87,8 @@ def _scan(root: Path, part: str) -> ImageFiles:
     classes = sorted({label for label, *_ in found} - {""})
     numbers = {"": -1} | {label: i for i, label in enumerate(classes)}
     encoded = [os.fsencode(name) for _, name, _ in found]
+    states = np.array([(image.size, image.modified) for *_, image in found], np.int64).reshape(-1, 2)
+    key = hashlib.sha256(os.fsencode(root / part)).hexdigest()[:16]
     return ImageFiles(
         str(root),
         part,
@@ -124,8 +96,62 @@ def _scan(root: Path, part: str) -> ImageFiles:
         np.array([numbers[label] for label, *_ in found], np.int64),
         np.frombuffer(b"".join(encoded), np.uint8),
         np.cumsum([len(name) for name in encoded], dtype=np.int64),
-        np.array([image.size for *_, image in found], np.int64),
-        np.array([image.modified for *_, image in found], np.int64),
-        walk.folders,
+        _contents(root, encoded, states, cache / "indexes" / f"{key}.npz"),
         dict(walk.skipped),
     )
+
+
+def _contents(
+    root: Path, names: Sequence[bytes], states: Int64[np.ndarray, "n 2"], file: Path
+) -> UInt64[np.ndarray, " n"]:
+    """The start of the SHA-256 of each file, by its name relative to the root.
+
+    Args:
+        states: size and time of each.
+        file: what is remembered.
+    """
+    contents, known = _remembered(file, names, states)
+    if known.all():
+        return contents
+    started = time.time_ns()
+    unknown = np.flatnonzero(~known).tolist()
+    paths = [os.path.join(os.fsencode(root), names[i]) for i in unknown]
+    with ThreadPoolExecutor() as pool:
+        read = (
+            content for i in range(0, len(paths), AT_ONCE) for content in pool.map(_content, paths[i : i + AT_ONCE])
+        )
+        contents[unknown] = np.fromiter(track(read, f"reading {root.name}/", len(paths)), np.uint64, len(paths))
+    settled = states[:, 1] < started - SETTLED
+    kept = [name for name, keep in zip(names, settled, strict=True) if keep]
+    with contextlib.suppress(UserError), writing(file) as output:  # else a cache that can only be read
+        ends = np.cumsum([len(name) for name in kept], dtype=np.int64)
+        joined = np.frombuffer(b"".join(kept), np.uint8)
+        np.savez(output, names=joined, ends=ends, states=states[settled], contents=contents[settled])
+    return contents
+
+
+def _content(path: bytes) -> int:
+    try:
+        with open(path, "rb") as file:
+            return int.from_bytes(hashlib.file_digest(file, "sha256").digest()[:8])
+    except OSError as error:
+        raise UserError(f"cannot read {os.fsdecode(path)}: {error.strerror}. Remove or mend it.") from error
+
+
+def _remembered(
+    file: Path, names: Sequence[bytes], states: Int64[np.ndarray, "n 2"]
+) -> tuple[UInt64[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """What files hold, and of which of them this is remembered: of none where `file` is missing or damaged."""
+    contents, known = np.zeros(len(names), np.uint64), np.zeros(len(names), bool)
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            joined, ends = arrays["names"].tobytes(), arrays["ends"].tolist()
+            former, made = arrays["states"], arrays["contents"].astype(np.uint64, casting="safe")
+        places = {joined[start:end]: i for i, (start, end) in enumerate(zip([0, *ends], ends, strict=False))}
+        where = np.array([places.get(name, -1) for name in names], np.int64)
+        known = where >= 0
+        known[known] = (former[where[known]] == states[known]).all(1)
+        contents[known] = made[where[known]]
+    except (OSError, ValueError, KeyError, IndexError, EOFError, TypeError, zipfile.BadZipFile):
+        known[:] = False
+    return contents, known

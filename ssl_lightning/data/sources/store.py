@@ -1,6 +1,7 @@
 """Decoded images on disk: a split is two arrays, which are read through the page cache, and a summary."""
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,9 @@ from jaxtyping import Int64, UInt8
 from ssl_lightning.data.dataset import Arrays, label_digest
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import locked, remove_unfinished, writing
+
+_verified: set[tuple[tuple[str, int], ...]] = set()
+"""Names and times of what this process has found whole."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,23 @@ class Store:
             output.write(json.dumps(summary, indent=1).encode())
 
     def read(self, split: str) -> Arrays:
+        """
+        Raises:
+            UserError: what is stored is not what was written.
+        """
+        files = self.folder / f"{split}_images.npy", self.folder / f"{split}_labels.npy"
         try:
             load = partial(np.load, mmap_mode="c", allow_pickle=False)  # copy on write: torch wants writable arrays
-            return load(self.folder / f"{split}_images.npy"), load(self.folder / f"{split}_labels.npy")
-        except (OSError, ValueError, EOFError) as error:
+            images, labels = map(load, files)
+            state = tuple((str(file), file.stat().st_mtime_ns) for file in files)
+            if state not in _verified and os.environ.get("LOCAL_RANK", "0") == "0":  # one of several processes
+                digest = label_digest(labels)
+                digest.update(np.ascontiguousarray(images).reshape(-1))
+                if digest.hexdigest()[:16] != self.digest(split):
+                    raise ValueError("they have changed")
+                _verified.add(state)
+            return images, labels
+        except (OSError, ValueError, KeyError, EOFError) as error:
             raise UserError(
                 f"the decoded images in {self.folder} are damaged ({error}). Delete that folder."
             ) from error

@@ -37,20 +37,14 @@ class TinyImageNet(ImageFolder):
     def _folder(self) -> Path:
         return Path(self.root).absolute() / "tiny-imagenet-200"
 
-    def prepare(self) -> None:
-        if not (self._folder / "train").is_dir():
-            self._unpack()
-        super().prepare()
-
-    def content_digest(self) -> str:
-        """The archive never changes."""
-        return "streamed" if self.streamed else ""
-
     def _of_listing(self) -> Iterator[str]:
         """Nothing: what lies beside the images is known."""
         return iter(())
 
-    def _unpack(self) -> None:
+    def _fetch(self) -> None:
+        """Has the folder unpacked."""
+        if (self._folder / "train").is_dir():
+            return
         archive = self._folder.with_suffix(".zip")
         if not archive.exists() and not self.download:
             raise UserError(
@@ -71,6 +65,7 @@ class TinyImageNet(ImageFolder):
 
     @cached_property
     def _listing(self) -> dict[str, ImageFiles]:
+        self._fetch()
         train, val = (image_files(self._folder, part, Path(self.cache).absolute()) for part in ("train", "val"))
         if val.classes == ["images"]:
             val = _annotated(val, train.classes)

@@ -36,7 +36,6 @@ class Walk:
 
     Attributes:
         images: in no order.
-        folders: every folder that was read, relative to the root, and when it was last changed, in nanoseconds.
         skipped: why something was passed over, and how often.
         empty: folders in `root/part` without an image.
     """
@@ -44,7 +43,6 @@ class Walk:
     root: Path
     part: str
     images: list[Found] = field(default_factory=list)
-    folders: dict[str, int] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
     empty: list[str] = field(default_factory=list)
 
@@ -77,7 +75,6 @@ class Walk:
             try:
                 with os.scandir(here) as found:
                     entries = sorted(found, key=lambda entry: entry.name)
-                self.folders[here.relative_to(self.root).as_posix()] = os.stat(here).st_mtime_ns
             except OSError as error:
                 raise UserError(f"cannot read {here}: {error.strerror}. Remove or mend it.") from error
             if _of_a_run({entry.name for entry in entries}):
