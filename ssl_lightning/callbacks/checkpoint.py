@@ -100,7 +100,7 @@ class LastCheckpoint(L.Callback):
             self._save(trainer, pl_module.steps)
 
     def _save(self, trainer: L.Trainer, step: int) -> None:
-        if step != self._saved_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if step != self._saved_step:
             self.recorder.check(trainer, weights=True)
             self.recorder.collect(trainer)
             trainer.save_checkpoint(self.path)

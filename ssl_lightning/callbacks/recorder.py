@@ -33,7 +33,7 @@ class Recorder(L.Callback):
         self._started: float | None = None
         self._lr = 0.0
         self._logged_step = 0
-        self._last_step: float = -1
+        self._planned_steps = -1
         self.row: dict[str, float] = {}
         """What was logged last."""
 
@@ -41,6 +41,11 @@ class Recorder(L.Callback):
     def train_seconds(self) -> float:
         """Wall time spent in training so far, over all resumptions."""
         return self._train_seconds + (time.monotonic() - self._started if self._started is not None else 0.0)
+
+    @property
+    def planned_steps(self) -> int:
+        """Optimizer steps that training takes unless something ends it earlier; known once it has begun."""
+        return self._planned_steps
 
     @property
     def images_seen(self) -> int:
@@ -55,7 +60,7 @@ class Recorder(L.Callback):
         count_memory(trainer.strategy.root_device)
         self._started = time.monotonic()
         self._first_bad_step = self._first_bad_step.to(pl_module.device)
-        self._last_step = trainer.estimated_stepping_batches
+        self._planned_steps = int(trainer.estimated_stepping_batches)
         mine = float(trainer.is_global_zero)  # a checkpoint holds the sums of all ranks together
         self._sums = {name: mine * pair.to(pl_module.device) for name, pair in self._sums.items()}
         for logger in trainer.loggers:
@@ -85,7 +90,7 @@ class Recorder(L.Callback):
         self._images_seen += len(batch.index) * trainer.world_size
         if pl_module.batches % pl_module.batches_a_step:
             return
-        if step == self._last_step or step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if step == self._planned_steps or step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._flush(trainer)
 
     def _add(self, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> None:

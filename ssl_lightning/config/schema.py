@@ -90,6 +90,7 @@ class TrainConfig:
     logger: Annotated[dict[str, Annotated[Any, Component(LOGGER)]], Place]
     checkpoint: Annotated[Checkpointing, Place]
     paths: Annotated[Paths, Place]
+    force: Annotated[bool, Place] = False
 
 
 @dataclass

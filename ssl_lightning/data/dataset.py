@@ -127,6 +127,9 @@ class ImageDataset(ABC):
         """What a user should know of how the images are read."""
         return None
 
+    def check_images(self, split: SplitName) -> None:  # noqa: B027  those in memory were decoded
+        """Raises UserError where one of a split cannot be decoded when it is needed."""
+
     @property
     def has_labels(self) -> bool:
         """Whether classifiers of representations can be trained and tested, after `prepare`."""

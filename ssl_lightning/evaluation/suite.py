@@ -82,6 +82,7 @@ class EvaluationSuite:
                 f"{dataset.name}: no class has two labelled training images, so that probes have nothing to "
                 "choose their settings on. Add images."
             )
+        dataset.test()  # whose files are whole
         labels = dataset.labelled().labels
         standard = EvaluationSuite()  # which may ask for more than small data have, and takes what there is
         if self.k > max(standard.k, len(labels)):

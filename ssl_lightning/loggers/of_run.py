@@ -39,6 +39,15 @@ def introduce(
             logger.folder = run.folder / "tensorboard"
 
 
+def offline(loggers: Sequence[Logger], run: Run) -> list[Logger]:
+    """Those that can be rehearsed with: what they write lies in the run's folder, and nothing is sent."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            run.folder.mkdir(parents=True, exist_ok=True)
+            wandb_arguments(logger).update({"mode": "offline", "dir": str(run.folder)})
+    return [logger for logger in loggers if isinstance(logger, WandbLogger | TensorBoard)]
+
+
 def log_results(
     loggers: Sequence[Logger],
     hyperparameters: Mapping[str, Any],

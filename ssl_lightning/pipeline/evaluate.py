@@ -17,6 +17,7 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features, extract, stored
 from ssl_lightning.evaluation.protocol import content_of, protocol_of
 from ssl_lightning.evaluation.sources import EncoderSource, encoder_digest
+from ssl_lightning.evaluation.splits import splits_of
 from ssl_lightning.evaluation.suite import EvaluationSuite
 from ssl_lightning.files import safe_name, write_json
 from ssl_lightning.models.encoder import Encoder
@@ -70,11 +71,12 @@ def evaluate(config: Mapping[str, Any]) -> Path:
     device = fabric.device if fabric is not None else device_of(config["trainer"]["accelerator"])
     cache = Path(config["paths"]["cache"]).absolute() / "features" / digest_of([what, weights])[:16]
     batch_size = config["batch_size"]
-    splits = {"train": dataset.labelled(), "test": dataset.test()} if suite.needs_labels else {"all": dataset.train()}
+    train, test, validation = splits_of(suite, dataset)
+    splits = {"all": train} if test is None else {"train": train, "test": test}
     made = [_features(encoder.to(device), split, cache / part, processes, batch_size) for part, split in splits.items()]
     if processes.rank == 0:
         solving = solving_device(device)
-        metrics, spectra = suite(made[0], made[-1], dataset.validation_part(), int(dataset.num_classes or 0), solving)
+        metrics, spectra = suite(made[0], made[-1], validation, int(dataset.num_classes or 0), solving)
         result = {
             "schema": SCHEMA,
             "encoder": source.name(),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ssl_lightning.config.schema import Cut, Evaluated, TrainConfig
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.protocol import Protocol, content_of, protocol_of
+from ssl_lightning.evaluation.splits import Splits, few_of, splits_of
 from ssl_lightning.evaluation.suite import EvaluationSuite
 from ssl_lightning.files import safe_name
 from ssl_lightning.pipeline.proxies import ProxyRun, Train, proxies_of
@@ -33,6 +35,7 @@ class Parts:
         proxies: runs that the subset is ranked with.
         suite, evaluated: what is done with the frozen encoder, and on which dataset.
         protocol: what tells its numbers from those of other evaluations.
+        rehearsal: all is done with little, and nothing kept.
     """
 
     dataset: ImageDataset
@@ -44,6 +47,13 @@ class Parts:
     trainer: L.Trainer
     identity: Identity
     run: Run
+    rehearsal: bool
+
+    @cached_property
+    def splits(self) -> Splits:
+        """What the suite looks at."""
+        splits = splits_of(self.suite, self.evaluated)
+        return few_of(splits) if self.rehearsal else splits
 
 
 def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
@@ -67,7 +77,8 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
     identity = identity_of(config, read, further)
     run = Run(Path(config["paths"]["runs"]) / safe_name(config["sweep"], "sweep") / identity.run_name)
     protocol = protocol_of(config["evaluation"], evaluated.name, content_of(evaluated))
-    return Parts(dataset, subset, proxies, suite, evaluated, protocol, trainer, identity, run)
+    rehearsal = bool(config["trainer"]["fast_dev_run"])
+    return Parts(dataset, subset, proxies, suite, evaluated, protocol, trainer, identity, run, rehearsal)
 
 
 def identity_of(

@@ -1,8 +1,10 @@
 """The way through a run, top to bottom."""
 
+import os
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +21,23 @@ from ssl_lightning.data.datamodule import SubsetDataModule
 from ssl_lightning.data.mask import Mask
 from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import UserError, warn
-from ssl_lightning.evaluation.features import Features, extract
 from ssl_lightning.evaluation.protocol import protocol_in, same
-from ssl_lightning.evaluation.suite import Evaluation
 from ssl_lightning.files import write_json
 from ssl_lightning.lightning_internals import add_callbacks
 from ssl_lightning.loggers.metrics_file import MetricsFile
-from ssl_lightning.loggers.of_run import introduce, log_results
+from ssl_lightning.loggers.of_run import introduce, log_results, offline
 from ssl_lightning.loggers.wandb import ended_by_errors
 from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.models.backbones import crashes_in_channels_last
-from ssl_lightning.models.encoder import Encoder
+from ssl_lightning.pipeline.measuring import features_of_encoders, measured
 from ssl_lightning.pipeline.parts import Parts, parts_of
+from ssl_lightning.pipeline.rehearsal import rehearsed
 from ssl_lightning.pipeline.trainer import callbacks_of
-from ssl_lightning.processes import ALONE, ProcessGroup, quiet, share_buffers, solving_device
+from ssl_lightning.processes import ALONE, ProcessGroup, quiet
 from ssl_lightning.reports.figures import run_figures
 from ssl_lightning.runs.loading import load_run, resumable
 from ssl_lightning.runs.results import cost, environment, summary
 from ssl_lightning.runs.run import SCHEMA, Run
-
-Both = tuple[Features, Features]
-"""Of the labelled images of train, and of test."""
 
 
 def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
@@ -50,22 +48,30 @@ def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
     """
     quiet()
     parts = parts_of(config, train_proxy, alone)
-    run, trainer = parts.run, parts.trainer
-    if run.done and (former := _results_of(run, trainer.is_global_zero)) is not None:
-        if trainer.is_global_zero:
+    run, first = parts.run, parts.trainer.is_global_zero
+    if parts.rehearsal:
+        _rehearse(config, parts, evaluates=not alone)
+        return run
+    if config.get("force") and not os.environ.get("SLURM_RESTART_COUNT"):  # else it began with this job
+        if first and run.folder.exists():
+            print(f"force=true: what {run.folder} held is now in {run.set_aside()}", flush=True)
+    elif run.done and (former := _results_of(run, first)) is not None:
+        if first:
             _bring_up_to_date(config, parts, former, quiet=alone)
         return run
-    if config["trainer"]["fast_dev_run"]:
-        _fit(config, parts)
-        if trainer.is_global_zero:
-            print("fast_dev_run: one step was made and nothing was kept.", flush=True)
-        return run
+    _train_and_evaluate(config, parts)
+    return run
+
+
+def _train_and_evaluate(config: dict[str, Any], parts: Parts) -> None:
+    run, trainer = parts.run, parts.trainer
     if not trainer.is_global_zero:  # trains and makes features with the first process, which does the rest
         method, _, _ = _fit(config, parts)
-        _features_of_encoders(config, parts, method, _group(trainer), trainer.strategy.root_device)
-        return run
+        features_of_encoders(config, parts, method, _group(trainer), trainer.strategy.root_device)
+        return
     with run.locked(parts.identity, config), ended_by_errors():
-        print(f"{run.id} {'resumes' if run.checkpoint.exists() else 'starts'}", flush=True)
+        if not parts.rehearsal:
+            print(f"{run.id} {'resumes' if run.checkpoint.exists() else 'starts'}", flush=True)
         method, data, recorder = _fit(config, parts)
         device = trainer.strategy.root_device
         cuda = device.type == "cuda"
@@ -74,6 +80,7 @@ def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
             "run": run.id,
             "identity": _identity(parts, data.mask),
             "mask": {"size": data.mask.size, "digest": data.mask.digest, "rule": data.mask.rule},
+            "planned_steps": recorder.planned_steps,
             "cost": cost(
                 recorder.train_seconds,
                 recorder.images_seen,
@@ -82,11 +89,35 @@ def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
                 recorder.peak_memory,
             ),
             "environment": environment(cuda, trainer.world_size),
-        } | _evaluated(config, parts, method, _group(trainer), device)
-        _finish(run, results)
-        log_results(trainer.loggers, config, results, _figures(run, results))
-        print(f"{run.id} {summary(results)}", flush=True)
-    return run
+        } | measured(config, parts, method, _group(trainer), device)
+        run.finish(results)
+        shutil.rmtree(run.folder / "features", ignore_errors=True)
+        log_results(trainer.loggers, config, results, _figures(parts, results))
+        if not parts.rehearsal:
+            print(f"{run.id} {summary(results)}", flush=True)
+
+
+def _rehearse(config: dict[str, Any], parts: Parts, evaluates: bool) -> None:
+    """One step and all that comes after it, of which nothing is kept.
+
+    Args:
+        evaluates: not only trains, as a proxy does.
+    """
+    first = parts.trainer.is_global_zero
+    with rehearsed(parts.run, first) as run:
+        parts = replace(parts, run=run)
+        if not evaluates:
+            _fit(config, parts)
+            return
+        _train_and_evaluate(config, parts)
+        if first:
+            load_run(run.folder, trusted=None)
+            steps = run.results()["cost"]["optimizer_steps"]
+            print(
+                f"fast_dev_run: {steps} optimizer step{'s' * (steps > 1)}, a checkpoint, the evaluation of a few "
+                "images, figures and loggers went well. Nothing was kept.",
+                flush=True,
+            )
 
 
 def train_proxy(config: dict[str, Any]) -> Run:
@@ -118,7 +149,7 @@ def _bring_up_to_date(config: dict[str, Any], parts: Parts, results: dict[str, A
     with run.held():
         parts.suite.check(parts.evaluated)
         device = parts.trainer.strategy.root_device
-        made = _evaluated(config, parts, load_run(run.folder, trusted=None).method, ALONE, device)
+        made = measured(config, parts, load_run(run.folder, trusted=None).method, ALONE, device)
         if former is results:
             run.finish(results | {"untrained": made["untrained"]})
         else:
@@ -134,29 +165,26 @@ def _summary(results: Mapping[str, Any], made: Mapping[str, Any], parts: Parts) 
     return name + summary({**results, "metrics": made["metrics"]})
 
 
-def _finish(run: Run, results: dict[str, Any]) -> None:
-    """Results first: nothing that is drawn or logged afterwards can cost them."""
-    run.finish(results)
-    shutil.rmtree(run.folder / "features", ignore_errors=True)
-
-
-def _figures(run: Run, results: dict[str, Any]) -> dict[str, Path]:
+def _figures(parts: Parts, results: dict[str, Any]) -> dict[str, Path]:
     """None, and a line that says why, where they cannot be drawn."""
     try:
-        return run_figures(run, results)
+        return run_figures(parts.run, results)
     except Exception as error:
-        warn(f"drawing the figures of {run.id}", error)
+        if parts.rehearsal:
+            raise
+        warn(f"drawing the figures of {parts.run.id}", error)
         return {}
 
 
 def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataModule, Recorder]:
     """Trains from the last checkpoint, or from the start, to the end of the budget."""
     run, trainer, dataset = parts.run, parts.trainer, parts.dataset
-    fast_dev_run = bool(config["trainer"]["fast_dev_run"])
-    if not fast_dev_run:  # first: what a logger lacks is said before the work begins
-        loggers: list[Logger] = [make(options) for options in config["logger"].values()]
-        introduce(loggers, run, parts.identity, config["sweep"], config)
-        trainer.loggers = [MetricsFile(run.metrics_file), *loggers]
+    # First: what a logger lacks is said before the work begins.
+    loggers: list[Logger] = [make(options) for options in config["logger"].values()]
+    if parts.rehearsal:
+        loggers = offline(loggers, run)
+    introduce(loggers, run, parts.identity, config["sweep"], config)
+    trainer.loggers = [MetricsFile(run.metrics_file), *loggers]
     L.seed_everything(config["seed"], verbose=False)
     method: SSLMethod = make(config["method"])
     dataset.prepare()
@@ -166,6 +194,8 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
         rank_zero_only(print)(notice, flush=True)
     parts.suite.check(parts.evaluated)
     mask = mask_of(parts)  # before the trainer starts further processes, which would wait for a ranking only so long
+    if not parts.rehearsal:
+        _look_at_files(parts, mask)
     augment: Augment = make(config["augment"])
     data = SubsetDataModule(dataset, mask, augment, config["batch_size"], config["seed"])
     if config["channels_last"] and not (
@@ -177,14 +207,21 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
     torch.set_float32_matmul_precision(config["float32_matmul"])
     recorder = Recorder()
     add_callbacks(trainer, callbacks_of(config, run, recorder))
-    resume = None if fast_dev_run else resumable(run)
     try:
-        trainer.fit(method, data, ckpt_path=resume, weights_only=True)
+        trainer.fit(method, data, ckpt_path=resumable(run), weights_only=True)
     except SystemExit as exit:
         if type(exit) is SystemExit and trainer.interrupted:  # Lightning's answer to SIGINT
             raise KeyboardInterrupt from None
         raise
     return method, data, recorder
+
+
+def _look_at_files(parts: Parts, mask: Mask) -> None:
+    """What is decoded only after training is looked at before: an image that cannot be read is named now."""
+    if parts.suite.needs_labels:
+        parts.evaluated.check_images("test")
+    if parts.evaluated is not parts.dataset or mask.size < len(parts.dataset.train().labels):
+        parts.evaluated.check_images("train")
 
 
 def mask_of(parts: Parts) -> Mask:
@@ -200,62 +237,6 @@ def mask_of(parts: Parts) -> Mask:
 
 def _group(trainer: L.Trainer) -> ProcessGroup:
     return ProcessGroup(trainer.global_rank, trainer.world_size, trainer.strategy.barrier)
-
-
-def _evaluated(
-    config: dict[str, Any], parts: Parts, method: SSLMethod, processes: ProcessGroup, device: torch.device
-) -> dict[str, Any]:
-    """What the frozen encoder, and where it is asked for the untrained one, is worth."""
-    trained, untrained = _features_of_encoders(config, parts, method, processes, device)
-    metrics, spectra = _evaluate(parts, method, *trained, device)
-    results: dict[str, Any] = {
-        "protocol": parts.protocol.as_dict(),
-        "metrics": metrics,
-        "spectra": spectra,
-        "evaluation": config["evaluation"],
-    }
-    if untrained is not None:
-        results["untrained"], _ = _evaluate(parts, method, *untrained, device)
-    return results
-
-
-def _features_of_encoders(
-    config: dict[str, Any], parts: Parts, method: SSLMethod, processes: ProcessGroup, device: torch.device
-) -> tuple[Both, Both | None]:
-    """Features of the full labelled splits. All processes look at their share of the images."""
-    pretrained, dataset, suite = parts.dataset, parts.evaluated, parts.suite
-    share_buffers(method, processes)
-
-    def features(method: SSLMethod, kind: str) -> Both:
-        encoder = Encoder(method, pretrained.mean, pretrained.std, method.project).to(device)
-        # Files, where processes meet or where features may be larger than memory.
-        folder = parts.run.folder / "features" / kind if processes.size > 1 or suite.in_files else None
-        train = dataset.labelled() if suite.needs_labels else dataset.train()
-        made = extract(encoder.features, train, processes, folder and folder / "train")
-        if not suite.needs_labels:
-            return made, made
-        return made, extract(encoder.features, dataset.test(), processes, folder and folder / "test")
-
-    trained = features(method, "trained")
-    if not suite.untrained:
-        return trained, None
-    L.seed_everything(config["seed"], verbose=False)
-    return trained, features(make(config["method"]), "untrained")
-
-
-def _evaluate(parts: Parts, method: SSLMethod, train: Features, test: Features, device: torch.device) -> Evaluation:
-    """The suite; of a classifier of this dataset, also its own accuracy, with the labels that training saw."""
-    dataset = parts.evaluated
-    solving = solving_device(device)
-    evaluation = parts.suite(train, test, dataset.validation_part(), int(dataset.num_classes or 0), solving)
-    if method.classifies and dataset is parts.dataset and parts.suite.needs_labels:
-        evaluation.metrics["classifier/top1"] = classifier_accuracy(test)
-    return evaluation
-
-
-def classifier_accuracy(test: Features) -> float:
-    """Of a classifier whose logits are its embeddings."""
-    return int((test.embeddings.argmax(1) == test.labels).sum()) / len(test.labels)
 
 
 def _identity(parts: Parts, mask: Mask) -> dict[str, Any]:

@@ -39,12 +39,13 @@ class ProxyRun:
         self.config["trainer"] = {
             **config["trainer"],
             **settings.get("trainer", {}),
-            **{"devices": 1, "num_nodes": 1, "strategy": "auto", "sync_batchnorm": False},
+            **{"devices": 1, "num_nodes": 1, "strategy": "auto", "sync_batchnorm": False, "max_time": None},
         }
         self.config |= {
             "sweep": "proxies",
             "budget": "epochs",
             "debug": False,
+            "force": False,
             "seed": self.config["seed"] + number,
             "subset": {"_target_": "ssl_lightning.subsets.random.Full", "fraction": 1.0, "seed": 0},
             "logger": {},

@@ -28,6 +28,11 @@ def rank(config: Mapping[str, Any]) -> Path | None:
         rule.ranking(dataset, digests, lambda: [proxy.load() for proxy in proxies])
         print("fast_dev_run: a ranking was made of an untrained proxy, and nothing was kept.", flush=True)
         return None
+    if config.get("force"):
+        raise UserError(
+            "force=true trains a run anew, but a ranking is what its settings make it. Leave it out; to make a ranking "
+            "again, delete its file."
+        )
     path = rule.ranking_file(dataset, digests)
     if path is None:
         raise UserError("subset.cache is null, but a ranking must be kept somewhere. Leave it at ${paths.cache}.")

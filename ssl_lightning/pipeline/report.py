@@ -33,7 +33,7 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     from ssl_lightning.reports.cells import cells_of
     from ssl_lightning.reports.comparison import alike, classifies
     from ssl_lightning.reports.html import page
-    from ssl_lightning.reports.records import records_of
+    from ssl_lightning.reports.records import MEASURED, records_of
     from ssl_lightning.reports.tables import in_markdown, in_terminal, plain
     from ssl_lightning.runs.run import find_runs
 
@@ -48,7 +48,10 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     heading = _heading(cells)
     explanation = EXPLANATION + (EXPLANATION_OF_CLASSIFIER if classifies(cells) else "")
     tables = alike(cells)
-    unfinished = [_unfinished(record) for record in records if record.status != "finished"]
+    unfinished = [_unfinished(record) for record in records if record.status not in MEASURED]
+    stopped = [f"stopped: {record.run.id} {record.progress}" for record in records if record.status == "stopped"]
+    if stopped:
+        stopped.insert(0, f"{len(stopped)} of {len(records)} runs were stopped before their end:")
     damage = [f"Warning: {line}" for record in records for line in record.damage]
     others = f"{len(unfinished)} of {len(records)} runs are not in the table:"
 
@@ -60,6 +63,8 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
         markdown += [explanation, ""]
         if unfinished:
             markdown += [others, "", *(f"- {plain(line)}" for line in unfinished), ""]
+        if stopped:
+            markdown += [stopped[0], "", *(f"- {plain(line)}" for line in stopped[1:]), ""]
         markdown += [f"![{file.stem}]({file.name})\n" for file in figures]
         write_text(output / "report.md", "\n".join(markdown))
         write_text(output / "report.html", page(heading, explanation, cells, records, figures))
@@ -71,6 +76,9 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     if unfinished:
         console.print(f"\n{others}", style="bold")
         console.print("\n".join(unfinished), highlight=False, soft_wrap=True)
+    if stopped:
+        console.print(f"\n{stopped[0]}", style="bold")
+        console.print("\n".join(stopped[1:]), highlight=False, soft_wrap=True)
     for line in damage:
         console.print(line, highlight=False, soft_wrap=True)
     where = f"Report: {output / 'report.html'}\n        {output / 'report.md'}, with {len(figures)} figures beside it"

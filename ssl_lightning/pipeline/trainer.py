@@ -34,7 +34,7 @@ class TrainerSettings:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     max_epochs: Count | Unlimited = 100
     max_steps: Count | Unlimited = -1
-    max_time: str | dict[str, Number] | None = None
+    max_time: Annotated[str | dict[str, Number] | None, Place] = None  # a run that it ends is resumed, not finished
     limit_train_batches: Count | Annotated[float, Gt(0), Le(1)] | None = None
     log_every_n_steps: Annotated[int, Gt(0), Place] = 10
     enable_progress_bar: Annotated[bool, Place] = True
@@ -87,6 +87,6 @@ def callbacks_of(config: Mapping[str, Any], run: Run, recorder: Recorder) -> lis
     callbacks: list[Callback] = [StepSeeds(config["seed"])]
     callbacks += [make(options) for options in config["callbacks"].values()]
     callbacks += [recorder, LastCheckpoint(run.checkpoint, recorder, **config["checkpoint"])]
-    if config["budget"] == "steps":
+    if config["budget"] == "steps" and not config["trainer"]["fast_dev_run"]:
         callbacks.append(EqualSteps(config["batch_size"]))
     return [*callbacks, StopTogether()]

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from ssl_lightning.config.identity import digest_of, without
 from ssl_lightning.evaluation.protocol import STANDARD, Protocol, protocol_in, same
-from ssl_lightning.reports.records import Record
+from ssl_lightning.reports.records import MEASURED, Record
 
 _WHAT = ("method", "dataset", "subset", "fraction", "budget")
 CONTENTS = "contents"
+STOPPED = "stopped"
 """Beside the keys of a config."""
 _LENGTH = ("batch_size", "trainer.")
 """Beginnings of the keys that say how long is trained."""
@@ -70,8 +71,9 @@ class _Member(NamedTuple):
 
 
 def cells_of(records: Iterable[Record]) -> list[Cell]:
-    """Cells of the finished runs, sorted by what they are; those of a protocol stand together, most runs first."""
-    members = _known([one for record in records if record.status == "finished" for one in _members(record)])
+    """Cells of the runs that have results, sorted by what they are. Those of a protocol stand together, most runs
+    first."""
+    members = _known([one for record in records if record.status in MEASURED for one in _members(record)])
     cells: dict[str, list[_Member]] = {}
     for one in members:
         cells.setdefault(digest_of([_settings(one.record), one.protocol.digest]), []).append(one)
@@ -151,6 +153,7 @@ def _varying(cells: Sequence[tuple[tuple[Any, ...], Mapping[str, str]]]) -> dict
     for (method, dataset, subset, *_), settings in cells:
         groups.setdefault((method, dataset, subset), []).append(settings)
     everywhere = {key for key in _differing([settings for _, settings in cells]) if key.startswith(_LENGTH)}
+    everywhere |= {STOPPED}  # even where all are
     return {group: _differing(settings) | everywhere for group, settings in groups.items()}
 
 
@@ -176,7 +179,8 @@ def _settings(record: Record) -> dict[str, Any]:
     """What the runs of its cell have in common: its config but for seeds, and for what changes no encoder; and what
     they have read."""
     config = without(record.config, [*record.identity.ignored, *record.identity.seeds])
-    return {**config, CONTENTS: dict(record.identity.contents)}
+    stopped = {STOPPED: "early"} if record.status == "stopped" else {}
+    return {**config, CONTENTS: dict(record.identity.contents), **stopped}
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

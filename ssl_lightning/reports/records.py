@@ -14,7 +14,11 @@ from ssl_lightning.runs.run import Identity, Run, Status
 
 MAX_POINTS = 200  # of a curve
 
-_FURTHEST_LAST: tuple[Status, ...] = ("damaged", "unfinished", "failed", "running", "finished")
+_FURTHEST_LAST: tuple[Status, ...] = ("damaged", "unfinished", "failed", "stopped", "running", "finished")
+
+
+MEASURED: tuple[Status, ...] = ("finished", "stopped")
+"""Of runs that have results."""
 
 
 class Curve(NamedTuple):
@@ -30,8 +34,8 @@ class Record(NamedTuple):
 
     Args:
         identity: what its config says it is.
-        results: of a finished run, else empty.
-        evaluations: of a finished run, under other protocols than that of its results.
+        results: of a run that is finished or stopped, else empty.
+        evaluations: of it, under other protocols than that of its results.
         error: of a failed or damaged run, else empty.
         damage: of files of the run that were passed over.
     """
@@ -45,6 +49,11 @@ class Record(NamedTuple):
     curves: Sequence[Curve]
     error: str
     damage: Sequence[str] = ()
+
+    @property
+    def progress(self) -> str:
+        """How far a run came that was stopped, in words."""
+        return f"after {self.results['cost']['optimizer_steps']:,} of {self.results['planned_steps']:,} optimizer steps"
 
     @property
     def reason(self) -> str:
@@ -68,9 +77,9 @@ def _record(run: Run, status: Status) -> Record:
     damage: list[str] = []
     try:
         identity, config = run.described()
-        finished = status == "finished"
-        results = run.results() if finished else {}
-        evaluations = run.evaluations(lambda error: damage.append(str(error))) if finished else []
+        measured = status in MEASURED
+        results = run.results() if measured else {}
+        evaluations = run.evaluations(lambda error: damage.append(str(error))) if measured else []
         error = read_text(run.error_file) if status == "failed" else ""
     except (UserError, OSError, ValueError) as wrong:
         return Record(run, "damaged", Identity(), {}, {}, [], [], str(wrong))

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from ssl_lightning.runs.run import stopped_early
+
 PACKAGES = ("ssl-lightning", "torch", "torchvision", "lightning", "hydra-core")
 
 
@@ -50,7 +52,11 @@ def summary(results: Mapping[str, Any]) -> str:
     words = [f"{word} {metrics[name]:.3f}" for word, names in shown.items() for name in names if name in metrics] or [
         f"RankMe {metrics['representation/rankme']:.1f}"
     ]
-    return "  ".join([*words, f"trained in {results['cost']['train_seconds']:.1f} s"])
+    words.append(f"trained in {results['cost']['train_seconds']:.1f} s")
+    if stopped_early(results):
+        steps, planned = results["cost"]["optimizer_steps"], results["planned_steps"]
+        words.append(f"stopped after {steps:,} of {planned:,} optimizer steps: the same command goes on")
+    return "  ".join(words)
 
 
 def costs(results: Mapping[str, Any]) -> dict[str, float]:

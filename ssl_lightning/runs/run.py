@@ -1,23 +1,26 @@
 """A run's folder: what it holds, and when it is finished."""
 
 import contextlib
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from ssl_lightning.errors import UserError, user_error_in
-from ssl_lightning.files import read_text, remove_unfinished, write_json, write_text
+from ssl_lightning.files import remove_unfinished, write_json, write_text
 from ssl_lightning.runs.former import IGNORED, SEEDS, moved
+from ssl_lightning.runs.reading import read_config, read_results, stopped_early
 
-Status = Literal["finished", "running", "failed", "unfinished", "damaged"]
+Status = Literal["finished", "running", "stopped", "failed", "unfinished", "damaged"]
 
 SCHEMA = 2
 PATIENCE = 10.0
 """Seconds: workers of a process that was killed hold its lock until they notice, which takes five."""
 PREVIOUS = "previous.ckpt"
 """Name of the checkpoint before the last."""
+FORMER = ".former"
+"""Name of the folder, in that of a sweep, of runs that others were put in the place of."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Run:
     evaluations/      metrics under other protocols, a JSON file each
     figures/          PNG
     error.txt         why it failed, while it has
-    DONE              written last
+    DONE              written last, once training has taken as many steps as were planned; a run with results that
+                      something has ended earlier, such as trainer.max_time, is *stopped*, and can be resumed
     """
 
     folder: Path
@@ -75,11 +79,19 @@ class Run:
         lock = self._lock()
         try:
             with lock.acquire(blocking=False):
-                return "failed" if self.error_file.exists() else "unfinished"
+                return self._at_rest()
         except TimeoutError:
             return "running"
         except OSError:  # the lock cannot be opened for writing, as on a read-only mount
-            return "failed" if self.error_file.exists() else "unfinished"
+            return self._at_rest()
+
+    def _at_rest(self) -> Status:
+        if self.error_file.exists():
+            return "failed"
+        try:
+            return "stopped" if stopped_early(self.results()) else "unfinished"
+        except UserError:
+            return "unfinished"
 
     def config(self) -> dict[str, Any]:
         """As it was resolved, its components named as they are now."""
@@ -87,7 +99,7 @@ class Run:
 
     def described(self) -> tuple["Identity", dict[str, Any]]:
         """Identity and config. A config of schema 1 says nothing of the former."""
-        content = _read_config(self.config_file)
+        content = read_config(self.config_file)
         if content.pop("schema", 1) == 1:
             return Identity(ignored=IGNORED, seeds=SEEDS), moved(content)
         identity = content.pop("identity")
@@ -98,7 +110,7 @@ class Run:
         Raises:
             UserError: the file is damaged.
         """
-        return _read_results(self.results_file, ("identity", "mask", "cost", "metrics", "spectra"))
+        return read_results(self.results_file, ("identity", "mask", "cost", "metrics", "spectra"))
 
     def evaluation_file(self, name: str) -> Path:
         """Of a further evaluation.
@@ -120,7 +132,7 @@ class Run:
         found = []
         for file in sorted(self.folder.glob("evaluations/*.json")):
             try:
-                found.append(_read_results(file, ("metrics", "spectra")))
+                found.append(read_results(file, ("metrics", "spectra")))
             except UserError as error:
                 damaged(error)
         return found
@@ -157,9 +169,20 @@ class Run:
             yield
 
     def finish(self, results: Mapping[str, Any]) -> None:
+        """Writes the results of training that has ended."""
         write_json(self.results_file, results)
-        write_text(self.folder / "DONE", "")
-        self.previous_checkpoint.unlink(missing_ok=True)
+        if not stopped_early(results):
+            write_text(self.folder / "DONE", "")
+            self.previous_checkpoint.unlink(missing_ok=True)
+
+    def set_aside(self) -> Path:
+        """Moves what the folder holds to another one, which reports of the sweep pass over. Returns that."""
+        with self.held():
+            former = self.folder.parent / FORMER
+            former.mkdir(exist_ok=True)
+            place = next(p for n in itertools.count(1) if not (p := former / f"{self.id}-{n}").exists())
+            self.folder.rename(place)
+        return place
 
     def _lock(self) -> Any:
         from filelock import FileLock
@@ -201,68 +224,13 @@ class Identity:
         return vars(self) | {"contents": dict(self.contents), **lists}
 
 
-def _read_results(file: Path, parts: Sequence[str]) -> dict[str, Any]:
-    """
-    Args:
-        parts: which it must have, each a mapping.
-    """
-    try:
-        content = json.loads(read_text(file))
-        if not isinstance(content, dict) or not all(isinstance(content.get(part), dict) for part in parts):
-            raise ValueError(f"it does not hold {', '.join(parts)}")
-        numbers = content["metrics"]
-        if wrong := [name for name, value in numbers.items() if type(value) not in (int, float)]:
-            raise ValueError(f"its metric {wrong[0]} is no number")
-    except (OSError, ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise UserError(
-            f"{file} is damaged: {_short(error)}. Delete it, and start the same ssl-train again."
-        ) from error
-    return content
-
-
-def _read_config(file: Path) -> dict[str, Any]:
-    import yaml  # type: ignore[import-untyped]
-
-    try:
-        content = _read_yaml(file)
-        if not isinstance(content, dict) or not isinstance(content.get("method"), dict):
-            raise ValueError("it does not hold what a run consists of")
-        if content.get("schema", 1) != 1 and not isinstance(content.get("identity"), dict):
-            raise ValueError("it does not hold what the run is")
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{file} is damaged: {_short(error)}. Start the same ssl-train again: it is written anew."
-        ) from error
-    return content
-
-
-def _short(error: Exception) -> str:
-    """The reason, in one line."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _read_yaml(file: Path) -> Any:
-    """What `OmegaConf.load` reads, ten times faster: by libyaml, where PyYAML comes with it."""
-    import re
-
-    import yaml
-
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        pass
-
-    # YAML 1.1 takes 1e-3 for a word.
-    number = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
-    text = read_text(file, 2**22)
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader)):
-        raise ValueError("it uses aliases, by which a short file may become a large one")
-    return yaml.load(text, Loader) or {}
-
-
 def find_runs(folders: list[Path]) -> list[Run]:
-    """All runs in or below the folders, sorted by name."""
-    files = {file for folder in folders for file in folder.glob("**/config.yaml")}
-    found = {file.parent.resolve() for file in files if file.parent.name != "files"}  # where wandb keeps its own
+    """All runs in or below the folders, sorted by name; not those in hidden folders."""
+    files = {(folder, file) for folder in folders for file in folder.glob("**/config.yaml")}
+    found = {
+        file.parent.resolve()
+        for folder, file in files
+        if file.parent.name != "files"  # where wandb keeps its own
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    }
     return [Run(folder) for folder in sorted(found)]

@@ -17,6 +17,7 @@ from ssl_lightning.data.sources.listing import ImageFiles, image_files
 from ssl_lightning.data.sources.store import Store
 from ssl_lightning.data.sources.walk import IMAGE_SUFFIXES, TESTS
 from ssl_lightning.errors import UserError
+from ssl_lightning.files import locked, write_text
 from ssl_lightning.progress import track
 
 STORE_FORMAT = 3  # of decoded image folders; raised when decoding changes
@@ -148,6 +149,19 @@ class ImageFolder(ImageDataset):
         images = self._images(split)
         decoded = track(images.all(), f"{self.name}: decoding {split}", len(images))
         self._store(split).write(split, images.files.labels, decoded, images.shape[1:], classes=images.files.classes)
+
+    def check_images(self, split: SplitName) -> None:
+        if not self.streamed:
+            return
+        found = Path(self.cache).absolute() / "indexes" / f"{self._listing[split].digest()}.whole"
+        if found.exists():
+            return
+        with locked(found):
+            if not found.exists():  # another process was faster
+                images = self._images(split)
+                for _ in track(images.all(), f"{self.name}: looking at {split}, once", len(images)):
+                    pass
+                write_text(found, "")
 
     def read(self, split: SplitName) -> Arrays:
         return self._store(split).read(split)

@@ -1,0 +1,74 @@
+"""Text files of a run, which a disk or somebody else may have damaged."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl_lightning.errors import UserError
+from ssl_lightning.files import read_text
+
+
+def stopped_early(results: Mapping[str, Any]) -> bool:
+    """Whether training took fewer optimizer steps than were planned. Former versions did not keep how many were."""
+    return int(results["cost"].get("optimizer_steps", 0)) < int(results.get("planned_steps", 0))
+
+
+def read_results(file: Path, parts: Sequence[str]) -> dict[str, Any]:
+    """
+    Args:
+        parts: which it must have, each a mapping.
+    """
+    try:
+        content = json.loads(read_text(file))
+        if not isinstance(content, dict) or not all(isinstance(content.get(part), dict) for part in parts):
+            raise ValueError(f"it does not hold {', '.join(parts)}")
+        numbers = content["metrics"]
+        if wrong := [name for name, value in numbers.items() if type(value) not in (int, float)]:
+            raise ValueError(f"its metric {wrong[0]} is no number")
+    except (OSError, ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise UserError(
+            f"{file} is damaged: {_short(error)}. Delete it, and start the same ssl-train again."
+        ) from error
+    return content
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        content = _read_yaml(file)
+        if not isinstance(content, dict) or not isinstance(content.get("method"), dict):
+            raise ValueError("it does not hold what a run consists of")
+        if content.get("schema", 1) != 1 and not isinstance(content.get("identity"), dict):
+            raise ValueError("it does not hold what the run is")
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{file} is damaged: {_short(error)}. Start the same ssl-train again: it is written anew."
+        ) from error
+    return content
+
+
+def _short(error: Exception) -> str:
+    """The reason, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _read_yaml(file: Path) -> Any:
+    """What `OmegaConf.load` reads, ten times faster: by libyaml, where PyYAML comes with it."""
+    import re
+
+    import yaml
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        pass
+
+    # YAML 1.1 takes 1e-3 for a word.
+    number = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    text = read_text(file, 2**22)
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader)):
+        raise ValueError("it uses aliases, by which a short file may become a large one")
+    return yaml.load(text, Loader) or {}
