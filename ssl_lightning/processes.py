@@ -163,6 +163,7 @@ def quiet() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint.*")  # as after trainer.max_time
     warnings.filterwarnings("ignore", ".*`srun` command is available.*")  # a job of a pool is no task of SLURM's
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # the recorder logs at the end too
 

@@ -35,6 +35,17 @@ class Poison(L.Callback):
                 pl_module.get_parameter("backbone.conv1.weight").view(-1)[0] = torch.nan
 
 
+class Stop(L.Callback):
+    """Ends training after the optimizer step of this number, as Lightning's own callbacks do."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.should_stop = True
+
+
 class SeenTypes(L.Callback):
     """Keeps what types of numbers the first convolution makes in training, and of what type its weights are."""
 

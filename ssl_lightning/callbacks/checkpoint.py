@@ -87,7 +87,7 @@ class LastCheckpoint(L.Callback):
         if step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             late = time.monotonic() - self._saved_at >= self.every_seconds
             due = due or trainer.strategy.broadcast(late)
-        if due:
+        if due or trainer.should_stop:  # now: at the end of training Lightning takes the epoch for a whole one
             self._save(trainer, step)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -18,7 +18,7 @@ from ssl_lightning.config.components import make
 from ssl_lightning.config.markers import Place, Speed
 from ssl_lightning.errors import UserError
 from ssl_lightning.processes import environments, refuse_in_multirun
-from ssl_lightning.ranges import Count, Number, Positive, Unlimited
+from ssl_lightning.ranges import Count, NonNegative, Number, Positive, Unlimited
 from ssl_lightning.runs.run import Run
 
 
@@ -34,7 +34,8 @@ class TrainerSettings:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     max_epochs: Count | Unlimited = 100
     max_steps: Count | Unlimited = -1
-    max_time: Annotated[str | dict[str, Number] | None, Place] = None  # a run that it ends is resumed, not finished
+    # Marked, as a run that it ends is not finished, and goes on.
+    max_time: Annotated[str | dict[str, NonNegative] | None, Place] = None
     limit_train_batches: Count | Annotated[float, Gt(0), Le(1)] | None = None
     log_every_n_steps: Annotated[int, Gt(0), Place] = 10
     enable_progress_bar: Annotated[bool, Place] = True

@@ -1,15 +1,17 @@
-"""Plots as PNG files. No global state of matplotlib is used."""
+"""Plots as PNG files. Nothing depends on matplotlib's global state, or on a matplotlibrc of the user's."""
 
 import itertools
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from ssl_lightning.files import replacing
 from ssl_lightning.runs.metrics import read_metrics
@@ -20,8 +22,14 @@ if TYPE_CHECKING:
 
 MARKERS = "osD^vP*X"
 LETTERS_AN_INCH = 12  # of a title
+SMALL_LETTERS_AN_INCH = 14
+LINES = 3  # of a label
+
+own_style = partial(style.context, "default")
+"""A context, or a decorator, of what draws."""
 
 
+@own_style()
 def run_figures(run: "Run", results: Mapping[str, Any]) -> dict[str, Path]:
     """Training curves and spectra of one run."""
     figures = {}
@@ -42,6 +50,7 @@ def run_figures(run: "Run", results: Mapping[str, Any]) -> dict[str, Path]:
     return figures
 
 
+@own_style()
 def accuracy_against_fraction(
     cells: Sequence["Cell"],
     untrained: Mapping[str, Mapping[str, Sequence[float]]],
@@ -70,7 +79,7 @@ def accuracy_against_fraction(
             else:
                 axis.errorbar(x, mean, error, color=f"C{i}", **style)
         if len(fractions) == 1:
-            names = list(lines) if axis is axes[0] else [""] * len(lines)
+            names = [_folded(line, 40) if axis is axes[0] else "" for line in lines]
             axis.set_yticks([-i for i in range(len(lines))], names, fontsize="small")
             axis.set(xlabel=f"{metric} (test), fraction {fractions[0]:g}", ylim=(0.5 - len(lines), 0.5))
         else:
@@ -88,6 +97,7 @@ def accuracy_against_fraction(
     return save(figure, path, title)
 
 
+@own_style()
 def accuracy_against_cost(cells: Sequence["Cell"], metric: str, path: Path, title: str) -> Path:
     """A point a cell, annotated with its fraction; a line joins the fractions of a method."""
     figure, (axis,) = panels(1)
@@ -117,6 +127,7 @@ def accuracy_against_cost(cells: Sequence["Cell"], metric: str, path: Path, titl
     return save(figure, path, title)
 
 
+@own_style()
 def log_spectra(cells: Sequence["Cell"], path: Path, title: str) -> Path:
     """Spectra of representations and embeddings at each line's largest fraction, a thin line a seed."""
     figure, axes = panels(2)
@@ -135,13 +146,24 @@ def _spectrum(axis: Axes, spectra: Sequence[Sequence[float]], label: str | None,
         share = np.array(values) / max(values[0], 1e-300)
         index = np.arange(1, len(values) + 1)
         axis.plot(index, np.maximum(share, 1e-8), label=label if i == 0 else None, color=colour, linewidth=1)
-    axis.set(xlabel="k", ylabel=r"singular value $\sigma_k / \sigma_1$", yscale="log")
+    axis.set(xlabel="k", ylabel="singular value σₖ / σ₁", yscale="log")
 
 
 def _legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:
-    """A legend that covers nothing: the figure grows with it."""
-    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(labels) / columns))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize="small")
+    """A legend that covers nothing: the figure grows with it. Fewer columns where labels are long."""
+    letters = SMALL_LETTERS_AN_INCH * figure.get_figwidth()
+    while columns > 1 and max(map(len, labels), default=0) > letters / columns - 6:
+        columns -= 1
+    folded = [_folded(label, round(letters / columns) - 6) for label in labels]
+    rows = [folded[i : i + columns] for i in range(0, len(folded), columns)]
+    lines = sum(max(label.count("\n") + 1 for label in row) for row in rows)
+    figure.set_figheight(figure.get_figheight() + 0.2 * lines)
+    figure.legend(handles, folded, loc="outside lower center", ncols=columns, fontsize="small")
+
+
+def _folded(text: str, letters: int, lines: int = LINES) -> str:
+    """At most so many lines of so many letters."""
+    return "\n".join(textwrap.wrap(text, letters, max_lines=lines, placeholder=" …"))
 
 
 def _lines(cells: Sequence["Cell"]) -> dict[str, list["Cell"]]:
@@ -162,7 +184,10 @@ def panels(number: int) -> tuple[Figure, list[Axes]]:
 
 def save(figure: Figure, path: Path, title: str) -> Path:
     letters = int(LETTERS_AN_INCH * figure.get_figwidth())
-    figure.suptitle("\n".join(textwrap.wrap(title, letters)), fontsize="medium")
+    figure.suptitle(_folded(title, letters, 8), fontsize="medium")
+    for text in figure.findobj(Text):
+        if "$" in text.get_text() and "mathdefault" not in text.get_text():
+            text.set_parse_math(False)  # what a user has named so is no formula
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
     return path

@@ -65,44 +65,49 @@ def describe(ranking: Ranking, labels: Int64[np.ndarray, " n"]) -> None:
 
 def gain_curve(ranking: Ranking, path: Path) -> Path:
     """Scores along each latent class that a contact sheet shows, and where the first of a class is negative."""
-    from ssl_lightning.reports.figures import panels, save  # late: matplotlib takes a second to import
+    from ssl_lightning.reports.figures import own_style, panels, save  # late: matplotlib takes a second to import
 
-    figure, (axis,) = panels(1)
-    for k, members in _largest(ranking).items():
-        axis.plot((np.arange(len(members)) + 0.5) / len(members), ranking.score[members], linewidth=1, label=str(k))
-    if _is_graph_cut(ranking):
-        axis.axhline(0, color="grey", linewidth=0.8)
-        turning = float(np.median(turning_points(ranking)))
-        axis.axvline(turning, color="grey", linestyle="--", linewidth=0.8, label=f"median turn {turning:.2f}")
-    axis.set(xlabel="fraction of the latent class", ylabel="score")
-    axis.legend(fontsize="x-small", title="latent class", title_fontsize="x-small")
-    return save(figure, path, f"{ranking.provenance['rule']}: scores from best to worst")
+    with own_style():
+        figure, (axis,) = panels(1)
+        for k, members in _largest(ranking).items():
+            axis.plot((np.arange(len(members)) + 0.5) / len(members), ranking.score[members], linewidth=1, label=str(k))
+        if _is_graph_cut(ranking):
+            axis.axhline(0, color="grey", linewidth=0.8)
+            turning = float(np.median(turning_points(ranking)))
+            axis.axvline(turning, color="grey", linestyle="--", linewidth=0.8, label=f"median turn {turning:.2f}")
+        axis.set(xlabel="fraction of the latent class", ylabel="score")
+        axis.legend(fontsize="x-small", title="latent class", title_fontsize="x-small")
+        return save(figure, path, f"{ranking.provenance['rule']}: scores from best to worst")
 
 
 def contact_sheet(ranking: Ranking, split: Split, path: Path) -> Path:
     """The best and the worst images of the largest latent classes, a row a class."""
     from matplotlib.figure import Figure
 
-    from ssl_lightning.reports.figures import save
+    from ssl_lightning.reports.figures import own_style, save
 
-    chosen = _largest(ranking)
-    figure = Figure(figsize=(10, 0.5 + 0.5 * len(chosen)), layout="constrained")
-    for axis, title, end in zip(
-        figure.subplots(1, 2, squeeze=False)[0], ("best, from the first", "worst, to the last"), (0, -1), strict=True
-    ):
-        size = split.images.shape[-1] + 1
-        sheet = np.full((size * len(chosen), size * SHEET_IMAGES, 3), 255, np.uint8)
-        for row, members in enumerate(chosen.values()):
-            ends = members[:SHEET_IMAGES] if end == 0 else members[-SHEET_IMAGES:]
-            for column, image in enumerate(split.images[ends].permute(0, 2, 3, 1).numpy()):
-                sheet[row * size : (row + 1) * size - 1, column * size : (column + 1) * size - 1] = image
-        axis.imshow(sheet, interpolation="nearest")
-        axis.set_title(title, fontsize="small")
-        axis.set_xticks([])
-        axis.set_yticks((np.arange(len(chosen)) + 0.5) * size, [str(k) for k in chosen], fontsize="x-small")
-        axis.spines[:].set_visible(False)
-        axis.tick_params(length=0)
-    return save(figure, path, f"{ranking.provenance['rule']}: images of the {len(chosen)} largest latent classes")
+    with own_style():
+        chosen = _largest(ranking)
+        figure = Figure(figsize=(10, 0.5 + 0.5 * len(chosen)), layout="constrained")
+        for axis, title, end in zip(
+            figure.subplots(1, 2, squeeze=False)[0],
+            ("best, from the first", "worst, to the last"),
+            (0, -1),
+            strict=True,
+        ):
+            size = split.images.shape[-1] + 1
+            sheet = np.full((size * len(chosen), size * SHEET_IMAGES, 3), 255, np.uint8)
+            for row, members in enumerate(chosen.values()):
+                ends = members[:SHEET_IMAGES] if end == 0 else members[-SHEET_IMAGES:]
+                for column, image in enumerate(split.images[ends].permute(0, 2, 3, 1).numpy()):
+                    sheet[row * size : (row + 1) * size - 1, column * size : (column + 1) * size - 1] = image
+            axis.imshow(sheet, interpolation="nearest")
+            axis.set_title(title, fontsize="small")
+            axis.set_xticks([])
+            axis.set_yticks((np.arange(len(chosen)) + 0.5) * size, [str(k) for k in chosen], fontsize="x-small")
+            axis.spines[:].set_visible(False)
+            axis.tick_params(length=0)
+        return save(figure, path, f"{ranking.provenance['rule']}: images of the {len(chosen)} largest latent classes")
 
 
 def _largest(ranking: Ranking) -> dict[int, Int64[np.ndarray, " m"]]:

@@ -8,6 +8,9 @@ from typing import Any
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import read_text
 
+LAST = ("paths", "trainer", "evaluation", "callbacks", "logger")
+"""Keys that some config has at its end."""
+
 
 def stopped_early(results: Mapping[str, Any]) -> bool:
     """Whether training took fewer optimizer steps than were planned. Former versions did not keep how many were."""
@@ -40,6 +43,8 @@ def read_config(file: Path) -> dict[str, Any]:
         content = _read_yaml(file)
         if not isinstance(content, dict) or not isinstance(content.get("method"), dict):
             raise ValueError("it does not hold what a run consists of")
+        if "identity" in content and (lacking := [key for key in LAST if key not in content]):
+            raise ValueError(f"it does not hold {lacking[0]}, so that its end may be missing")
         if content.get("schema", 1) != 1 and not isinstance(content.get("identity"), dict):
             raise ValueError("it does not hold what the run is")
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:

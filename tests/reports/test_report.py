@@ -3,10 +3,12 @@
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pytest
 from hydra.core.hydra_config import HydraConfig
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,7 +18,7 @@ from ssl_lightning.config.identity import component_name, locate
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.pipeline.parts import identity_of
 from ssl_lightning.reports.cells import cells_of
-from ssl_lightning.reports.figures import panels, save
+from ssl_lightning.reports.figures import accuracy_against_cost, accuracy_against_fraction, log_spectra, panels, save
 from ssl_lightning.reports.records import records_of
 from ssl_lightning.runs.run import Run, find_runs
 from tests.composing import composed
@@ -408,3 +410,36 @@ def test_a_long_title_is_folded_and_not_cut(tmp_path):
     assert title.count("\n") == 3
     drawn = figure._suptitle.get_window_extent(FigureCanvasAgg(figure).get_renderer())
     assert 0 <= drawn.x0 < drawn.x1 <= figure.bbox.width
+
+
+# What users have named and configured
+
+
+def test_figures_know_nothing_of_the_users_style(sweep: Folder, monkeypatch):
+    """Of a matplotlibrc that asks for LaTeX, which is not there, and names that look like formulas."""
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
+    monkeypatch.setitem(matplotlib.rcParams, "figure.dpi", 10)
+    path = sweep.folder / "figure.png"
+    sweep.finish(0.5, "optimizer.lr=0.1", seed=1)
+    sweep.finish(0.7, "optimizer.lr=0.2", seed=2)
+    cells = [replace(cell, variant=f"path=$x_${{ {i}") for i, cell in enumerate(sweep.cells())]
+    for draw in (
+        lambda: accuracy_against_fraction(cells, {}, ["linear/top1"], path, "a title of $5"),
+        lambda: accuracy_against_cost(cells, "linear/top1", path, "$"),
+        lambda: log_spectra(cells, path, "$$"),
+    ):
+        draw()
+        with Image.open(path) as image:
+            assert image.width >= 500
+
+
+@pytest.mark.parametrize("length", [10, 100, 2000])
+def test_long_names_are_folded_and_cut(sweep: Folder, length):
+    path = sweep.folder / "figure.png"
+    for fraction in (0.1, 0.5):
+        sweep.finish(0.5, seed=1, fraction=fraction)
+    cells = [replace(cell, variant="word " * (length // 5)) for cell in sweep.cells()]
+    for some in (cells, cells[:1]):
+        accuracy_against_fraction(some, {}, ["linear/top1"], path, "word " * length)
+        with Image.open(path) as image:
+            assert (image.width, image.height < 1200) == (600, True)
