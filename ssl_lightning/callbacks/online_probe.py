@@ -17,7 +17,7 @@ class OnlineProbe(L.Callback):
     """Trains on the detached representations of each batch, and measures where it did not train: on the images of
     the validation part of train, whose labels it never uses. Both are views, so its accuracy is a lower bound.
 
-    It owns its weights, optimizer and state, and averages its gradients over ranks. The method does not notice it.
+    It owns its weights, optimizer and state, and adds its gradients up over ranks. The method does not notice it.
 
     Args:
         lr: learning rate of Adam.
@@ -53,14 +53,16 @@ class OnlineProbe(L.Callback):
             logits = self._probe(representations.flatten(0, 1))
             trainable = (~held_out & (labels >= 0)).float()
             losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=-1) * trainable
-            loss = losses.sum() / trainable.sum().clamp(min=1)
+            count = trainable.sum()
+            if trainer.world_size > 1:  # the mean over the images of all ranks, who have different numbers of them
+                dist.all_reduce(count)
+            loss = losses.sum() / count.clamp(min=1)
             self._optimizer.zero_grad()
             loss.backward()
         if trainer.world_size > 1:
             for p in self._probe.parameters():
                 assert p.grad is not None
                 dist.all_reduce(p.grad)
-                p.grad /= trainer.world_size
         self._optimizer.step()
         correct = (logits.detach().argmax(1) == labels) & held_out
         outputs.setdefault("averages", {}).update(

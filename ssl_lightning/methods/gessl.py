@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -154,6 +154,9 @@ class GeSSL(SSLMethod):
 
     def after_step(self, objective: Objective, gather: Gather, progress: float) -> None:
         self.base.after_step(objective, gather, progress)
+
+    def choose_images(self, positions: Int[Tensor, " m"], validation: Bool[Tensor, " n"]) -> None:
+        self.base.choose_images(positions, validation)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         return self.base.parameter_groups()

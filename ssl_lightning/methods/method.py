@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import lightning as L
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
 
@@ -149,6 +149,10 @@ class SSLMethod(L.LightningModule):
             objective: of the images of this rank in the step, without gradients.
             progress: share of the training that is done, in [0, 1].
         """
+
+    def choose_images(self, positions: Int[Tensor, " m"], validation: Bool[Tensor, " n"]) -> None:
+        """Is told, before training, of which images it learns, and which of those of train are the validation part. A
+        method that learns from labels leaves theirs alone."""
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """What is optimised: weights, and, without weight decay, biases, norms, tokens and positions."""

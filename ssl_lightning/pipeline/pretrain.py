@@ -196,6 +196,7 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
     mask = mask_of(parts)  # before the trainer starts further processes, which would wait for a ranking only so long
     if not parts.rehearsal:
         _look_at_files(parts, mask)
+    method.choose_images(torch.from_numpy(mask.positions), dataset.validation())
     augment: Augment = make(config["augment"])
     data = SubsetDataModule(dataset, mask, augment, config["batch_size"], config["seed"])
     if config["channels_last"] and not (

@@ -14,6 +14,7 @@ from ssl_lightning.data.loading import normalise
 from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import extract
+from ssl_lightning.evaluation.splits import splits_of
 from ssl_lightning.evaluation.suite import EvaluationSuite
 from ssl_lightning.losses.gather import LOCAL
 from ssl_lightning.methods.gessl import GeSSL
@@ -21,7 +22,8 @@ from ssl_lightning.methods.supervised import Supervised
 from ssl_lightning.models.backbones import resnet_tiny
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.optim.recipe import OptimizerRecipe
-from ssl_lightning.pipeline.pretrain import _evaluate
+from ssl_lightning.pipeline.measuring import _evaluate
+from ssl_lightning.pipeline.parts import subset_of
 from tests.callbacks import fitting
 from tests.composing import composed
 from tests.methods.networks import SmoothBackbone, batch_of, gradients, smooth_views
@@ -57,8 +59,56 @@ def test_loss_and_gradient_of_the_head(num_views):
     torch.testing.assert_close(objective.embeddings, method.project(method(views.flatten(0, 1))).view(num_views, 7, 3))
 
 
+HELD_OUT = torch.tensor([True, False, True, False, False, False, True])
+
+
+@pytest.mark.parametrize("positions", [torch.arange(7), torch.tensor([0, 3, 5, 6])])
+def test_labels_of_the_validation_part_are_not_learned_from(positions):
+    """The loss is, over all images of the subset, the mean of the losses of those that are not held out."""
+    method, views = smooth_supervised(), smooth_views(7, 2)
+    batch = batch_of(views)
+    every = method.ssl_loss(batch, LOCAL, Draw()).image_losses
+    method.choose_images(positions, HELD_OUT)
+    chosen = Batch((views[:, positions],), batch.label[positions], positions)
+    loss = method.ssl_loss(chosen, LOCAL, Draw()).loss
+    torch.testing.assert_close(loss, every[positions][~HELD_OUT[positions]].mean())
+    labels = torch.where(HELD_OUT, 2 - batch.label, batch.label)
+    assert not torch.equal(labels[positions], chosen.label)
+    other = chosen._replace(label=labels[positions])
+    assert gradients_of(method, other) == gradients_of(method, chosen)
+
+    method.hold_out = False
+    method.choose_images(positions, HELD_OUT)
+    torch.testing.assert_close(method.ssl_loss(chosen, LOCAL, Draw()).loss, every[positions].mean())
+
+
+def gradients_of(method, batch):
+    method.zero_grad()
+    method.ssl_loss(batch, LOCAL, Draw()).loss.backward()
+    return [p.grad.tolist() for p in method.parameters()]
+
+
+def test_gessl_hands_on_which_images_there_are():
+    method = GeSSL(smooth_supervised(), tasks=2)
+    method.choose_images(torch.arange(7), HELD_OUT)
+    assert method.base._weights.tolist() == (~HELD_OUT * 7 / 4).tolist()
+
+
+def test_a_subset_of_held_out_images_alone_is_refused():
+    with pytest.raises(UserError, match=r"method\.hold_out=false"):
+        smooth_supervised().choose_images(torch.tensor([0, 2]), HELD_OUT)
+
+
+def test_the_classifiers_that_rank_learn_from_all_labels():
+    _, proxies = subset_of(resolve(composed("subset=el2n", "method=supervised")), lambda config: None)
+    HydraConfig.instance().cfg = None
+    assert {proxy.config["method"]["hold_out"] for proxy in proxies} == {False}
+
+
 def supervised(world_size):
-    return Supervised(ResidualBackbone(), 16)
+    method = Supervised(ResidualBackbone(), 16)
+    method.choose_images(torch.arange(16), torch.arange(16) % 5 == 0)  # other numbers of them on each rank
+    return method
 
 
 def test_two_processes_step_as_one_with_the_whole_batch(pair):
@@ -116,7 +166,8 @@ CPU = torch.device("cpu")
 def evaluated(method, dataset):
     encoder = Encoder(method, dataset.mean, dataset.std, method.project)
     train, test = (extract(encoder.features, split) for split in (dataset.labelled(), dataset.test()))
-    parts = SimpleNamespace(dataset=dataset, evaluated=dataset, suite=SUITE)
+    splits = splits_of(SUITE, dataset)
+    parts = SimpleNamespace(dataset=dataset, evaluated=dataset, suite=SUITE, splits=splits)
     return _evaluate.__wrapped__(parts, method, train, test, CPU).metrics
 
 

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -198,21 +199,21 @@ def test_two_processes_step_as_one_with_the_whole_batch(pair, method, optimizer)
         torch.testing.assert_close(first[name], expected[name], rtol=1e-9, atol=1e-10)
 
 
-def _probe_weights(rank):
-    """Of an online probe that has seen different batches on two ranks."""
+def _probe_weights(rank, world_size):
+    """Of an online probe: each rank sees its part of the same batches, with other numbers of held-out images."""
     probe = OnlineProbe(lr=0.1)
-    probe._num_classes, probe._held_out = 3, torch.arange(64) % 4 == 0
-    generator = torch.Generator().manual_seed(rank)
-    gradients = []
+    probe._num_classes, probe._held_out = 3, torch.arange(64) < 20
+    generator = torch.Generator().manual_seed(0)
+    share, losses = slice(16 * rank // world_size, 16 * (rank + 1) // world_size), []
     for _ in range(4):
-        representations = torch.randn(2, 8, 5, generator=generator)
-        index = torch.randint(0, 64, (8,), generator=generator)
+        representations = torch.randn(2, 16, 5, generator=generator)[:, share]
+        index = torch.randint(0, 64, (16,), generator=generator).sort().values[share]
         outputs = {"objective": Objective(torch.zeros(()), representations, representations)}
-        trainer = SimpleNamespace(world_size=2)
+        trainer = Mock(spec=L.Trainer, world_size=world_size)
         batch = Batch((), index % 3, index)
-        probe.on_train_batch_end(trainer, None, outputs, batch, 0)
-        gradients.append(outputs["averages"]["online/loss"][0].item())
-    return copy.deepcopy(probe.state_dict()["probe"]), gradients
+        probe.on_train_batch_end(trainer, Mock(spec=L.LightningModule), outputs, batch, 0)
+        losses.append(tuple(map(float, outputs["averages"]["online/loss"])))
+    return copy.deepcopy(probe.state_dict()["probe"]), losses
 
 
 def _shared_statistics(rank):
@@ -229,12 +230,16 @@ def test_features_are_made_with_the_statistics_that_the_checkpoint_holds(pair):
     assert pair(_shared_statistics) == [([1.0, 1.0, 1.0], 5)] * 2
 
 
-def test_online_probe_has_the_same_weights_on_both_ranks(pair):
-    (first, losses), (second, others) = pair(_probe_weights)
-    assert losses != others  # they saw different images
+def test_online_probe_of_two_processes_learns_as_that_of_one(pair):
+    expected, whole = _probe_weights(0, 1)
+    (first, losses), (second, others) = pair(_probe_weights, 2)
+    for ours, theirs, all_ in zip(losses, others, whole, strict=True):
+        assert ours[1] != theirs[1]  # ranks weigh what they have
+        assert [one + other for one, other in zip(ours, theirs, strict=True)] == pytest.approx(all_)
     assert first["weight"].abs().sum() > 0
     for name in first:
         assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(first[name], expected[name], rtol=1e-4, atol=1e-5)
 
 
 def stopped(folder: Path, step: int, number: signal.Signals, group: bool, *arguments: str) -> tuple[Ended, int]:
