@@ -20,7 +20,7 @@ from ssl_lightning.ranges import Count, Part, Share
 VALIDATION_SEED = 0
 
 
-SplitName = Literal["train", "test"]
+SplitName = Literal["train", "val", "test"]
 
 
 Arrays = tuple[UInt8[np.ndarray, "n c h w"], Integer[np.ndarray, " n"]]
@@ -59,6 +59,14 @@ class Fingerprint:
     def from_dict(cls, values: dict[str, Any]) -> "Fingerprint":
         digest = values["digest"] if "digest" in values else values["hash"]  # its name in the former version
         return cls(str(values["name"]), str(values["split"]), int(values["length"]), str(digest))
+
+
+def joined(one: Split, other: Split) -> Split:
+    """The images of both."""
+    labels = torch.cat([one.labels, other.labels])
+    if isinstance(one.images, StreamedImages) and isinstance(other.images, StreamedImages):
+        return Split(one.images.joined(other.images), labels)
+    return Split(torch.cat([one.images[:], other.images[:]]), labels)
 
 
 def label_digest(labels: Int[np.ndarray, " n"]) -> Any:
@@ -140,15 +148,21 @@ class ImageDataset(ABC):
         """Whether there is a test split, after `prepare`."""
         return True
 
+    @property
+    def has_val(self) -> bool:
+        """Whether there is a split that chooses settings of probes, beside train and test."""
+        return False
+
     def train(self) -> Split:
         """What subsets are taken of. Images without a label, if any, come last."""
         return self._open("train")
 
     def labelled(self) -> Split:
-        """The images of train that have a label: what classifiers of representations learn from."""
+        """The images of train that have a label, and those of val: what classifiers of representations learn from."""
         images, labels = self.train()
         count = int((labels >= 0).sum())
-        return Split(images, labels) if count == len(labels) else Split(images[:count], labels[:count])
+        split = Split(images, labels) if count == len(labels) else Split(images[:count], labels[:count])
+        return joined(split, self._open("val")) if self.has_val else split
 
     def all_labels(
         self, purpose: str, advice: str = "Choose something that needs fewer labels, or another dataset."
@@ -172,8 +186,12 @@ class ImageDataset(ABC):
         return self._fingerprints[split]
 
     def validation_part(self) -> Bool[Tensor, " m"]:
-        """`validation` of the labelled images alone."""
-        return self.validation()[: len(self.labelled().labels)]
+        """Which of the labelled images choose settings: those of val, or where there is no such split, of
+        `validation`."""
+        count = int((self.train().labels >= 0).sum())
+        if self.has_val:
+            return torch.arange(count + len(self._open("val").labels)) >= count
+        return self.validation()[:count]
 
     def validation(self) -> Bool[Tensor, " n"]:
         """The positions of train that are held out for tuning: always the same, the same share of each class.

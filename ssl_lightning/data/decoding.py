@@ -97,6 +97,10 @@ class StreamedImages:
     def __len__(self) -> int:
         return len(self.files)
 
+    def joined(self, other: "StreamedImages") -> "StreamedImages":
+        """The images of both."""
+        return StreamedImages(self.files.joined(other.files), self.size, self.channels, self.square, self._workers)
+
     def __getitem__(self, positions: "slice | range | np.ndarray | Tensor") -> UInt8[Tensor, "m c s s"]:
         """Central squares, in order."""
         if isinstance(positions, slice):

@@ -66,7 +66,7 @@ def protocol_of(evaluation: Mapping[str, Any], dataset: str, content: str = "") 
 
 def content_of(dataset: ImageDataset) -> str:
     """What identifies the splits that are evaluated on."""
-    splits: tuple[SplitName, ...] = ("train", "test")
+    splits: tuple[SplitName, ...] = ("train", "val", "test")
     return "-".join(filter(None, map(dataset.content_digest, splits)))
 
 

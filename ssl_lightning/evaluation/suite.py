@@ -77,7 +77,7 @@ class EvaluationSuite:
                 f"{dataset.name} has no labelled train and test images, which the evaluation needs. Choose "
                 "evaluation=none, or evaluate on other data: evaluation.dataset=cifar10."
             )
-        if not dataset.validation().any():
+        if not dataset.validation_part().any():
             raise UserError(
                 f"{dataset.name}: no class has two labelled training images, so that probes have nothing to "
                 "choose their settings on. Add images."

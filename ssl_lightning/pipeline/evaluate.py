@@ -12,7 +12,7 @@ from ssl_lightning.config.check import own
 from ssl_lightning.config.components import make
 from ssl_lightning.config.identity import digest_of
 from ssl_lightning.config.schema import Evaluated
-from ssl_lightning.data.dataset import ImageDataset, Split
+from ssl_lightning.data.dataset import ImageDataset, Split, SplitName
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features, extract, stored
 from ssl_lightning.evaluation.protocol import content_of, protocol_of
@@ -51,11 +51,10 @@ def evaluate(config: Mapping[str, Any]) -> Path:
             f"have {dataset.channels}. Choose another dataset, or dataset.channels={channels} where it can convert."
         )
     weights = encoder_digest(encoder)
-    what = (
-        [asdict(dataset.fingerprint("train")), asdict(dataset.fingerprint("test"))]
-        if suite.needs_labels
-        else [asdict(dataset.fingerprint("train"))]
-    )
+    seen: list[SplitName] = ["train"]
+    if suite.needs_labels:
+        seen += ["val", "test"] if dataset.has_val else ["test"]
+    what = [asdict(dataset.fingerprint(split)) for split in seen]
     protocol = protocol_of(config["evaluation"], dataset.name, content_of(dataset))
     identity = [SCHEMA, what, dataset.validation_fraction, protocol.as_dict(), weights]
     name = f"{dataset.name}-{digest_of(identity)[:8]}"

@@ -221,6 +221,8 @@ def _look_at_files(parts: Parts, mask: Mask) -> None:
     """What is decoded only after training is looked at before: an image that cannot be read is named now."""
     if parts.suite.needs_labels:
         parts.evaluated.check_images("test")
+        if parts.evaluated.has_val:
+            parts.evaluated.check_images("val")
     if parts.evaluated is not parts.dataset or mask.size < len(parts.dataset.train().labels):
         parts.evaluated.check_images("train")
 

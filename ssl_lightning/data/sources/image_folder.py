@@ -27,11 +27,12 @@ STORE_FORMAT = 3  # of decoded image folders; raised when decoding changes
 class ImageFolder(ImageDataset):
     """Images in `root/train/<class>/` and `root/test/<class>/`, or images without labels in `root/train/` alone.
 
-    Classes are numbered by sorted name. The test split is the first of `TESTS` that has the classes of train; images
-    without labels have none. Where the central squares of the training images, resampled to `image_size`, take at
-    most `resident_gib`, they are decoded once, into a folder below `cache`, and views are cut from them. Else images
-    stay in their files, and workers cut views from the whole images at every step, with antialias. Pictures are
-    turned upright as their EXIF orientation says, and transparent ones lie on white.
+    Classes are numbered by sorted name. The test split is the first of `TESTS` that has the classes of train; where
+    that is `test`, the next one chooses settings of probes. Images without labels have no such splits. Where the
+    central squares of the training images, resampled to `image_size`, take at most `resident_gib`, they are decoded
+    once, into a folder below `cache`, and views are cut from them. Else images stay in their files, and workers cut
+    views from the whole images at every step, with antialias. Pictures are turned upright as their EXIF orientation
+    says, and transparent ones lie on white.
 
     Args:
         root: the folder.
@@ -70,6 +71,10 @@ class ImageFolder(ImageDataset):
     def has_test(self) -> bool:
         return "test" in self._listing
 
+    @property
+    def has_val(self) -> bool:
+        return "val" in self._listing
+
     def content_digest(self, split: SplitName) -> str:
         """Of all paths below the root and what the files hold, wherever the folder lies, and of whether images are
         streamed."""
@@ -90,6 +95,11 @@ class ImageFolder(ImageDataset):
         test = self._listing.get("test")
         if test is not None and test.part != "test":
             yield f"{self.name}: there is no test/, so {test.part}/ is the test split."
+        if (val := self._listing.get("val")) is not None:
+            yield f"{self.name}: probes choose their settings on {val.part}/, {len(val):,} images."
+        read = {files.part for files in self._listing.values()}
+        if unread := [f"{part}/" for part in TESTS if part not in read and (Path(self.root) / part).is_dir()]:
+            yield f"{self.name}: not read: {', '.join(unread)}."
 
     def _of_storage(self) -> str | None:
         if self.storage != "auto":
@@ -116,11 +126,11 @@ class ImageFolder(ImageDataset):
             )
         if not train.classes:
             return {"train": train}
-        candidates = []
-        for part in TESTS:
-            candidates.append(image_files(root, part, cache))
-            if candidates[-1].classes == train.classes:
-                return {"train": train, "test": candidates[-1]}
+        candidates = [image_files(root, part, cache) for part in TESTS]
+        alike = [files for files in candidates if files.classes == train.classes]
+        if alike:
+            further = {"val": alike[1]} if alike[0].part == "test" and len(alike) > 1 else {}
+            return {"train": train, "test": alike[0], **further}
         files = next((files for files in candidates if len(files)), None)
         if files is None:
             raise UserError(

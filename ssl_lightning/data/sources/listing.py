@@ -7,7 +7,7 @@ import time
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,17 @@ class ImageFiles:
         """Of one image, absolute."""
         start = self.ends[position - 1] if position else 0
         return os.path.join(self.root, os.fsdecode(self.names[start : self.ends[position]].tobytes()))
+
+    def joined(self, other: "ImageFiles") -> "ImageFiles":
+        """The files of both, of one root and the same classes."""
+        return replace(
+            self,
+            part=f"{self.part} and {other.part}",
+            labels=np.concatenate([self.labels, other.labels]),
+            names=np.concatenate([self.names, other.names]),
+            ends=np.concatenate([self.ends, len(self.names) + other.ends]),
+            contents=np.concatenate([self.contents, other.contents]),
+        )
 
     def digest(self) -> str:
         """Of all relative paths, labels and contents."""

@@ -1,10 +1,12 @@
 """Odd things in folders of images: each real file counts once, under its own class, and what is passed over is told."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ssl_lightning.data.decoding import ORIENTATION, TURNS
@@ -12,6 +14,8 @@ from ssl_lightning.data.sources.image_folder import ImageFolder
 from ssl_lightning.data.sources.listing import image_files
 from ssl_lightning.data.sources.walk import IMAGE_SUFFIXES
 from ssl_lightning.errors import UserError
+from ssl_lightning.evaluation.protocol import content_of
+from ssl_lightning.evaluation.suite import EvaluationSuite
 
 
 def put(root: Path, *names: str) -> Path:
@@ -179,6 +183,33 @@ def test_another_split_that_is_the_test_split_is_told(tmp_path, part):
     folder = folder_of(tmp_path)
     assert len(folder.test().labels) == 2
     assert f"there is no test/, so {part}/ is the test split" in folder.notice()
+
+
+@pytest.mark.parametrize("storage", ["resident", "streamed"])
+def test_a_split_beside_test_chooses_settings_of_probes(tmp_path, storage):
+    named = [f"{part}/{label}/{i}.png" for part in ("train", "valid", "test") for label in "ab" for i in range(3)]
+    put(tmp_path, *named)
+    folder = folder_of(tmp_path, storage=storage)
+    assert "probes choose their settings on valid/, 6 images" in folder.notice()
+    images, labels = folder.labelled()
+    assert labels.tolist() == [0, 0, 0, 1, 1, 1] * 2
+    assert folder.validation_part().tolist() == [False] * 6 + [True] * 6
+    assert torch.equal(images[:6], folder.train().images[:])
+    alone = folder_of(tmp_path, storage=storage)
+    alone._listing = {"train": alone._listing["val"]}
+    assert torch.equal(images[6:12], alone.train().images[:])
+    assert not torch.equal(images[6:12], images[:6])
+    EvaluationSuite().check(folder)
+    assert len(folder.train().labels) == len(folder.validation()) == 6  # pretraining sees none of it
+
+    before = content_of(folder), folder.content_digest("train")
+    shutil.copy(tmp_path / "test/a/0.png", tmp_path / "valid/a/0.png")
+    changed = folder_of(tmp_path, storage=storage)
+    assert (content_of(changed) != before[0], changed.content_digest("train") == before[1]) == (True, True)
+    (tmp_path / "valid/b").rename(tmp_path / "valid/c")
+    other = folder_of(tmp_path, storage=storage)
+    assert not other.has_val  # its classes are others
+    assert "not read: valid/." in other.notice()
 
 
 # Pixels
