@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from ssl_lightning.runs.run import Run, find_runs
+from ssl_lightning.runs.run import find_runs
 from tests.data.synthetic import write_image_folder
 from tests.launchers.test_pool import alive, processes_in
 from tests.pipeline.test_resume import assert_alike, trained

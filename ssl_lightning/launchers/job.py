@@ -1,7 +1,9 @@
-"""A job's side of the pool: no process of a job outlives the pool, however the pool ends."""
+"""No process outlives what has started it, however that ends: the pool of a job, the first process of a training."""
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -9,6 +11,8 @@ GRACE = 30.0
 """Seconds that a job has to save its work once it was asked to stop."""
 
 _VARIABLE = "SSL_POOL"
+_FIRST = "SSL_FIRST_PROCESS"
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 
 
 def in_pool(environment: dict[str, str]) -> dict[str, str]:
@@ -16,7 +20,21 @@ def in_pool(environment: dict[str, str]) -> dict[str, str]:
 
     Where the pool itself is a task of SLURM's, its jobs are not: they start their processes themselves.
     """
-    return {key: value for key, value in environment.items() if key != "SLURM_NTASKS"} | {_VARIABLE: "1"}
+    others = {key: value for key, value in environment.items() if key not in ("SLURM_NTASKS", _FIRST)}
+    return others | {_VARIABLE: "1"}
+
+
+def end_with_first_process() -> None:
+    """Where this is one of the processes that a command has started for itself (Lightning gives them LOCAL_RANK),
+    Linux kills it when the first of them is gone, for which it would wait at their next meeting."""
+    first, local_rank = os.environ.get(_FIRST), os.environ.get("LOCAL_RANK", "0")
+    os.environ[_FIRST] = str(os.getpid())  # for those that are started here
+    by_others = "TORCHELASTIC_RUN_ID" in os.environ  # which watch over them
+    if first is None or local_rank == "0" or by_others or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(first):  # it was gone before that
+        os._exit(1)
 
 
 def end_with_pool() -> None:

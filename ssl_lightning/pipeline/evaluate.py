@@ -103,8 +103,7 @@ def _features(encoder: Encoder, split: Split, folder: Path, processes: ProcessGr
     with processes.building(done) as missing:
         if missing:
             extract(encoder.features, split, processes, folder, batch_size)
-            if processes.rank == 0:
-                done.touch()
+            processes.by_first(done.touch)
     return stored(split, folder)
 
 

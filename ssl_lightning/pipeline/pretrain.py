@@ -199,7 +199,7 @@ def mask_of(parts: Parts) -> Mask:
 
 
 def _group(trainer: L.Trainer) -> ProcessGroup:
-    return ProcessGroup(trainer.global_rank, trainer.world_size, trainer.strategy.barrier)
+    return ProcessGroup(trainer.global_rank, trainer.world_size, trainer.strategy.barrier, trainer.strategy.broadcast)
 
 
 def _evaluated(

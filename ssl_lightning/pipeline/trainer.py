@@ -17,7 +17,8 @@ from ssl_lightning.callbacks.stopping import StopTogether
 from ssl_lightning.config.components import make
 from ssl_lightning.config.markers import Place, Speed
 from ssl_lightning.errors import UserError
-from ssl_lightning.processes import environments, refuse_in_multirun
+from ssl_lightning.lightning_internals import limit_waiting
+from ssl_lightning.processes import PATIENCE, environments, refuse_in_multirun
 from ssl_lightning.ranges import Count, Number, Positive, Unlimited
 from ssl_lightning.runs.run import Run
 
@@ -74,6 +75,7 @@ def make_trainer(settings: TrainerSettings, alone: bool) -> L.Trainer:
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    limit_waiting(trainer.strategy, PATIENCE)
     refuse_in_multirun(trainer.world_size)
     return trainer
 
