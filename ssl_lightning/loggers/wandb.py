@@ -152,6 +152,7 @@ def _forget_service() -> None:
     """The next run starts another, and the end of this process does not ask the one that is gone, which is an error."""
     import wandb
 
+    wandb.run = None  # one that could not be ended would be the next job's
     with contextlib.suppress(Exception, SystemExit):  # the latter where its exit code is an error's
         wandb.teardown()
 
