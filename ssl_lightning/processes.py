@@ -14,13 +14,20 @@ import numpy as np
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import locked
+from ssl_lightning.launchers.job import started_by_command
 from ssl_lightning.lightning_internals import limit_waiting
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 import torch
-from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
+from lightning.pytorch.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
+from lightning.pytorch.utilities import rank_zero_only
 
 T = TypeVar("T")
 
@@ -198,9 +205,14 @@ class Launch(Protocol):
     def strategy(self) -> str: ...
 
 
+def asks_for_one(trainer: Launch) -> bool:
+    """Whether this process is all, whatever variables of a launcher are left in its environment."""
+    return trainer.strategy == "auto" and trainer.devices == 1 and trainer.num_nodes == 1
+
+
 def fabric_of(trainer: Launch) -> "Fabric | None":
     """What starts the processes that the settings of a trainer ask for; None where this one is all."""
-    if trainer.strategy == "auto" and trainer.devices == 1 and trainer.num_nodes == 1:
+    if asks_for_one(trainer):
         return None
     from lightning.fabric import Fabric
 
@@ -212,6 +224,7 @@ def fabric_of(trainer: Launch) -> "Fabric | None":
         num_nodes=trainer.num_nodes,
     )
     limit_waiting(fabric.strategy, PATIENCE)
+    settle_rank(fabric.strategy, fabric.world_size)
     refuse_in_multirun(fabric.world_size)
     return fabric
 
@@ -222,6 +235,39 @@ def start_processes(fabric: "Fabric | None") -> ProcessGroup:
         return ALONE
     fabric.launch()
     return ProcessGroup(fabric.global_rank, fabric.world_size, fabric.barrier, fabric.broadcast)
+
+
+def settle_rank(strategy: Any, size: int) -> None:
+    """A process that works alone logs and speaks, though Lightning takes `RANK` or `SLURM_PROCID` for its rank. One of
+    several that others are to have started says so, since it waits for them.
+
+    Args:
+        strategy: of a trainer or a Fabric of `size` processes.
+    """
+    if size == 1:
+        rank_zero_only.rank = 0  # type: ignore[attr-defined]
+        return
+    environment: ClusterEnvironment = strategy.cluster_environment
+    if not environment.creates_processes_externally or started_by_command():
+        return
+    known = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "SLURM_NTASKS", "SLURM_PROCID")
+    if not isinstance(environment, TorchElasticEnvironment) or environment.global_rank() == 0:  # which is sure of them
+        variables = ", ".join(f"{name}={os.environ[name]}" for name in known if name in os.environ)
+        print(
+            f"{type(environment).__name__.removesuffix('Environment')} is to have started {size} processes, of which "
+            f"this waits for the others ({variables}). If it has not, unset these variables.",
+            flush=True,
+        )
+
+
+@contextlib.contextmanager
+def as_first() -> Iterator[None]:
+    """What is done meanwhile logs and speaks as that of a first process, also where this is another of a group."""
+    former, rank_zero_only.rank = rank_zero_only.rank, 0  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        rank_zero_only.rank = former  # type: ignore[attr-defined]
 
 
 def environments(alone: bool) -> list[ClusterEnvironment]:

@@ -32,7 +32,7 @@ from ssl_lightning.models.backbones import crashes_in_channels_last
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.pipeline.parts import Parts, parts_of
 from ssl_lightning.pipeline.trainer import callbacks_of
-from ssl_lightning.processes import ALONE, ProcessGroup, quiet, share_buffers, solving_device
+from ssl_lightning.processes import ALONE, ProcessGroup, as_first, quiet, share_buffers, solving_device
 from ssl_lightning.reports.figures import run_figures
 from ssl_lightning.runs.loading import load_run, resumable
 from ssl_lightning.runs.results import cost, environment, summary
@@ -91,7 +91,8 @@ def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
 
 def train_proxy(config: dict[str, Any]) -> Run:
     """A run that a ranking needs, in this process."""
-    return pretrain(config, alone=True)
+    with as_first():
+        return pretrain(config, alone=True)
 
 
 def _results_of(run: Run, speaks: bool) -> dict[str, Any] | None:
