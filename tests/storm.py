@@ -44,10 +44,10 @@ SWEEP = (
     "hydra/launcher=pool",
     "hydra.launcher.slots=2",
 )
-PAUSE = 4.0
-"""Mean number of seconds between two signals: a job takes about ten on two cores."""
-WEIGHTS = {"pool": 0.3, "job": 1.0, "second process of a job": 2.0, "worker": 2.0}
-"""How often a process of each kind is hit, in proportion. Only a job that trains has the last two."""
+PAUSE = 2.5
+"""Mean number of seconds between two attempts: a job takes about ten on two cores."""
+KINDS = {"pool": 1, "job": 4, "second process of a job": 3, "worker": 3}
+"""How often a process of each kind is to be hit, in proportion. Only a job that trains may have the last two."""
 SIGNALS = {signal.SIGKILL: 6, signal.SIGTERM: 1, signal.SIGINT: 1}
 """How often each is sent, in proportion."""
 PATIENCE = 900.0
@@ -101,14 +101,12 @@ def storm(folder: Path, seconds: float, dice: random.Random) -> Counter[str]:
     sweep = start(folder)
     while (wait := min(dice.expovariate(1 / PAUSE), until - time.monotonic())) > 0:
         time.sleep(wait)
+        (kind,), (number,) = (dice.choices(list(some), list(some.values())) for some in (KINDS, SIGNALS))
         commands = processes_in(folder)
-        if commands:
-            kinds = {process: kind_of(process, commands) for process in commands}
-            (victim,) = dice.choices(list(kinds), [WEIGHTS[kind] for kind in kinds.values()])
-            (number,) = dice.choices(list(SIGNALS), list(SIGNALS.values()))
-            if alive(victim):
-                os.kill(victim, number)
-                hits[f"{number.name} to a {kinds[victim]}"] += 1
+        victims = [process for process in commands if kind_of(process, commands) == kind]
+        if victims and alive(victim := dice.choice(victims)):
+            os.kill(victim, number)
+            hits[f"{number.name} to a {kind}"] += 1
         if sweep.poll() is not None:
             hits["sweep started again"] += 1
             sweep = start(folder)
