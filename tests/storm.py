@@ -44,10 +44,10 @@ SWEEP = (
     "hydra/launcher=pool",
     "hydra.launcher.slots=2",
 )
-PAUSE = 2.5
-"""Mean number of seconds between two attempts: a job takes about ten on two cores."""
-KINDS = {"pool": 1, "job": 4, "second process of a job": 3, "worker": 3}
-"""How often a process of each kind is to be hit, in proportion. Only a job that trains may have the last two."""
+PAUSE = 4.0
+"""Mean number of seconds between two signals: a job takes about ten on two cores."""
+KINDS = {"pool": 1, "job": 3, "second process of a job": 3, "worker": 3}
+"""How often a process of each kind is to be hit, in proportion. Where there is none, as before a job trains, a job is."""
 SIGNALS = {signal.SIGKILL: 6, signal.SIGTERM: 1, signal.SIGINT: 1}
 """How often each is sent, in proportion."""
 PATIENCE = 900.0
@@ -103,7 +103,9 @@ def storm(folder: Path, seconds: float, dice: random.Random) -> Counter[str]:
         time.sleep(wait)
         (kind,), (number,) = (dice.choices(list(some), list(some.values())) for some in (KINDS, SIGNALS))
         commands = processes_in(folder)
-        victims = [process for process in commands if kind_of(process, commands) == kind]
+        kinds = {process: kind_of(process, commands) for process in commands}
+        kind = kind if kind in kinds.values() else "job"
+        victims = [process for process in kinds if kinds[process] == kind]
         if victims and alive(victim := dice.choice(victims)):
             os.kill(victim, number)
             hits[f"{number.name} to a {kind}"] += 1

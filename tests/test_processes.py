@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,17 @@ WAITS = 60
 
 def _by_first(rank, folder):
     """What both are told: a result, one that takes several heartbeats, an error."""
-    us, told = group(rank), []
+    plain, told, heard = group(rank), [], []
+
+    def broadcast(value):
+        heard.append(plain.broadcast(value))
+        return heard[-1]
+
+    us = replace(plain, broadcast=broadcast)
     usual, processes.HEARTBEAT = processes.HEARTBEAT, 0.05
     told.append(us.by_first(lambda: (rank, os.getpid())))
     told.append(us.by_first(lambda: time.sleep(0.4)))
+    assert heard.count(("waits", None)) >= 2
     (folder / "holder").touch()
     with us.building(folder / "file") as missing:  # held by another process until it has waited for some heartbeats
         told.append(missing)
