@@ -73,17 +73,15 @@ class ProcessGroup:
                 error.reported = True  # type: ignore[attr-defined]  # by the first process
                 raise error
             return told[1]
-        with self._heartbeat():
-            try:
-                told = "done", do()
-            except BaseException as error:
-                told = "failed", error
-        if isinstance(told[1], BaseException):
-            with contextlib.suppress(UserError):  # of which the others have perhaps died
+        try:
+            with self._heartbeat():
+                result = do()
+        except BaseException:
+            with contextlib.suppress(UserError):  # nobody may be left to be told
                 self._tell("failed")
-            raise told[1]
-        self._tell(*told)
-        return told[1]
+            raise
+        self._tell("done", result)
+        return result
 
     def _tell(self, state: str = "", result: Any = None) -> tuple[str, Any]:
         with _together():

@@ -7,6 +7,7 @@ has ended. It must leave what a sweep leaves that nobody disturbed, bit for bit,
 import argparse
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,7 +48,7 @@ SWEEP = (
 PAUSE = 4.0
 """Mean number of seconds between two signals: a job takes about ten on two cores."""
 KINDS = {"pool": 1, "job": 3, "second process of a job": 3, "worker": 3}
-"""How often a process of each kind is to be hit, in proportion. Where there is none, as before a job trains, a job is."""
+"""How often a process of each kind is to be hit, in proportion. Before a job trains, it has none of the last two."""
 SIGNALS = {signal.SIGKILL: 6, signal.SIGTERM: 1, signal.SIGINT: 1}
 """How often each is sent, in proportion."""
 PATIENCE = 900.0
@@ -72,12 +73,14 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 def finish(folder: Path, sweep: subprocess.Popen[bytes], attempts: int) -> None:
     """Waits for its end, and starts it again where something has failed."""
-    for attempt in range(attempts):
-        if sweep.wait(PATIENCE) == 0:
-            return
-        if attempt + 1 < attempts:
+    try:
+        for _ in range(attempts - 1):
+            if sweep.wait(PATIENCE) == 0:
+                return
             sweep = start(folder)
-    raise AssertionError(f"the sweep still fails: see {folder / 'output.txt'}")
+        assert sweep.wait(PATIENCE) == 0, f"the sweep still fails: see {folder / 'output.txt'}"
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"the sweep hangs: see {folder / 'output.txt'}, {processes_in(folder)}") from None
 
 
 def kind_of(process: int, commands: dict[int, str]) -> str:
@@ -155,13 +158,25 @@ def main() -> None:
     (work / "conf" / "experiment").mkdir(parents=True)
     for name, content in EXPERIMENTS.items():
         (work / "conf" / "experiment" / f"{name}.yaml").write_text(f"# @package _global_\n{content}")
+    try:
+        weather(work, 60 * arguments.minutes, random.Random(arguments.seed))
+    except AssertionError as error:
+        sys.exit(f"Something is lost: {error}")
+    finally:
+        for process in (process for folder in work.iterdir() for process in processes_in(folder)):
+            os.kill(process, signal.SIGKILL)
+    shutil.rmtree(work)
+
+
+def weather(work: Path, seconds: float, dice: random.Random) -> None:
+    """A sweep without and one with a storm, and what they have left."""
     undisturbed, disturbed = work / "undisturbed", work / "disturbed"
     undisturbed.mkdir()
     disturbed.mkdir()
     began, shared_memory = time.monotonic(), segments_of_torch()
     finish(undisturbed, start(undisturbed), 1)
     print(f"An undisturbed sweep has taken {time.monotonic() - began:.0f} s.", flush=True)
-    hits = storm(disturbed, 60 * arguments.minutes, random.Random(arguments.seed))
+    hits = storm(disturbed, seconds, dice)
     for what, number in sorted(hits.items()):
         print(f"{number:4} × {what}")
     compared = assert_same_runs(undisturbed, disturbed)
