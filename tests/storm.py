@@ -35,7 +35,7 @@ SWEEP = (
     "--config-dir=../conf",
     "seed=1,2,3,4,5",
     f"experiment={','.join(EXPERIMENTS)}",  # every kind in turn: the storm meets the first jobs most
-    "trainer.max_epochs=3",
+    "trainer.max_epochs=2",
     "trainer.log_every_n_steps=7",
     "trainer.enable_progress_bar=false",
     "checkpoint.every_steps=10",
@@ -45,7 +45,7 @@ SWEEP = (
     "hydra/launcher=pool",
     "hydra.launcher.slots=2",
 )
-PAUSE = 4.0
+PAUSE = 3.0
 """Mean number of seconds between two signals: a job takes about ten on two cores."""
 KINDS = {"pool": 1, "job": 3, "second process of a job": 3, "worker": 3}
 """How often a process of each kind is to be hit, in proportion. Before a job trains, it has none of the last two."""
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the dice")
     arguments = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="storm-"))
-    write_image_folder(work / "images", num_train=160)
+    write_image_folder(work / "images", num_train=320)
     (work / "conf" / "experiment").mkdir(parents=True)
     for name, content in EXPERIMENTS.items():
         (work / "conf" / "experiment" / f"{name}.yaml").write_text(f"# @package _global_\n{content}")
