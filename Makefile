@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL ?= $(BIN)/python -m pip install --quiet
 
-.PHONY: quickstart test test-nightly lint smoke wheel-smoke clean
+.PHONY: quickstart test test-nightly lint smoke storm wheel-smoke clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: .venv/installed
@@ -23,6 +23,11 @@ lint: .venv/installed-dev
 
 smoke: .venv/installed-dev
 	$(BIN)/ssl-sweep smoke
+
+# Kills processes of a sweep for so many minutes, and compares what it leaves with that of an undisturbed one.
+MINUTES ?= 1
+storm: .venv/installed-dev
+	$(BIN)/python -m tests.storm --minutes $(MINUTES)
 
 # The quickstart, shortened, from a wheel and in another folder, with the packages of .venv.
 wheel-smoke: .venv/installed-dev

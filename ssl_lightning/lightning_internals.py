@@ -8,11 +8,14 @@ so are the `torch._foreach_*` functions.
 """
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    from lightning.fabric.strategies import Strategy as FabricStrategy
     from lightning.pytorch import Callback, Trainer
     from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+    from lightning.pytorch.strategies import Strategy
     from omegaconf import DictConfig
 
 
@@ -42,6 +45,16 @@ def limit_steps(trainer: "Trainer", steps: int) -> None:
     """
     trainer.fit_loop.epoch_loop.max_steps = steps
     trainer.fit_loop.max_epochs = steps  # more than enough: every epoch has a step
+
+
+def limit_waiting(strategy: "FabricStrategy | Strategy", seconds: float) -> None:
+    """Has processes that do not meet within so many seconds fail, where the strategy is one of several processes.
+
+    `_timeout` of Lightning's strategies: they take it as an argument, but only where they are made by hand, and which
+    one a trainer needs is what Lightning finds out.
+    """
+    if hasattr(strategy, "_timeout"):
+        strategy._timeout = timedelta(seconds=seconds)
 
 
 def silence_sigterm_broadcast(trainer: "Trainer") -> None:

@@ -3,32 +3,109 @@
 import contextlib
 import logging
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import locked
+from ssl_lightning.launchers.job import started_by_command
+from ssl_lightning.lightning_internals import limit_waiting
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 import torch
-from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
+from lightning.pytorch.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
+from lightning.pytorch.utilities import rank_zero_only
+
+T = TypeVar("T")
+
+PATIENCE = 600.0
+"""Seconds that a process waits for another to meet it: one that has died or hangs is not waited for without end."""
+HEARTBEAT = 30.0
+"""Seconds after which the first process, where it works alone, tells the others that it is still at it."""
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """`size` processes with a common file system, of which this is number `rank`. `barrier` waits for all."""
+    """`size` processes with a common file system.
+
+    Args:
+        rank: which of them this is.
+        meet: waits for all.
+        broadcast: gives what the first process calls it with, to all.
+    """
 
     rank: int = 0
     size: int = 1
-    barrier: Callable[[], None] = lambda: None
+    meet: Callable[[], None] = lambda: None
+    broadcast: Callable[[Any], Any] = lambda value: value
+
+    def barrier(self) -> None:
+        """Waits for all.
+
+        Raises:
+            UserError: one of them has ended, or does not come for `PATIENCE` seconds.
+        """
+        with _together():
+            self.meet()
+
+    def by_first(self, do: Callable[[], T]) -> T:
+        """What `do` returns in the first process, which alone calls it, however long it takes. Its error ends all."""
+        if self.size == 1:
+            return do()
+        if self.rank > 0:
+            while (told := self._tell())[0] == "waits":
+                pass
+            if told[0] == "failed":
+                error = UserError("the first process has failed")
+                error.reported = True  # type: ignore[attr-defined]  # by the first process
+                raise error
+            return told[1]
+        try:
+            with self._heartbeat():
+                result = do()
+        except BaseException:
+            with contextlib.suppress(UserError):  # nobody may be left to be told
+                self._tell("failed")
+            raise
+        self._tell("done", result)
+        return result
+
+    def _tell(self, state: str = "", result: Any = None) -> tuple[str, Any]:
+        with _together():
+            return self.broadcast((state, result))
+
+    @contextlib.contextmanager
+    def _heartbeat(self) -> Iterator[None]:
+        """Meanwhile, tells the others every so often that they are to wait: each of their waits is short."""
+        over, device = threading.Event(), torch.cuda.current_device() if torch.cuda.is_initialized() else None
+
+        def beat() -> None:
+            if device is not None:
+                torch.cuda.set_device(device)
+            with contextlib.suppress(UserError):  # the next meeting raises it too
+                while not over.wait(HEARTBEAT):
+                    self._tell("waits")
+
+        beating = threading.Thread(target=beat, daemon=True)
+        beating.start()
+        try:
+            yield
+        finally:
+            over.set()
+            beating.join()
 
     def share(self, total: int, unit: int = 1) -> range:
         """This process's contiguous share of 0 … total − 1; its ends are multiples of `unit`, or the total."""
@@ -39,11 +116,13 @@ class ProcessGroup:
     @contextlib.contextmanager
     def building(self, path: Path) -> Iterator[bool]:
         """Whether `path` is missing, with nobody outside of the processes making it meanwhile."""
-        with locked(path) if self.rank == 0 else contextlib.nullcontext():
-            self.barrier()
-            missing = not path.exists()
-            self.barrier()
-            yield missing
+        with contextlib.ExitStack() as held:
+
+            def look() -> bool:
+                held.enter_context(locked(path))
+                return not path.exists()
+
+            yield self.by_first(look)
             self.barrier()
 
     def write(self, array: np.ndarray, start: int, rows: np.ndarray) -> None:
@@ -64,12 +143,26 @@ class ProcessGroup:
         """
         if path is None:
             return np.empty(shape, dtype)
-        if self.rank == 0:
+
+        def make() -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             array = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
             _reserve(path, array.nbytes)
-        self.barrier()
+
+        self.by_first(make)
         return np.lib.format.open_memmap(path, "r+")
+
+
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """What processes do with one another, with a message that says what it means when torch gives up."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise UserError(
+            f"another process of this command has ended, or was waited for in vain for {PATIENCE / 60:.0f} minutes "
+            f"({str(error).partition('. ')[0]}). What it has printed says why."
+        ) from error
 
 
 def share_buffers(module: "torch.nn.Module", processes: ProcessGroup) -> None:
@@ -110,19 +203,26 @@ class Launch(Protocol):
     def strategy(self) -> str: ...
 
 
+def asks_for_one(trainer: Launch) -> bool:
+    """Whether this process is all, whatever variables of a launcher are left in its environment."""
+    return trainer.strategy == "auto" and trainer.devices == 1 and trainer.num_nodes == 1
+
+
 def fabric_of(trainer: Launch) -> "Fabric | None":
     """What starts the processes that the settings of a trainer ask for; None where this one is all."""
-    if trainer.strategy == "auto" and trainer.devices == 1 and trainer.num_nodes == 1:
+    if asks_for_one(trainer):
         return None
     from lightning.fabric import Fabric
-    from lightning.fabric.strategies import DDPStrategy
 
     quiet()
-    # Its barriers would give up where another job makes the same for an hour.
-    strategy = DDPStrategy(timeout=timedelta(days=7)) if trainer.strategy == "ddp" else trainer.strategy
     fabric = Fabric(
-        accelerator=trainer.accelerator, strategy=strategy, devices=trainer.devices, num_nodes=trainer.num_nodes
+        accelerator=trainer.accelerator,
+        strategy=trainer.strategy,
+        devices=trainer.devices,
+        num_nodes=trainer.num_nodes,
     )
+    limit_waiting(fabric.strategy, PATIENCE)
+    settle_rank(fabric.strategy, fabric.world_size)
     refuse_in_multirun(fabric.world_size)
     return fabric
 
@@ -132,7 +232,40 @@ def start_processes(fabric: "Fabric | None") -> ProcessGroup:
     if fabric is None:
         return ALONE
     fabric.launch()
-    return ProcessGroup(fabric.global_rank, fabric.world_size, fabric.barrier)
+    return ProcessGroup(fabric.global_rank, fabric.world_size, fabric.barrier, fabric.broadcast)
+
+
+def settle_rank(strategy: Any, size: int) -> None:
+    """A process that works alone logs and speaks, though Lightning takes `RANK` or `SLURM_PROCID` for its rank. One of
+    several that others are to have started says so, since it waits for them.
+
+    Args:
+        strategy: of a trainer or a Fabric of `size` processes.
+    """
+    if size == 1:
+        rank_zero_only.rank = 0  # type: ignore[attr-defined]
+        return
+    environment: ClusterEnvironment = strategy.cluster_environment
+    if not environment.creates_processes_externally or started_by_command():
+        return
+    known = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "SLURM_NTASKS", "SLURM_PROCID")
+    if not isinstance(environment, TorchElasticEnvironment) or environment.global_rank() == 0:  # which is sure of them
+        variables = ", ".join(f"{name}={os.environ[name]}" for name in known if name in os.environ)
+        print(
+            f"{type(environment).__name__.removesuffix('Environment')} is to have started {size} processes, of which "
+            f"this waits for the others ({variables}). If it has not, unset these variables.",
+            flush=True,
+        )
+
+
+@contextlib.contextmanager
+def as_first() -> Iterator[None]:
+    """What is done meanwhile logs and speaks as that of a first process, also where this is another of a group."""
+    former, rank_zero_only.rank = rank_zero_only.rank, 0  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        rank_zero_only.rank = former  # type: ignore[attr-defined]
 
 
 def environments(alone: bool) -> list[ClusterEnvironment]:

@@ -18,8 +18,10 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 
 from ssl_lightning.callbacks.stopping import StopTogether
+from ssl_lightning.processes import ProcessGroup
 
 context = multiprocessing.get_context("forkserver")
 _COMMANDS = [
@@ -146,6 +148,17 @@ def started(
     finally:
         process.kill()
         process.join()
+
+
+def group(rank: int, size: int = 2) -> ProcessGroup:
+    """This process among those of torch's group."""
+
+    def broadcast(value: Any) -> Any:
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
+
+    return ProcessGroup(rank, size, dist.barrier, broadcast)
 
 
 def ssl_train(folder: Path, *arguments: str, **options: Any) -> Ended:

@@ -77,6 +77,23 @@ def test_load_training_batches():
     assert numbers == [float("inf"), 3]
 
 
+@pytest.mark.parametrize("strategy", ["auto", "ddp", "ddp_find_unused_parameters_true"])
+@pytest.mark.parametrize("kind", [L.Trainer, L.Fabric])
+def test_limit_waiting(monkeypatch, kind, strategy):
+    """Of what a group of processes is made with; before, it is half an hour."""
+    asked = []
+    monkeypatch.setattr(dist, "init_process_group", lambda *_, timeout, **__: asked.append(timeout.total_seconds()))
+    for seconds in (None, 5):
+        several = kind(accelerator="cpu", devices=2, strategy=strategy)
+        if seconds:
+            lightning_internals.limit_waiting(several.strategy, seconds)
+        several.strategy.setup_environment()
+    assert asked == [1800, 5]
+    alone = kind(accelerator="cpu", devices=1).strategy
+    lightning_internals.limit_waiting(alone, 5)
+    assert not hasattr(alone, "_timeout")
+
+
 @pytest.mark.parametrize("steps", [4, 7])  # of two epochs of three
 def test_limit_steps(steps):
     fitted = fit(At("setup", lambda trainer: lightning_internals.limit_steps(trainer, steps)))

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from ssl_lightning.config.messages import explain
 from ssl_lightning.config.schema import TrainConfig
 from ssl_lightning.errors import user_error_in
-from ssl_lightning.launchers.job import end_with_pool
+from ssl_lightning.launchers.job import end_with_first_process, end_with_pool
 
 PATIENCE = 10.0
 """Seconds that a process has to end by itself after it was asked twice."""
@@ -31,6 +31,7 @@ def run_command(command: Callable[[], None]) -> None:
     exit codes 130 and 143, whatever error they cause on their way.
     """
     end_with_pool()
+    end_with_first_process()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing and exiting
     try:
         with _watched_signals():

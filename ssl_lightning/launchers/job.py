@@ -1,7 +1,9 @@
-"""A job's side of the pool: no process of a job outlives the pool, however the pool ends."""
+"""No process outlives what has started it, however that ends: the pool of a job, the first process of a training."""
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -9,14 +11,37 @@ GRACE = 30.0
 """Seconds that a job has to save its work once it was asked to stop."""
 
 _VARIABLE = "SSL_POOL"
+_STARTED = ("SLURM_NTASKS", "TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK")
+"""By which Lightning takes a process for one that others have started."""
+_FIRST = "SSL_FIRST_PROCESS"
+"""Number of the process that starts the others of a command."""
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 
 
 def in_pool(environment: dict[str, str]) -> dict[str, str]:
     """The environment of a job whose standard input is a pipe that ends when the pool does.
 
-    Where the pool itself is a task of SLURM's, its jobs are not: they start their processes themselves.
+    Whatever has started the pool, such as a task of SLURM's, its jobs start their processes themselves.
     """
-    return {key: value for key, value in environment.items() if key != "SLURM_NTASKS"} | {_VARIABLE: "1"}
+    others = {key: value for key, value in environment.items() if key not in (*_STARTED, _FIRST)}
+    return others | {_VARIABLE: "1"}
+
+
+def end_with_first_process() -> None:
+    """Where this is one of the processes that a command has started for itself (Lightning gives them LOCAL_RANK),
+    Linux kills it when the first of them is gone, for which it would wait at their next meeting."""
+    if not started_by_command():
+        os.environ[_FIRST] = str(os.getpid())  # of those that are started here
+    elif sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(os.environ[_FIRST]):  # it was gone before that
+            os._exit(1)
+
+
+def started_by_command() -> bool:
+    """Whether another process of this command has started this one, and not torchrun, which watches over its own."""
+    by_another = os.environ.get(_FIRST, str(os.getpid())) != str(os.getpid())
+    return by_another and os.environ.get("LOCAL_RANK", "0") != "0" and "TORCHELASTIC_RUN_ID" not in os.environ
 
 
 def end_with_pool() -> None:

@@ -1,13 +1,14 @@
 """Where a run's numbers go besides metrics.csv: wandb, TensorBoard, or any other logger of Lightning's."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from ssl_lightning.errors import warn
 from ssl_lightning.lightning_internals import wandb_arguments
+from ssl_lightning.loggers.guard import attempt, guard
 from ssl_lightning.loggers.tensorboard import TensorBoard, log_to_tensorboard
 from ssl_lightning.loggers.wandb import log_to_wandb
 from ssl_lightning.runs.run import Identity, Run
@@ -16,7 +17,7 @@ from ssl_lightning.runs.run import Identity, Run
 def introduce(
     loggers: Sequence[Logger], run: Run, identity: Identity, sweep: str, hyperparameters: Mapping[str, Any]
 ) -> None:
-    """Tells loggers which run this is, before its first row. A resumed run keeps its id.
+    """Tells loggers which run this is, before its first row. A resumed run keeps its id. None can end training.
 
     Args:
         hyperparameters: what wandb shows beside it.
@@ -37,6 +38,7 @@ def introduce(
             } | chosen
         if isinstance(logger, TensorBoard):
             logger.folder = run.folder / "tensorboard"
+        guard(logger)
 
 
 def offline(loggers: Sequence[Logger], run: Run) -> list[Logger]:
@@ -59,10 +61,7 @@ def log_results(
     A logger that fails costs a line of warning: the results are in the run's folder by now.
     """
     for logger in loggers:
-        try:
-            if isinstance(logger, WandbLogger):
-                log_to_wandb(logger.experiment, results, figures)
-            elif isinstance(logger, TensorBoardLogger):
-                log_to_tensorboard(logger, hyperparameters, results, figures)
-        except Exception as error:
-            warn(type(logger).__name__, error)
+        if isinstance(logger, WandbLogger):
+            attempt(logger, partial(log_to_wandb, logger, results, figures), None)
+        elif isinstance(logger, TensorBoardLogger):
+            attempt(logger, partial(log_to_tensorboard, logger, hyperparameters, results, figures), None)

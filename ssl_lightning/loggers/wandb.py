@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
-from ssl_lightning.errors import UserError, warn
+from ssl_lightning.errors import UserError
 from ssl_lightning.lightning_internals import wandb_arguments, wandb_run
 from ssl_lightning.runs.results import costs
 
@@ -75,9 +75,7 @@ class Wandb(WandbLogger):
         except Exception as error:
             if self._mode in _WITHOUT_SERVER:
                 raise
-            import wandb
-
-            wandb.teardown()  # a run that has failed to begin keeps its id taken otherwise
+            _forget_service()  # a run that has failed to begin keeps its id taken otherwise
             self._go_offline(str(error))
             return super().experiment
         if self._mode not in _WITHOUT_SERVER:
@@ -120,14 +118,13 @@ class Wandb(WandbLogger):
         print(f"wandb goes on offline: {reason}. Later: wandb sync {runs}", flush=True)
 
 
-def log_to_wandb(run: Any, results: Mapping[str, Any], figures: Mapping[str, Path]) -> None:
+def log_to_wandb(logger: WandbLogger, results: Mapping[str, Any], figures: Mapping[str, Path]) -> None:
     import wandb
 
-    try:
-        run.summary.update(results["metrics"] | costs(results))
-        run.log({f"figures/{name}": wandb.Image(str(file)) for name, file in figures.items()})
-    finally:
-        _finish(run)
+    run = logger.experiment
+    run.summary.update(results["metrics"] | costs(results))
+    run.log({f"figures/{name}": wandb.Image(str(file)) for name, file in figures.items()})
+    _finish(run)
 
 
 @contextlib.contextmanager
@@ -136,10 +133,28 @@ def ended_by_errors() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        wandb = sys.modules.get("wandb")
-        if wandb is not None and wandb.run is not None:
-            _finish(wandb.run, exit_code=1)
+        end_wandb(exit_code=1)
         raise
+
+
+def end_wandb(exit_code: int = 0) -> None:
+    """Ends the wandb run of this process, whatever has become of wandb's own process."""
+    wandb = sys.modules.get("wandb")
+    if wandb is None or wandb.run is None:
+        return
+    try:
+        _finish(wandb.run, exit_code)
+    except Exception:
+        _forget_service()
+
+
+def _forget_service() -> None:
+    """The next run starts another, and the end of this process does not ask the one that is gone, which is an error."""
+    import wandb
+
+    wandb.run = None  # one that could not be ended would be the next job's
+    with contextlib.suppress(Exception, SystemExit):  # the latter where its exit code is an error's
+        wandb.teardown()
 
 
 def _finish(run: Any, exit_code: int = 0) -> None:
@@ -149,5 +164,3 @@ def _finish(run: Any, exit_code: int = 0) -> None:
         run.finish(exit_code=exit_code)
     except TimeoutError:
         print(f"wandb: the server did not take all of the run in time. Later: wandb sync {folder}", flush=True)
-    except Exception as error:
-        warn("wandb", error)

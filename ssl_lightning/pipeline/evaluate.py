@@ -62,8 +62,7 @@ def evaluate(config: Mapping[str, Any]) -> Path:
     file = Run(folder).evaluation_file(name)
     fabric = fabric_of(make(config["trainer"]))
     processes = start_processes(fabric)
-    there = file.exists()
-    if there if fabric is None else fabric.broadcast(there):  # what the first process saw: another job may be faster
+    if processes.broadcast(file.exists()):  # what the first process saw: another job may be faster
         if processes.rank == 0:
             _show(json.loads(file.read_text(encoding="utf-8")), file)
         return file
@@ -104,8 +103,7 @@ def _features(encoder: Encoder, split: Split, folder: Path, processes: ProcessGr
     with processes.building(done) as missing:
         if missing:
             extract(encoder.features, split, processes, folder, batch_size)
-            if processes.rank == 0:
-                done.touch()
+            processes.by_first(done.touch)
     return stored(split, folder)
 
 

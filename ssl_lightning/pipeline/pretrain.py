@@ -24,6 +24,7 @@ from ssl_lightning.errors import UserError, warn
 from ssl_lightning.evaluation.protocol import protocol_in, same
 from ssl_lightning.files import write_json
 from ssl_lightning.lightning_internals import add_callbacks
+from ssl_lightning.loggers.guard import has_failed
 from ssl_lightning.loggers.metrics_file import MetricsFile
 from ssl_lightning.loggers.of_run import introduce, log_results, offline
 from ssl_lightning.loggers.wandb import ended_by_errors
@@ -33,7 +34,7 @@ from ssl_lightning.pipeline.measuring import features_of_encoders, measured
 from ssl_lightning.pipeline.parts import Parts, parts_of
 from ssl_lightning.pipeline.rehearsal import rehearsed
 from ssl_lightning.pipeline.trainer import callbacks_of
-from ssl_lightning.processes import ALONE, ProcessGroup, quiet
+from ssl_lightning.processes import ALONE, ProcessGroup, as_first, quiet
 from ssl_lightning.reports.figures import run_figures
 from ssl_lightning.runs.loading import load_run, resumable
 from ssl_lightning.runs.results import cost, environment, summary
@@ -111,6 +112,8 @@ def _rehearse(config: dict[str, Any], parts: Parts, evaluates: bool) -> None:
             return
         _train_and_evaluate(config, parts)
         if first:
+            if failed := [type(logger).__name__ for logger in parts.trainer.loggers if has_failed(logger)]:
+                raise UserError(f"{', '.join(failed)} failed, which a run would go on without: see the warning above.")
             load_run(run.folder, trusted=None)
             steps = run.results()["cost"]["optimizer_steps"]
             print(
@@ -122,7 +125,8 @@ def _rehearse(config: dict[str, Any], parts: Parts, evaluates: bool) -> None:
 
 def train_proxy(config: dict[str, Any]) -> Run:
     """A run that a ranking needs, in this process."""
-    return pretrain(config, alone=True)
+    with as_first():
+        return pretrain(config, alone=True)
 
 
 def _results_of(run: Run, speaks: bool) -> dict[str, Any] | None:
@@ -239,7 +243,7 @@ def mask_of(parts: Parts) -> Mask:
 
 
 def _group(trainer: L.Trainer) -> ProcessGroup:
-    return ProcessGroup(trainer.global_rank, trainer.world_size, trainer.strategy.barrier)
+    return ProcessGroup(trainer.global_rank, trainer.world_size, trainer.strategy.barrier, trainer.strategy.broadcast)
 
 
 def _identity(parts: Parts, mask: Mask) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from ssl_lightning.callbacks.stopping import StopTogether
 from ssl_lightning.config.components import make
 from ssl_lightning.config.markers import Place, Speed
 from ssl_lightning.errors import UserError
-from ssl_lightning.processes import environments, refuse_in_multirun
+from ssl_lightning.lightning_internals import limit_waiting
+from ssl_lightning.processes import PATIENCE, asks_for_one, environments, refuse_in_multirun, settle_rank
 from ssl_lightning.ranges import Count, NonNegative, Number, Positive, Unlimited
 from ssl_lightning.runs.run import Run
 
@@ -70,11 +71,13 @@ def make_trainer(settings: TrainerSettings, alone: bool) -> L.Trainer:
         **settings.arguments(),
         logger=False,
         callbacks=[Progress()] if settings.enable_progress_bar else [],
-        plugins=[AtomicCheckpointIO(), *environments(alone)],
+        plugins=[AtomicCheckpointIO(), *environments(alone or asks_for_one(settings))],
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    limit_waiting(trainer.strategy, PATIENCE)
+    settle_rank(trainer.strategy, trainer.world_size)
     refuse_in_multirun(trainer.world_size)
     return trainer
 

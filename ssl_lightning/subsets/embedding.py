@@ -154,8 +154,7 @@ class EmbeddingRule(SubsetRule):
             if missing:
                 unfinished = path.with_name(f".{path.name}.{processes.size}.part")
                 self._embed(dataset, proxy, unfinished, processes)
-                if processes.rank == 0:
-                    unfinished.replace(path)
+                processes.by_first(lambda: unfinished.replace(path))
         try:
             return np.lib.format.open_memmap(path, mode="r")
         except (OSError, ValueError) as error:

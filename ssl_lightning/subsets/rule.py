@@ -127,8 +127,7 @@ class SubsetRule(ABC):
                 if missing:
                     self.check_dataset(dataset)
                     ranking = self.rank(dataset, load(), processes)
-                    if processes.rank == 0:
-                        ranking.save(path)
+                    processes.by_first(lambda: ranking.save(path))
         return Ranking.load(path, dataset.fingerprint())
 
 

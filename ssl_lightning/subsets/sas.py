@@ -65,9 +65,11 @@ class SAS(EmbeddingRule):
             processes.array(self._scratch(dataset, proxy, processes, name), (n,), dtype)
             for name, dtype in (("latent", "int64"), ("order", "int64"), ("score", "float64"))
         )
-        if processes.rank == 0:
+
+        def assign() -> None:
             latent[:] = self.latent.assign(dataset, features, self.seed)
-        processes.barrier()
+
+        processes.by_first(assign)
         _, group, sizes = np.unique(latent, return_inverse=True, return_counts=True)
         picks = self._picks(sizes)
         if processes.rank == 0:

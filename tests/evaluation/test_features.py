@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from ssl_lightning.data.dataset import Split
 from ssl_lightning.evaluation.features import Features, extract
-from ssl_lightning.processes import ProcessGroup
+from tests.processes import group
 
 
 def split_of(length: int = 70) -> Split:
@@ -63,7 +62,7 @@ def together(rank: int, folder: str) -> list[Tensor]:
         seen.append(len(images))
         return encode(images)
 
-    features = extract(watched, split_of(), ProcessGroup(rank, 2, dist.barrier), Path(folder), batch_size=16)
+    features = extract(watched, split_of(), group(rank), Path(folder), batch_size=16)
     assert sum(seen[1:]) == 35  # after the two that tell the lengths
     return list(features)
 

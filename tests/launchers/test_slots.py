@@ -88,11 +88,14 @@ def test_gpus_are_named_and_their_cores_are_not():
     assert str(Slot(cores=(0, 1))) == " (CPU 0,1)"
 
 
-def test_jobs_of_a_pool_inside_a_task_of_slurm_are_no_tasks_of_slurm(monkeypatch):
-    for key, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "study"}.items():
+def test_jobs_of_a_pool_are_no_tasks_of_what_has_started_the_pool(monkeypatch):
+    """Such as of SLURM."""
+    monkeypatch.delenv("SSL_FIRST_PROCESS", raising=False)  # of commands that other tests have called
+    for key, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "study", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(key, value)
     assert SLURMEnvironment.detect()
-    environment = in_pool(dict(os.environ))
+    environment = in_pool({**os.environ, "SSL_FIRST_PROCESS": "7"})
     monkeypatch.delenv("SLURM_NTASKS")
+    monkeypatch.delenv("LOCAL_RANK")
     assert environment == {**os.environ, "SSL_POOL": "1"}
     assert not SLURMEnvironment.detect()

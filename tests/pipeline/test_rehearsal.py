@@ -9,8 +9,10 @@ from lightning.pytorch.loggers import CSVLogger
 
 from ssl_lightning.commands.train import train
 from ssl_lightning.data.dataset import Split
+from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.splits import FEW, Splits, few_of
 from ssl_lightning.evaluation.suite import RanksOnly
+from ssl_lightning.loggers.tensorboard import TensorBoard
 from ssl_lightning.methods.simclr import SimCLR
 from tests.composing import TINY, composed
 
@@ -81,6 +83,16 @@ def test_what_cannot_be_drawn_or_saved_fails_now(place, monkeypatch, place_of_it
 def test_loggers_are_rehearsed_where_nothing_of_it_is_seen(place, capsys):
     start(*REHEARSED, "logger=tensorboard", f"+logger.mine={{_target_: {__name__}.Mute, save_dir: {place}}}")
     assert "fast_dev_run: 1 optimizer step, a checkpoint," in capsys.readouterr().out
+    assert list(place.iterdir()) == []
+
+
+def test_a_logger_that_would_fail_fails_now(place, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no such project")
+
+    monkeypatch.setattr(TensorBoard, "log_metrics", fail)
+    with pytest.raises(UserError, match="TensorBoard failed"):
+        start(*REHEARSED, "logger=tensorboard")
     assert list(place.iterdir()) == []
 
 

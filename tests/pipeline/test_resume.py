@@ -60,8 +60,7 @@ def only_run(folder: Path) -> Run:
     return run
 
 
-def trained(folder: Path) -> Trained:
-    run = only_run(folder)
+def trained(run: Run) -> Trained:
     assert run.done
     checkpoint = torch.load(run.checkpoint, weights_only=True)
     results = run.results()
@@ -91,12 +90,15 @@ def assert_identical(a: Any, b: Any, where: str = "") -> None:
         assert a == b, where
 
 
-def assert_ends_alike(folder: Path, reference: Trained) -> None:
-    resumed = trained(folder)
+def assert_alike(resumed: Trained, reference: Trained) -> None:
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "callbacks", "global_step"):
         assert_identical(resumed.checkpoint[key], reference.checkpoint[key], key)
-    assert resumed.metrics == reference.metrics
+    assert resumed.metrics == reference.metrics, "metrics.csv"
     assert_identical(resumed.results, reference.results, "results")
+
+
+def assert_ends_alike(folder: Path, reference: Trained) -> None:
+    assert_alike(trained(only_run(folder)), reference)
     left = {file.name for file in only_run(folder).folder.rglob(".*")}
     assert left <= {".lock"}, "temporary files of killed processes remain"
 
@@ -111,7 +113,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory):
             folder = tmp_path_factory.mktemp("reference")
             ended = ssl_train(folder, *arguments)
             assert ended.code == 0, ended.output
-            known[arguments] = trained(folder)
+            known[arguments] = trained(only_run(folder))
         return known[arguments]
 
     return of

@@ -27,6 +27,7 @@ from ssl_lightning.subsets.sas import SAS, turning_points
 from tests.callbacks import fitting
 from tests.composing import composed
 from tests.data.synthetic import in_memory
+from tests.processes import group
 from tests.subsets.cutting import deviation
 from tests.subsets.proxies import Toy, given
 
@@ -461,10 +462,7 @@ def proxy_of_team():
 
 
 def team_ranking(rank, folder, options):
-    from torch import distributed
-
-    processes = ProcessGroup(rank, 2, distributed.barrier)
-    ranking = team_rule(folder, **options).ranking(fitting.dataset(200, 5), ["a"], proxy_of_team, processes)
+    ranking = team_rule(folder, **options).ranking(fitting.dataset(200, 5), ["a"], proxy_of_team, group(rank))
     return ranking.order, ranking.score, ranking.latent_class
 
 
@@ -493,7 +491,15 @@ class Threads:
         self.results, self.threads = {}, []
 
     def start(self, rank, function):
-        processes = ProcessGroup(rank, self.barrier.parties, lambda: self.barrier.wait(60) and None)
+        def broadcast(value):
+            if rank == 0:
+                self.told = value
+            self.barrier.wait(60)
+            told = self.told
+            self.barrier.wait(60)
+            return told
+
+        processes = ProcessGroup(rank, self.barrier.parties, lambda: self.barrier.wait(60) and None, broadcast)
 
         def run():
             try:
