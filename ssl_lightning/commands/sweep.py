@@ -33,13 +33,13 @@ def sweep(name: str, overrides: list[str]) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     from ssl_lightning.commands import train
-    from ssl_lightning.config.hydra import configs_in
+    from ssl_lightning.config.hydra import configs_in, quoted
     from ssl_lightning.pipeline.report import report
 
     file = _file(name)
     plain = [o.input_line for o in OverridesParser.create().parse_overrides(overrides) if not o.is_sweep_override()]
     with configs_in(file.parent):
-        config = compose(file.stem, [f"hydra.searchpath=[{CONF}]", *(o for o in plain if o)])
+        config = compose(file.stem, [f"hydra.searchpath=[{quoted(str(CONF))}]", *(o for o in plain if o)])
     folder = Path(config.paths.runs) / config.sweep
     forget_application()
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from ssl_lightning.commands.ending import run_command, run_job
+from ssl_lightning.commands.ending import run_application, run_command, run_job
 from ssl_lightning.config.hydra import application
 
 if TYPE_CHECKING:
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    run_command(_app)
+    run_command(lambda: run_application(_app))
 
 
 @application("train")
 def _app(config: DictConfig) -> None:
-    run_job(lambda: train(config))
+    run_job(lambda: train(config), config.get("debug") is True)
 
 
 def train(config: DictConfig) -> "Run":

@@ -1,5 +1,6 @@
 """How the package starts Hydra, whose versions 1.3 and 1.4 ask for it in different ways."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,12 @@ _VERSION: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__.startswi
 def application(config_name: str) -> Callable[[Callable[..., None]], Callable[[], None]]:
     """Decorates a function of a config: it becomes a Hydra application of the package's config of this name."""
     return hydra.main(config_path=str(CONF), config_name=config_name, **_VERSION)
+
+
+def quoted(value: str) -> str:
+    """A value of an override, such as a path, that Hydra takes as it is."""
+    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), value)
+    return f'"{escaped}"'
 
 
 def configs_in(folder: Path) -> Any:

@@ -1,9 +1,12 @@
-"""A job's side of the pool: no process of a job outlives the pool, however the pool ends."""
+"""A job's side of a multirun: what it tells, and that no process of a job outlives the pool, however the pool ends."""
 
 import os
 import signal
 import threading
 import time
+from collections.abc import Mapping
+
+from ssl_lightning.errors import UserError
 
 GRACE = 30.0
 """Seconds that a job has to save its work once it was asked to stop."""
@@ -37,3 +40,16 @@ def _watch() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os.killpg(0, signal.SIGKILL)
+
+
+def say_how_jobs_ended(ended: Mapping[int, bool]) -> None:
+    """Prints the last line of a multirun, or raises it where jobs have failed.
+
+    Args:
+        ended: numbers of the jobs, and whether they have ended well.
+    """
+    failed = [f"#{number}" for number, well in sorted(ended.items()) if not well]
+    done = f"{len(ended) - len(failed)} of {len(ended)} jobs done"
+    if failed:
+        raise UserError(f"{done}, {len(failed)} failed: {', '.join(failed)}. The same command tries them again.")
+    print(done, flush=True)
