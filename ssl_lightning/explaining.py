@@ -17,6 +17,7 @@ _SHARED_MEMORY = (
 _GPU_MEMORY = "The memory of the GPU is full. Lower batch_size, or choose trainer.precision=bf16-mixed."
 _MEMORY = "Lower batch_size or dataset.workers, or keep images in their files: dataset.storage=streamed."
 _NO_GPU = "Check what `nvidia-smi` lists, or choose trainer=cpu."
+_DAMAGED = f"A file of weights or arrays is damaged or cut off. Delete it, or fetch it again. {DEBUG}"
 _PEERS = "The processes of this run do not reach each other"
 
 
@@ -116,11 +117,8 @@ KNOWN = (
         "A file could not be written, most often because the disk is full. Free some space, or choose another folder: "
         "paths.runs, paths.cache.",
     ),
-    Known(
-        "RuntimeError|EOFError|UnpicklingError",
-        "PytorchStreamReader failed|Ran out of input|pickle data was truncated",
-        f"A file of weights or arrays is damaged or cut off. Delete it, or fetch it again. {DEBUG}",
-    ),
+    Known("RuntimeError|UnpicklingError", "PytorchStreamReader failed|pickle data was truncated", _DAMAGED),
+    Known("EOFError", "", _DAMAGED),
     Known(
         "UnpicklingError",
         "Weights only load failed",
@@ -189,7 +187,7 @@ REMEDIES = {
     errno.ENOENT: "Check the path, relative to the working directory, and the setting that names it",
     errno.ENOTDIR: "A part of the path is a file: choose another folder",
     errno.EISDIR: "It is a folder: give a file",
-    errno.EEXIST: "Remove it, or choose another name",
+    errno.EEXIST: "It is in the way: remove it, or choose another folder",
     errno.ENAMETOOLONG: "Choose a shorter name",
     errno.ELOOP: "Links lead in a circle there: mend them",
     errno.EMFILE: "Raise the limit, `ulimit -n 4096`, or lower dataset.workers",

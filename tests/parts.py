@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
+from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from ssl_lightning.models.backbones import ResNet, Stem, resnet_tiny
@@ -48,3 +49,13 @@ class SeenTypes(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.hook.remove()
+
+
+class Faulty(nn.Module):
+    """Cannot be made: by an error of its own, or `deep` in torch."""
+
+    def __init__(self, deep: bool) -> None:
+        super().__init__()
+        if deep:
+            torch.zeros(3) @ torch.zeros(4)
+        self.value = {}["nothing"]

@@ -22,6 +22,7 @@ PATIENCE = 10.0
 """Seconds that a process has to end by itself after it was asked twice."""
 _NAMES = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
 _AGAIN = "The same command goes on from what is saved."
+PLACES = ("SSL_RUNS", "SSL_DATA", "SSL_CACHE")
 _received: list[int] = []
 """Signals that have asked this process to end."""
 
@@ -33,6 +34,9 @@ def run_command(command: Callable[[], None]) -> None:
     with a line and the exit codes 130 and 143, whatever error they cause on their way.
     """
     end_with_pool()
+    for name in PLACES:
+        if not os.environ.get(name):  # empty means nothing, and not the root of the file system
+            os.environ.pop(name, None)
     for stream in (sys.stdout, sys.stderr):  # a name that a terminal cannot show must not cost the work before it
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

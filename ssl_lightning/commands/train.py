@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from ssl_lightning.commands.ending import run_application, run_command, run_job
 from ssl_lightning.config.hydra import application
+from ssl_lightning.launchers.job import tell_folder
 
 if TYPE_CHECKING:
     from ssl_lightning.runs.run import Run
@@ -25,6 +26,7 @@ def train(config: DictConfig) -> "Run":
     from ssl_lightning.config.resolve import resolve
 
     plain = resolve(config)  # before the heavy imports: wrong input is answered at once
+    tell_folder(plain["paths"]["runs"], plain["sweep"])
     from ssl_lightning.pipeline.pretrain import pretrain
 
     return pretrain(plain)

@@ -1,5 +1,6 @@
 """A composed config as plain values, checked."""
 
+import os
 import typing
 from copy import deepcopy
 from typing import Any
@@ -30,9 +31,18 @@ def resolve(config: DictConfig, schema: type = TrainConfig) -> dict[str, Any]:
         raise UserError(f"{missing[0]} has no value: give it one, for instance {missing[0]}=... .")
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    named = typing.cast(dict[str, Any], plain)
+    named = typing.cast(dict[str, Any], _from_home(plain))
     check(named, schema)
     return named
+
+
+def _from_home(value: Any) -> Any:
+    """With paths that begin with ~ in full, as a shell writes them where they stand alone."""
+    if isinstance(value, dict):
+        return {key: _from_home(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_from_home(item) for item in value]
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
 
 
 def _fill_named_components(node: Any) -> None:

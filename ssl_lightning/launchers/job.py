@@ -1,17 +1,23 @@
 """A job's side of a multirun: what it tells, and that no process of a job outlives the pool, however the pool ends."""
 
+import contextlib
+import json
 import os
 import signal
+import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.files import safe_name
 
 GRACE = 30.0
 """Seconds that a job has to save its work once it was asked to stop."""
 
 _VARIABLE = "SSL_POOL"
+_FOLDERS = "SSL_SWEEP_FOLDERS"
 
 
 def in_pool(environment: dict[str, str]) -> dict[str, str]:
@@ -53,3 +59,32 @@ def say_how_jobs_ended(ended: Mapping[int, bool]) -> None:
     if failed:
         raise UserError(f"{done}, {len(failed)} failed: {', '.join(failed)}. The same command tries them again.")
     print(done, flush=True)
+
+
+@contextlib.contextmanager
+def folders_of_jobs(shared: Path) -> Iterator[list[Path]]:
+    """A list that holds, after the block, the folders of the sweeps to which jobs belong that were started in it, in
+    whatever process or on whatever machine: each adds its own to a file.
+
+    Args:
+        shared: a folder that all jobs see.
+    """
+    found: list[Path] = []
+    shared.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("r", dir=shared, prefix=".folders-", encoding="utf-8") as lines:
+        os.environ[_FOLDERS] = os.path.abspath(lines.name)
+        try:
+            yield found
+        finally:
+            del os.environ[_FOLDERS]
+            found += sorted({Path(json.loads(line)) for line in lines})
+
+
+def tell_folder(runs: str, sweep: str) -> None:
+    """Where a job's run is going to lie, for `folders_of_jobs`; a name that will be refused is not told."""
+    if (file := os.environ.get(_FOLDERS)) is None:
+        return
+    with contextlib.suppress(OSError, UserError):
+        folder = Path(runs).absolute() / safe_name(sweep, "sweep")
+        with open(file, "a", encoding="utf-8") as lines:
+            lines.write(json.dumps(str(folder)) + "\n")

@@ -25,8 +25,8 @@ from ssl_lightning.runs.run import Run
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
-    """The arguments of Lightning's `Trainer` that a run may choose, each with its meaning there. `ELSEWHERE` says of the
-    others by what they are set."""
+    """The arguments of Lightning's `Trainer` that a run may choose, each with its meaning there. `ELSEWHERE` says what
+    there is in place of the others."""
 
     accelerator: Annotated[str, Speed] = "auto"
     devices: Annotated[Count | Unlimited | str | list[Number], Speed] = 1
