@@ -65,6 +65,7 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
     }
     safe_name(dataset.name, "dataset.name")
     identity = identity_of(config, contents)
+    safe_name(identity.subset, "the name of the subset rule")
     run = Run(Path(config["paths"]["runs"]) / safe_name(config["sweep"], "sweep") / identity.run_name)
     protocol = protocol_of(config["evaluation"], evaluated.name, evaluated.content_digest())
     return Parts(dataset, subset, proxies, suite, evaluated, protocol, trainer, identity, run)
