@@ -22,6 +22,17 @@ def small_resnet(stem: Stem = "cifar", channels: int = 3, width: int = 16, zero_
     return resnet_tiny(stem=stem, channels=channels, width=width, zero_init_residual=zero_init_residual)
 
 
+def unannotated(stem="cifar", channels=3, width=16, zero_init_residual=True):  # type: ignore[no-untyped-def]
+    return resnet_tiny(stem=stem, channels=channels, width=width, zero_init_residual=zero_init_residual)
+
+
+class Unfinished(L.Callback):
+    """Takes anything, and cannot be made."""
+
+    def __init__(self, thing=None):  # type: ignore[no-untyped-def]
+        self.thing = {}["nothing"]
+
+
 class Poison(L.Callback):
     """Puts a NaN into the first convolution before the optimizer step of this number, counted from 1."""
 

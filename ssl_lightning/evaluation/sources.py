@@ -196,7 +196,9 @@ def _load_state(network: nn.Module, file: str) -> None:
     *_, (last, _) = [item for item in network.named_modules() if isinstance(item[1], nn.Linear | nn.Identity)]
     if lacking := [name for name in sorted(own.keys() - fitting.keys()) if not name.startswith(last)]:
         name = next((name for name in lacking if name in given), lacking[0])
-        found = f"{name} of shape {[*given[name].shape]} and not {[*own[name].shape]}" if name in given else f"no {name}"
+        found = (
+            f"{name} of shape {[*given[name].shape]} and not {[*own[name].shape]}" if name in given else f"no {name}"
+        )
         raise UserError(
             f"{file} holds no weights of this architecture: it holds {found}, and so on: {len(lacking)} of {len(own)} "
             "do not fit. Give the encoder.architecture that it is of; a ViT for images of another size is another one."
@@ -209,9 +211,7 @@ def _prefixes(state: Iterable[str], own: Collection[str]) -> list[str]:
     counts: Counter[str] = Counter()
     for name in state:
         parts = name.split(".")
-        counts.update(
-            ".".join([*parts[:start], ""]) for start in range(len(parts)) if ".".join(parts[start:]) in own
-        )
+        counts.update(".".join([*parts[:start], ""]) for start in range(len(parts)) if ".".join(parts[start:]) in own)
     return [prefix for prefix, count in counts.items() if count == max(counts.values())]
 
 

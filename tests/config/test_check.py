@@ -1,5 +1,6 @@
 """Whatever is wrong in a config is named: the key, where it was written, and what to write instead."""
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from ssl_lightning.config.resolve import resolve
 from ssl_lightning.errors import UserError
 from tests.composing import composed
 from tests.config.configs import Command, forget, one_message, proxy_of, refused
+from tests.parts import unannotated
 
 __all__ = ["forget"]
 
@@ -131,6 +133,29 @@ def test_a_target_of_another_kind_is_refused_before_it_is_called(override, reaso
     assert reason in message
     assert f"(command line: {override})" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "thing",
+    ["3", "[1,a]", "{_target_: torch.nn.Identity}", "[{_target_: torch.nn.Linear, in_features: 1, out_features: 2}]"],
+)
+def test_a_parameter_without_annotation_takes_anything(thing):
+    mine = f"+callbacks.mine={{_target_: tests.parts.Unfinished, thing: {thing}}}"
+    resolve(composed(mine))
+    assert "did you mean" in refused("+callbacks.mine={_target_: tests.parts.Unfinished, thng: 3}")
+
+
+def test_what_it_takes_is_checked_for_its_own_keys():
+    mine = "+callbacks.mine={_target_: tests.parts.Unfinished, thing: {_target_: torch.nn.Linear, in_featurs: 1}}"
+    assert "did you mean 'callbacks.mine.thing.in_features'?" in refused(mine)
+
+
+def test_a_function_without_annotation_is_blamed_at_its_place():
+    line = inspect.getsourcelines(unannotated)[1]
+    message = refused("backbone._target_=tests.parts.unannotated")
+    assert (
+        f"{inspect.getsourcefile(unannotated)}:{line} is not annotated with what it returns. Write `-> torch" in message
+    )
 
 
 @pytest.mark.parametrize("kind", ["method", "backbone", "optimizer", "evaluation", "dataset"])
@@ -259,10 +284,3 @@ def test_ssl_sweep_without_such_a_grid(command: Command):
 def test_one_message_and_an_exit_code(command: Command, tmp_path, override):
     one_message(command("ssl-train", override))
     assert not list(tmp_path.rglob("config.yaml"))
-
-
-def test_debug_shows_the_traceback(command: Command):
-    outcome = command("ssl-train", "seed=abc", "debug=true")
-    assert outcome.code != 0
-    assert outcome.err.count("Traceback") == 1
-    assert "seed is 'abc'" in outcome.err
