@@ -14,7 +14,9 @@ def test_images_of_many_channels_show_the_first_three(tmp_path, monkeypatch, cha
     images = torch.arange(channels, dtype=torch.uint8).view(1, -1, 1, 1).repeat(6, 1, 4, 4)
     ranking = Ranking(np.arange(6), np.zeros(6, np.int64), np.zeros(6), {"rule": "sas"})
     figures = []
-    monkeypatch.setattr("ssl_lightning.reports.figures.save", lambda figure, path, title: figures.append(figure))
+    monkeypatch.setattr(
+        "ssl_lightning.reports.figures.save", lambda figure, path, title: figures.append(figure) or path
+    )
     contact_sheet(ranking, Split(images, torch.zeros(6, dtype=torch.int64)), tmp_path / "sheet.png")
     sheets = [axis.images[0].get_array() for axis in figures[0].axes]
     assert [sheet[0, 0].tolist() for sheet in sheets] == [shown] * 2
