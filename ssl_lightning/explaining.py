@@ -1,6 +1,7 @@
 """Errors of Python, torch and Lightning as one line: what is wrong, in which file or place, what to do."""
 
 import errno
+import itertools
 import os
 import re
 import sysconfig
@@ -50,10 +51,10 @@ KNOWN = (
         r"DefaultCPUAllocator.*allocate (?P<bytes>\d+) bytes",
         f"The memory is full: a tensor of {{bytes}} bytes did not fit. {_MEMORY}",
     ),
-    Known("MemoryError", "(Unable to allocate (?P<size>.+?) for|)", f"The memory is full. {_MEMORY}"),
+    Known("MemoryError", "", f"The memory is full. {_MEMORY}"),
     Known(
         "RuntimeError|BrokenProcessPool",
-        r"(DataLoader worker .* killed by signal: (?P<signal>\w+)|A process in the process pool was terminated)",
+        "DataLoader worker .* killed by signal|A process in the process pool was terminated",
         f"A process that decodes images was killed, most often because the memory is full. {_MEMORY}",
     ),
     # Devices
@@ -65,7 +66,7 @@ KNOWN = (
     ),
     Known(
         "MisconfigurationException|RuntimeError",
-        r"requested gpu: (?P<wanted>.*?)\s*But your machine only has: (?P<there>.*)|invalid device ordinal",
+        "requested gpu: .*But your machine only has|invalid device ordinal",
         f"trainer.devices asks for a GPU that is not here. {_NO_GPU}",
     ),
     Known(
@@ -75,7 +76,7 @@ KNOWN = (
     ),
     Known(
         "RuntimeError",
-        "(?P<what>(CUDA|CUBLAS|CUDNN|NCCL|cuDNN|HIP) [Ee]rror: [^\n]*)",
+        "(?P<what>(CUDA|CUBLAS|cuDNN|NCCL|HIP) error: [^\n]*)",
         f"{{what}}. Set CUDA_LAUNCH_BLOCKING=1 to see where it happens. {DEBUG}",
     ),
     Known(
@@ -96,7 +97,7 @@ KNOWN = (
     # Processes that work together
     Known(
         "DistNetworkError|RuntimeError",
-        r"(port: (?P<port>\d+).*)?(EADDRINUSE|[Aa]ddress already in use)",
+        "EADDRINUSE|[Aa]ddress already in use",
         "The port by which processes meet is taken. Choose another: MASTER_PORT=29501 before the command.",
     ),
     Known(
@@ -131,6 +132,7 @@ KNOWN = (
         "The weights are those of another network than {name}: {first} Give the settings of the network that they were "
         "saved from.",
     ),
+    Known("UsageError", "(?P<what>[^\n]*)", "wandb refuses a setting of logger.wandb: {what}. Choose another."),
     # Code that is missing, or cannot travel
     Known(
         "ImportError",
@@ -178,12 +180,12 @@ KNOWN = (
 )
 
 REMEDIES = {
-    errno.ENOSPC: "Free some space on that disk, or choose another folder",
-    errno.EDQUOT: "Your quota is used up: delete something, or choose another folder",
+    errno.ENOSPC: "Free some space on that disk, or choose another folder: paths.runs, paths.cache",
+    errno.EDQUOT: "Your quota is used up: delete something, or choose another folder: paths.runs, paths.cache",
     errno.EFBIG: "A limit on the size of files (ulimit -f, or the file system's) is in the way: raise it",
-    errno.EROFS: "Choose a folder that can be written",
-    errno.EACCES: "Ask for the permission, or choose another folder",
-    errno.EPERM: "Ask for the permission, or choose another folder",
+    errno.EROFS: "Choose a folder that can be written: paths.runs, paths.cache",
+    errno.EACCES: "Ask for the permission, or choose another folder: paths.runs, paths.cache",
+    errno.EPERM: "Ask for the permission, or choose another folder: paths.runs, paths.cache",
     errno.ENOENT: "Check the path, relative to the working directory, and the setting that names it",
     errno.ENOTDIR: "A part of the path is a file: choose another folder",
     errno.EISDIR: "It is a folder: give a file",
@@ -272,7 +274,7 @@ def _text(error: BaseException) -> str:
 
 
 _REMOTE = "Traceback (most recent call last)"
-_PACKAGE = str(Path(__file__).parent)
+_PACKAGE = Path(__file__).parent
 _FRAMEWORKS = ("torch", "lightning", "hydra", "omegaconf")
 _OWNERS = ("user", "library", "package", "framework")
 """Whose line of code says most of an unexpected error, in this order."""
@@ -286,14 +288,13 @@ class _Place(NamedTuple):
 
     @property
     def owner(self) -> str:
-        paths = sysconfig.get_paths()
-        if self.file.startswith(_PACKAGE):
+        path = Path(self.file)
+        if _PACKAGE in path.parents:
             return "package"
-        for installed in (paths["purelib"], paths["platlib"]):
-            if self.file.startswith(installed):
-                name = Path(self.file).relative_to(installed).parts[0]
+        for folder, name in itertools.pairwise(path.parts):
+            if folder in ("site-packages", "dist-packages"):
                 return "framework" if name in _FRAMEWORKS else "library"
-        return "framework" if self.file.startswith(("<", paths["stdlib"])) else "user"
+        return "framework" if self.file.startswith(("<", sysconfig.get_path("stdlib"))) else "user"
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"

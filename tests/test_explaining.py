@@ -14,6 +14,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+import wandb
 import yaml
 from hydra.utils import instantiate
 from torch import nn
@@ -99,7 +100,10 @@ def deep(number: int = 0) -> int:
         (circle, ["{folder}/circle: Too many levels of symbolic links. Links lead in a circle there"]),
         (many_files, ["Too many open files. Raise the limit, `ulimit -n 4096`, or lower dataset.workers."]),
         (raising(OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/x")), ["/x: Disk quota", "delete something"]),
-        (raising(OSError(errno.EROFS, "Read-only", "/x")), ["/x: Read-only. Choose a folder that can be written."]),
+        (
+            raising(OSError(errno.EROFS, "Read-only", "/x")),
+            ["/x: Read-only. Choose a folder that can be written: paths.runs, paths.cache."],
+        ),
         (raising(PermissionError(errno.EACCES, "Denied", b"/x")), ["/x: Denied. Ask for the permission, or"]),
         (raising(BlockingIOError(errno.EAGAIN, "Temporarily unavailable")), ["too many processes", "slots"]),
         (raising(OSError(errno.EIO, "Input/output error", "/x")), ["/x: Input/output error. The disk or the network"]),
@@ -112,11 +116,12 @@ def deep(number: int = 0) -> int:
         (with_text("RuntimeError", "PytorchStreamWriter failed writing file data/3: file write failed"), ["full"]),
         (written("cut.pt", b"PK\3\4" + bytes(99), weights), ["is damaged or cut off. Delete it, or fetch it again"]),
         (written("empty.pt", b"", weights), ["is damaged or cut off"]),
-        (written("code.pt", pickle.dumps(Path("x")), weights), ["more than weights", "nothing in it was executed"]),
+        (written("code.pt", pickle.dumps(Path("x"), 2), weights), ["more than weights", "nothing in it was executed"]),
         (lambda folder: nn.Linear(2, 3).load_state_dict(nn.Linear(4, 3).state_dict()), ["than Linear: size mismatch"]),
         (written("a.yaml", b"a: [1\nb: 2\n", lambda f: yaml.safe_load(f.open())), ["{folder}/a.yaml:2 is no valid"]),
         (written("a.txt", b"\xff", lambda f: f.read_text(encoding="utf-8")), ["is not UTF-8", "Save it as UTF-8"]),
         (lambda folder: "é".encode("ascii"), ["'ascii' codec can't encode", "PYTHONUTF8=1"]),
+        (lambda folder: wandb.Settings(project="a/b"), ["a setting of logger.wandb: Invalid project name 'a/b'"]),
         # Memory
         (lambda folder: torch.empty(2**50), ["a tensor of 4503599627370496 bytes did not fit. Lower batch_size"]),
         (lambda folder: np.empty(2**50), ["The memory is full. Lower batch_size or dataset.workers"]),

@@ -33,7 +33,7 @@ def test_what_is_there_needs_no_lock(tmp_path, read_only):
 
 
 def test_what_is_missing_cannot_be_made_there(tmp_path, read_only):
-    message = rf"cannot write into {tmp_path}: Read-only file system\. Choose a folder that can be written\."
+    message = rf"cannot write into {tmp_path}: Read-only file system\. Choose a folder that can be written: paths\.runs"
     with pytest.raises(UserError, match=message), locked(tmp_path / "ranking.npz"):
         raise AssertionError("it went on")
 
