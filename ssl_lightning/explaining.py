@@ -94,6 +94,11 @@ KNOWN = (
         r"Trainer\(devices=(?P<value>.*?)\)",
         "trainer.devices is {value}, which is no number of devices. Give 1 or more, or auto.",
     ),
+    Known(
+        "TypeError",
+        "`devices` selected with `CPUAccelerator`",
+        "trainer.devices must be a number of processes, of at least 1, where trainer.accelerator is cpu.",
+    ),
     # Processes that work together
     Known(
         "DistNetworkError|RuntimeError",

@@ -152,6 +152,7 @@ def deep(number: int = 0) -> int:
         (lambda folder: L.Trainer(accelerator="foo"), ["trainer.accelerator is 'foo'", "Write auto, cpu, gpu or mps"]),
         (lambda folder: L.Trainer(strategy="foo"), ["trainer.strategy is 'foo'", "Write auto or ddp"]),
         (lambda folder: L.Trainer(accelerator="cpu", devices=0), ["trainer.devices is 0", "Give 1 or more"]),
+        (lambda folder: L.Trainer(accelerator="cpu", devices=[0, 7]), ["trainer.devices must be a number"]),
         (with_text("RuntimeError", "No CUDA GPUs are available"), ["no such device", "nvidia-smi"]),
         (
             with_text("MisconfigurationException", "You requested gpu: [7]\n But your machine only has: [0]"),

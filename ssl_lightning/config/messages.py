@@ -14,6 +14,12 @@ from ssl_lightning.config.hydra import quoted
 from ssl_lightning.lightning_internals import root_of, unknown_override
 
 PROXY = "subset.proxy"
+EXTRAS = {
+    "hydra/launcher/submitit_slurm": "slurm",
+    "hydra/launcher/submitit_local": "slurm",
+    "hydra/sweeper/optuna": "optuna",
+}
+"""Options that come with an extra of the package."""
 
 
 def nearest(key: str, candidates: Iterable[str]) -> str:
@@ -79,6 +85,8 @@ def explain(error: Exception, known: Iterable[str]) -> str | None:
     if isinstance(error, MissingConfigException):
         if error.missing_cfg_file and error.options:
             group, _, option = error.missing_cfg_file.rpartition("/")
+            if extra := EXTRAS.get(error.missing_cfg_file):
+                return f"{group}={option} is not installed: pip install 'ssl-lightning[{extra}]'."
             return f"{group or 'config'}={option}: there is no such option; {nearest(option, error.options)}"
         what = text.partition("\nConfig search path")[0].partition(" Check that it's in")[0].strip()
         return f"{' '.join(what.split())} Check the name, or say in which folder it lies: --config-dir FOLDER."

@@ -1,6 +1,8 @@
 """Whatever is wrong in a config is named: the key, where it was written, and what to write instead."""
 
+import importlib.util
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,34 @@ def test_an_accepted_key_that_no_file_mentions_is_told_to_take_a_plus():
 )
 def test_an_unknown_option_is_named_with_the_nearest(override, suggestion):
     assert refused(override) == f"{override}: there is no such option; {suggestion}"
+
+
+@pytest.mark.parametrize(
+    ("override", "plugin", "extra"),
+    [
+        ("hydra/launcher=submitit_slurm", "hydra_plugins.hydra_submitit_launcher", "slurm"),
+        ("hydra/sweeper=optuna", "hydra_plugins.hydra_optuna_sweeper", "optuna"),
+    ],
+)
+def test_an_option_that_comes_with_an_extra(override, plugin, extra):
+    if importlib.util.find_spec(plugin):
+        pytest.skip(f"{plugin} is installed")
+    assert refused(override) == f"{override} is not installed: pip install 'ssl-lightning[{extra}]'."
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("paths.runs=~/a é", """'paths.runs=~/a é' is not understood. Quote a value .*: 'paths.runs="~/a é"'"""),
+        ("method.name=epoch=9.ckpt", """shell: 'method.name="epoch=9.ckpt"'"""),
+        ("seed", "'seed' is no setting. Write key=value."),
+        ("seed=${nothing.here}", "seed.* cannot be resolved: Interpolation key 'nothing.here' not found. Mend"),
+        ("experiment@=[", "is not understood"),
+        ("+experiment=nowhere", "experiment=nowhere: there is no such option"),
+    ],
+)
+def test_what_hydra_cannot_read_is_said_with_what_to_write(override, said):
+    assert re.search(said, refused(override))
 
 
 def test_an_unknown_option_inside_a_component():
