@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
+from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning.models.backbones import ResNet, Stem, resnet_tiny
 
 
@@ -31,6 +32,13 @@ class Unfinished(L.Callback):
 
     def __init__(self, thing=None):  # type: ignore[no-untyped-def]
         self.thing = {}["nothing"]
+
+
+class FaultyLoss(SimCLR):
+    """Fails in torch, in its loss."""
+
+    def ssl_loss(self, batch: Any, gather: Any, draw: Any) -> Any:
+        return torch.zeros(3) @ torch.zeros(4)
 
 
 class Poison(L.Callback):

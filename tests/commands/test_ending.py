@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from ssl_lightning.commands.ending import run_command
+from tests.composing import TINY
+from tests.parts import FaultyLoss, Unfinished
 from tests.processes import context
 
 
@@ -83,11 +85,18 @@ def test_debug_shows_the_traceback_wherever_it_is_set(command, tmp_path, overrid
     assert "seed is 'abc'" in outcome.err
 
 
-def test_an_error_of_a_users_own_component_is_one_message_with_its_place(command, tmp_path):
-    from tests.parts import Unfinished
-
-    outcome = command("ssl-train", "trainer.fast_dev_run=true", "+callbacks.mine._target_=tests.parts.Unfinished")
-    line = Unfinished.__init__.__code__.co_firstlineno + 1
-    place = f"{Path(__file__).parents[1] / 'parts.py'}:{line}"
-    assert outcome.err == f"Error: KeyError: 'nothing' ({place})\nAdd debug=true to the command for the traceback.\n"
+@pytest.mark.parametrize(
+    ("override", "where", "said"),
+    [
+        ("+callbacks.mine._target_=tests.parts.Unfinished", Unfinished.__init__, "KeyError: 'nothing'"),
+        ("method._target_=tests.parts.FaultyLoss", FaultyLoss.ssl_loss, "RuntimeError: inconsistent tensor size"),
+    ],
+    ids=["when it is made", "in its loss"],
+)
+def test_an_error_of_a_users_own_component_is_one_message_with_its_place(command, override, where, said):
+    outcome = command("ssl-train", *TINY, "trainer.fast_dev_run=true", override)
     assert outcome.code == 1
+    message, hint = outcome.err.splitlines()
+    assert message.startswith(f"Error: {said}")
+    assert message.endswith(f"({where.__code__.co_filename}:{where.__code__.co_firstlineno + 1})")
+    assert hint == "Add debug=true to the command for the traceback."
