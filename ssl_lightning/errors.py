@@ -2,6 +2,8 @@
 
 import sys
 
+from ssl_lightning.explaining import explained
+
 
 class UserError(Exception):
     """Something the user can mend. The message says what is wrong, where, and what to do."""
@@ -15,4 +17,5 @@ def user_error_in(error: BaseException | None) -> UserError | None:
 
 
 def warn(name: str, error: Exception) -> None:
-    print(f"Warning: {name} has failed, but the run has not: {error!r}", file=sys.stderr, flush=True)
+    line = str(user_error_in(error) or explained(error).partition("\n")[0])
+    print(f"Warning: {name} has failed, but the run has not: {line}", file=sys.stderr, flush=True)

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.explaining import reason
 
 
 @contextlib.contextmanager
@@ -23,19 +24,40 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary name in the same folder, renamed to `path` when the block ends well, removed when it does not.
 
     What has its name is on the disk, and survives a power cut.
+
+    Raises:
+        UserError: it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(descriptor)
+        temporary = Path(name)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
+    except OSError as error:
+        if temporary is not None and not _is_of(error, temporary):
+            raise  # of something else that the block uses
+        raise UserError(f"cannot write {path}: {reason(error)}{_left(path)}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _is_of(error: OSError, temporary: Path) -> bool:
+    """Whether it comes of writing this file. What a stream raises names no file; where NumPy's does, not even a number
+    is given."""
+    if error.filename is not None:
+        return os.fspath(error.filename) == os.fspath(temporary)
+    return error.errno is not None or "written" in str(error)
+
+
+def _left(path: Path) -> str:
+    return f" What was in {path.name} before is still there." if path.is_file() else ""
 
 
 def _sync(path: Path) -> None:
@@ -79,19 +101,21 @@ def safe_name(name: str, key: str) -> str:
     """A name that becomes a part of names of files.
 
     Raises:
-        UserError: it is none, or would lead elsewhere.
+        UserError: it is none, would lead elsewhere, or is one that some file systems refuse.
     """
-    if not re.fullmatch(r"[^\W_][\w.+=@-]{0,99}", name):
+    if not re.fullmatch(r"[^\W_]([\w.+=@-]*[\w+=@-])?", name) or len(os.fsencode(name)) > 100:
+        shown = name if len(name) <= 100 else f"{name[:50]}..."
         raise UserError(
-            f"{key} is {name!r}, which becomes a part of the names of folders. Give a letter or digit, then letters, "
-            "digits and any of . _ + = @ -, at most 100."
+            f"{key} is {shown!r}, which becomes a part of the names of folders. Give a letter or digit, then letters, "
+            "digits and any of . _ + = @ -, no . at the end, at most 100 (50 beyond ASCII)."
         )
     return name
 
 
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # Messages may hold names that are not UTF-8.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -107,19 +131,17 @@ def _umask() -> int:
 @contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
     """A file to write that appears under `path` when the block ends, and not at all when it fails."""
-    try:
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            yield file
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}. Free some space or choose another folder."
-        ) from error
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        yield file
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock that belongs to `path`: one process at a time builds it, and tidies up after killed ones."""
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    """Hold the lock that belongs to `path`: one process at a time builds it, and tidies up after killed ones.
+
+    Where `path` is there, in a folder that may only be read, nobody builds it and nothing is locked.
+    """
+    lock, held = FileLock(path.with_name(f".{path.name}.lock")), True
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -128,12 +150,13 @@ def locked(path: Path) -> Iterator[None]:
             print(f"Waiting for another process, which is making {path.name}.", file=sys.stderr, flush=True)
             lock.acquire()
     except OSError as error:
-        raise UserError(
-            f"cannot write into {path.parent}: {error.strerror or error}. Choose another folder."
-        ) from error
+        if not (path.exists() and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)):
+            raise UserError(f"cannot write into {path.parent}: {reason(error)}") from error
+        held = False
     try:
-        for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-            unfinished.unlink(missing_ok=True)
+        unfinished = path.parent.glob(f".{glob.escape(path.name)}.*.part") if held else ()
+        for temporary in unfinished:
+            temporary.unlink(missing_ok=True)
         yield
     finally:
         lock.release()

@@ -4,8 +4,10 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
+from torch import nn
 from torchvision.models.resnet import BasicBlock
 
+from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning.models.backbones import ResNet, Stem, resnet_tiny
 
 
@@ -19,6 +21,24 @@ def resnet_without_shortcut(
 def small_resnet(stem: Stem = "cifar", channels: int = 3, width: int = 16, zero_init_residual: bool = True) -> ResNet:
     """A network of the package, from a function outside of it."""
     return resnet_tiny(stem=stem, channels=channels, width=width, zero_init_residual=zero_init_residual)
+
+
+def unannotated(stem="cifar", channels=3, width=16, zero_init_residual=True):  # type: ignore[no-untyped-def]
+    return resnet_tiny(stem=stem, channels=channels, width=width, zero_init_residual=zero_init_residual)
+
+
+class Unfinished(L.Callback):
+    """Takes anything, and cannot be made."""
+
+    def __init__(self, thing=None):  # type: ignore[no-untyped-def]
+        self.thing = {}["nothing"]
+
+
+class FaultyLoss(SimCLR):
+    """Fails in torch, in its loss."""
+
+    def ssl_loss(self, batch: Any, gather: Any, draw: Any) -> Any:
+        return torch.zeros(3) @ torch.zeros(4)
 
 
 class Poison(L.Callback):
@@ -59,3 +79,13 @@ class SeenTypes(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.hook.remove()
+
+
+class Faulty(nn.Module):
+    """Cannot be made: by an error of its own, or `deep` in torch."""
+
+    def __init__(self, deep: bool) -> None:
+        super().__init__()
+        if deep:
+            torch.zeros(3) @ torch.zeros(4)
+        self.value = {}["nothing"]

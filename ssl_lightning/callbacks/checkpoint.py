@@ -3,8 +3,9 @@
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import lightning as L
 import torch
@@ -12,6 +13,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ssl_lightning.callbacks.recorder import Recorder
+from ssl_lightning.errors import UserError
 from ssl_lightning.files import replacing
 from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.runs.run import PREVIOUS
@@ -23,11 +25,39 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
-        with replacing(path) as temporary:
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-            if path.exists():
-                _link(path, path.with_name(PREVIOUS))
+        try:
+            with replacing(path) as temporary:
+                with temporary.open("wb") as file:
+                    _save(checkpoint, file)
+                if path.exists():
+                    _link(path, path.with_name(PREVIOUS))
+        except UserError as error:
+            raise UserError(f"{error} {_room(checkpoint, path.parent)}") from error
+
+
+def _save(checkpoint: Any, file: BinaryIO) -> None:
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:  # torch's writer complains of its position, and hides what the disk said
+        raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+
+def _room(checkpoint: Any, folder: Path) -> str:
+    """What a checkpoint needs, and what there is."""
+    try:
+        free = f", and {shutil.disk_usage(folder).free / 2**20:,.0f} MiB are free there"
+    except OSError:
+        free = ""
+    return f"The checkpoint takes {_bytes(checkpoint) / 2**20:,.1f} MiB{free}."
+
+
+def _bytes(value: Any) -> int:
+    """Of all tensors in mappings and lists."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return sum(map(_bytes, value.values()))
+    return sum(map(_bytes, value)) if isinstance(value, list | tuple) else 0
 
 
 def _link(file: Path, name: Path) -> None:

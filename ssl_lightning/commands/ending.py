@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import os
 import signal
 import sys
@@ -14,12 +15,14 @@ from typing import Any, NoReturn
 from ssl_lightning.config.messages import explain
 from ssl_lightning.config.schema import TrainConfig
 from ssl_lightning.errors import user_error_in
-from ssl_lightning.launchers.job import end_with_first_process, end_with_pool
+from ssl_lightning.explaining import explained
+from ssl_lightning.launchers.job import end_with_first_process, end_with_pool, say_how_jobs_ended
 
 PATIENCE = 10.0
 """Seconds that a process has to end by itself after it was asked twice."""
 _NAMES = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
 _AGAIN = "The same command goes on from what is saved."
+PLACES = ("SSL_RUNS", "SSL_DATA", "SSL_CACHE")
 _received: list[int] = []
 """Signals that have asked this process to end."""
 
@@ -27,11 +30,17 @@ _received: list[int] = []
 def run_command(command: Callable[[], None]) -> None:
     """Runs `command`; any error becomes a message on standard error and exit code 1.
 
-    With `debug=true` among the arguments the traceback is printed too. SIGINT and SIGTERM end it with a line and the
-    exit codes 130 and 143, whatever error they cause on their way.
+    With `debug=true` among the arguments, or in the config, the traceback is printed too. SIGINT and SIGTERM end it
+    with a line and the exit codes 130 and 143, whatever error they cause on their way.
     """
     end_with_pool()
     end_with_first_process()
+    for name in PLACES:
+        if not os.environ.get(name):  # empty means nothing, and not the root of the file system
+            os.environ.pop(name, None)
+    for stream in (sys.stdout, sys.stderr):  # a name that a terminal cannot show must not cost the work before it
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing and exiting
     try:
         with _watched_signals():
@@ -114,34 +123,60 @@ def _end(number: int) -> NoReturn:
     sys.exit(128 + number)
 
 
-def run_job(job: Callable[[], object]) -> None:
-    """One job of a Hydra application: its error is printed, and in a multirun stops no other job."""
+_jobs: dict[int, bool] = {}
+"""Of the multirun in this process: numbers of the jobs that have ended, and whether well."""
+
+
+def run_application(application: Callable[[], None]) -> None:
+    """A Hydra application, whose jobs are run by `run_job`.
+
+    Raises:
+        UserError: says at the end of a multirun how many of its jobs have failed.
+    """
+    _jobs.clear()
+    try:
+        application()
+    except Exception as error:
+        if all(_jobs.values()):  # it comes from elsewhere
+            raise
+        report_error(error)
+    if _jobs:
+        say_how_jobs_ended(_jobs)
+
+
+def run_job(job: Callable[[], object], debug: bool = False) -> None:
+    """One job of a Hydra application: its error is printed, and in a multirun stops no other job.
+
+    Args:
+        debug: print the traceback, too.
+    """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    hydra = HydraConfig.get()
+    several = hydra.mode == RunMode.MULTIRUN
     try:
         job()
     except Exception as error:
         if _received:
             _end(_received[0])
-        report_error(error)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        report_error(error, debug)
+        if several:
+            _jobs[hydra.job.num] = False
             raise  # Hydra goes on with the other jobs, and raises the first error at the end
         sys.exit(1)
+    if several:
+        _jobs[hydra.job.num] = True
 
 
-def report_error(error: Exception) -> None:
+def report_error(error: Exception, debug: bool = False) -> None:
     """Prints an error once, even where it passes through several hands."""
     if getattr(error, "reported", False):
         return
     error.reported = True  # type: ignore[attr-defined]
-    if "debug=true" in (argument.lower() for argument in sys.argv):
+    if debug or "debug=true" in (argument.lstrip("+").lower() for argument in sys.argv):
         traceback.print_exception(error)
         return
     mistake = user_error_in(error)
-    expected = str(mistake) if mistake else explain(error, TrainConfig.__dataclass_fields__)
-    if expected is None:
-        frames = traceback.extract_tb(error.__traceback__)
-        where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-        expected = f"{type(error).__name__}: {error}{where}\nAdd debug=true to the command for the traceback."
+    expected = str(mistake) if mistake else explain(error, TrainConfig.__dataclass_fields__) or explained(error)
     print(f"Error: {expected}", file=sys.stderr, flush=True)

@@ -4,17 +4,17 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ssl_lightning.commands.ending import run_command, run_job
+from ssl_lightning.commands.ending import run_application, run_command, run_job
 from ssl_lightning.config.hydra import application
 
 
 def main() -> None:
-    run_command(_app)
+    run_command(lambda: run_application(_app))
 
 
 @application("select")
 def _app(config: DictConfig) -> None:
-    run_job(lambda: select(config))
+    run_job(lambda: select(config), config.get("debug") is True)
 
 
 def select(config: DictConfig) -> Path | None:

@@ -4,10 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from ssl_lightning.commands.ending import report_error, run_command
+from ssl_lightning.commands.ending import report_error, run_application, run_command
 from ssl_lightning.config.messages import nearest
 from ssl_lightning.config.places import CONF, SWEEPS
 from ssl_lightning.errors import UserError
+from ssl_lightning.launchers.job import folders_of_jobs
 from ssl_lightning.lightning_internals import forget_application
 
 
@@ -25,7 +26,7 @@ def main() -> None:
 
 def sweep(name: str, overrides: list[str]) -> None:
     """Runs the jobs as the launcher does, one after another in this process by default, then prints and writes the
-    report.
+    report: beside the runs, or where they belong to several sweeps, into a folder of the grid's name.
 
     Jobs that fail do not stop the others; their errors end the command once everything else is done.
     """
@@ -33,27 +34,31 @@ def sweep(name: str, overrides: list[str]) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     from ssl_lightning.commands import train
-    from ssl_lightning.config.hydra import configs_in
+    from ssl_lightning.config.hydra import configs_in, quoted
     from ssl_lightning.pipeline.report import report
 
     file = _file(name)
     plain = [o.input_line for o in OverridesParser.create().parse_overrides(overrides) if not o.is_sweep_override()]
     with configs_in(file.parent):
-        config = compose(file.stem, [f"hydra.searchpath=[{CONF}]", *(o for o in plain if o)])
-    folder = Path(config.paths.runs) / config.sweep
+        config = compose(file.stem, [f"hydra.searchpath=[{quoted(str(CONF))}]", *(o for o in plain if o)])
+    runs = Path(config.paths.runs).expanduser()
     forget_application()
 
     sys.argv = ["ssl-train", "--config-dir", str(file.parent), "--config-name", file.stem, *overrides]
     failure: Exception | None = None
-    try:
-        train._app()
-    except Exception as error:
-        report_error(error)
-        failure = error
-    if folder.is_dir() and any(folder.glob("*/config.yaml")):
-        report([folder])
+    with folders_of_jobs(runs) as folders:
+        try:
+            run_application(train._app)
+        except Exception as error:
+            report_error(error)
+            failure = error
+    folders = [folder for folder in folders if any(folder.glob("*/config.yaml"))]
+    if folders:
+        report(folders, None if len(folders) == 1 else runs / file.stem / "report")
     if failure is not None:
         raise failure
+    if not folders:
+        print("There is nothing to report: no job has kept a run.", flush=True)
 
 
 def _grids() -> set[str]:

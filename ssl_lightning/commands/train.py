@@ -4,20 +4,21 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from ssl_lightning.commands.ending import run_command, run_job
+from ssl_lightning.commands.ending import run_application, run_command, run_job
 from ssl_lightning.config.hydra import application
+from ssl_lightning.launchers.job import tell_folder
 
 if TYPE_CHECKING:
     from ssl_lightning.runs.run import Run
 
 
 def main() -> None:
-    run_command(_app)
+    run_command(lambda: run_application(_app))
 
 
 @application("train")
 def _app(config: DictConfig) -> None:
-    run_job(lambda: train(config))
+    run_job(lambda: train(config), config.get("debug") is True)
 
 
 def train(config: DictConfig) -> "Run":
@@ -25,6 +26,7 @@ def train(config: DictConfig) -> "Run":
     from ssl_lightning.config.resolve import resolve
 
     plain = resolve(config)  # before the heavy imports: wrong input is answered at once
+    tell_folder(plain["paths"]["runs"], plain["sweep"])
     from ssl_lightning.pipeline.pretrain import pretrain
 
     return pretrain(plain)

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from ssl_lightning.config.components import locate
 from ssl_lightning.config.markers import hints_of
-from ssl_lightning.config.messages import nearest, origin
+from ssl_lightning.config.messages import elsewhere, nearest, origin
 from ssl_lightning.config.schema import SETTINGS, Component
 from ssl_lightning.errors import UserError
 
@@ -61,22 +61,17 @@ def _check_component(value: Any, hint: Any, path: str, late: bool, others: type 
             f"{path} is {value!r}{origin(path)}, but a component is needed: a mapping with a _target_. "
             "Choose one by the name of an option, or write _target_: module.Class."
         )
-    try:
-        target = locate(value["_target_"])
-    except Exception as error:
-        raise UserError(
-            f"{path}._target_ is {value['_target_']!r}{origin(path + '._target_')}, which cannot be imported: "
-            + " ".join(str(error).split())
-        ) from error
+    target = _located(value, path)
     partial = typing.get_origin(hint) is Callable
     wanted = _classes(typing.get_args(hint)[1] if partial else hint)
-    made = target if isinstance(target, type) else hints_of(target).get("return")
-    made = typing.get_origin(made) or made
+    returned = hints_of(target).get("return")
+    made = target if isinstance(target, type) else typing.get_origin(returned) or returned
     if not (isinstance(made, type) and issubclass(made, wanted)):
         names = " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in wanted) or "component"
+        advice = "" if made else f": {_where(target)}is not annotated with what it returns. Write `-> {names}` there"
         raise UserError(
-            f"{path}._target_ is {value['_target_']!r}{origin(path + '._target_')}, which does not make a {names} "
-            "(a function must be annotated with what it returns)."
+            f"{path}._target_ is {value['_target_']!r}{origin(path + '._target_')}, which does not make a {names}"
+            f"{advice}."
         )
     if bool(value.get("_partial_")) != partial:
         raise UserError(
@@ -84,6 +79,25 @@ def _check_component(value: Any, hint: Any, path: str, late: bool, others: type 
             f"{'later, by a call' if partial else 'at once'}."
         )
     _check_call(value, target, path, late, others)
+
+
+def _located(value: Mapping[str, Any], path: str) -> Any:
+    try:
+        return locate(value["_target_"])
+    except Exception as error:
+        raise UserError(
+            f"{path}._target_ is {value['_target_']!r}{origin(path + '._target_')}, which cannot be imported: "
+            + " ".join(str(error).split())
+        ) from error
+
+
+def _where(target: Any) -> str:
+    """Of a function: its file and line."""
+    try:
+        called = inspect.unwrap(target)
+        return f"{inspect.getsourcefile(called)}:{inspect.getsourcelines(called)[1]} "
+    except (OSError, TypeError):
+        return "it "
 
 
 def _classes(hint: Any) -> tuple[type, ...]:
@@ -120,7 +134,8 @@ def _check_call(
     for key in value:
         if key not in named and key not in beside_names and key not in _HYDRA_KEYS and not catch_all:
             known = [prefix + name for name in (*named, *beside_names)]
-            raise UserError(f"unknown key '{prefix}{key}'{origin(prefix + key)}; {nearest(prefix + key, known)}")
+            advice = elsewhere(target, key) or nearest(prefix + key, known)
+            raise UserError(f"unknown key '{prefix}{key}'{origin(prefix + key)}; {advice}")
     for key in named:
         if key in value:
             value[key] = _check_value(value[key], hints.get(key, Any), prefix + key, late)
@@ -148,7 +163,10 @@ def _check_value(value: Any, hint: Any, path: str, late: bool) -> Any:
     elif bare is object:
         pass  # whoever needs it will check it
     elif isinstance(value, dict) and "_target_" in value:
-        _check_component(value, bare, path, late)
+        if bare is not Any:
+            _check_component(value, bare, path, late)
+        elif "_args_" not in value:  # no annotation says of which class it is to be
+            _check_call(value, _located(value, path), path, late)
     elif isinstance(value, dict) and (kinds := [kind for kind in _classes(bare) if kind in SETTINGS]):
         _check_call(value, kinds[0], path, late)
     elif isinstance(value, list) and any(isinstance(item, dict) and "_target_" in item for item in value):

@@ -1,20 +1,43 @@
 """How the package starts Hydra, whose versions 1.3 and 1.4 ask for it in different ways."""
 
+import contextlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hydra
+from omegaconf import OmegaConf
 
 from ssl_lightning.config.places import CONF
+from ssl_lightning.errors import UserError
+from ssl_lightning.files import safe_name
 
 # Hydra 1.3 takes the defaults of 1.1 unless it is told otherwise; 1.4 has only its own, and wants to be told nothing.
 _VERSION: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
+def _folder(runs: str, sweep: str = "") -> str:
+    """`${folder:...}` in conf/: what Hydra makes before anybody else sees the config. What will be refused as a name is
+    left out."""
+    folder = Path(runs).expanduser()
+    with contextlib.suppress(UserError):
+        folder /= safe_name(str(sweep), "sweep")
+    return str(folder)
+
+
+OmegaConf.register_new_resolver("folder", _folder, replace=True)
+
+
 def application(config_name: str) -> Callable[[Callable[..., None]], Callable[[], None]]:
     """Decorates a function of a config: it becomes a Hydra application of the package's config of this name."""
     return hydra.main(config_path=str(CONF), config_name=config_name, **_VERSION)
+
+
+def quoted(value: str) -> str:
+    """A value of an override, such as a path, that Hydra takes as it is."""
+    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), value)
+    return f'"{escaped}"'
 
 
 def configs_in(folder: Path) -> Any:

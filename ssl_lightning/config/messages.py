@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,16 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_lightning.config.components import locate
+from ssl_lightning.config.hydra import quoted
 from ssl_lightning.lightning_internals import root_of, unknown_override
 
 PROXY = "subset.proxy"
+EXTRAS = {
+    "hydra/launcher/submitit_slurm": "slurm",
+    "hydra/launcher/submitit_local": "slurm",
+    "hydra/sweeper/optuna": "optuna",
+}
+"""Options that come with an extra of the package."""
 
 
 def nearest(key: str, candidates: Iterable[str]) -> str:
@@ -23,6 +31,12 @@ def nearest(key: str, candidates: Iterable[str]) -> str:
     return f"known here: {', '.join(known)}." if known else "nothing can be set here."
 
 
+def elsewhere(target: Any, key: str) -> str | None:
+    """A half-sentence on where that is set which users may look for among the settings of `target`, which says so in
+    its `ELSEWHERE`."""
+    return getattr(target, "ELSEWHERE", {}).get(key)
+
+
 def origin(path: str) -> str:
     """Where a key was written, as a parenthesis: the command line, or a YAML file."""
     from hydra.core.hydra_config import HydraConfig
@@ -30,7 +44,9 @@ def origin(path: str) -> str:
     if not HydraConfig.initialized():
         return ""
     hydra = HydraConfig.get()
-    overrides = [*hydra.overrides.task, *hydra.overrides.hydra]
+    written = OmegaConf.to_container(hydra.overrides)  # interpolations as they stand
+    assert isinstance(written, dict)
+    overrides = [*written["task"], *written["hydra"]]
     for override in sorted(overrides, key=lambda item: -len(item.partition("=")[0])):  # the most precise first
         key = override.lstrip("+~").partition("=")[0]
         if key in hydra.runtime.choices:
@@ -56,24 +72,47 @@ def origin(path: str) -> str:
 
 
 def explain(error: Exception, known: Iterable[str]) -> str | None:
-    """What Hydra or OmegaConf complain about, as one message; None for any other error.
+    """What Hydra or OmegaConf complain about, as one message; None for any other error, also of a component that Hydra
+    has called.
 
     Args:
         known: keys of a config at its top level.
     """
-    from hydra.errors import HydraException, MissingConfigException
-    from omegaconf.errors import OmegaConfBaseException
+    from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
+    from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
     text = str(error)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, option = error.missing_cfg_file.rpartition("/")
-        return f"{group or 'config'}={option}: there is no such option; {nearest(option, error.options)}"
+    if isinstance(error, MissingConfigException):
+        if error.missing_cfg_file and error.options:
+            group, _, option = error.missing_cfg_file.rpartition("/")
+            if extra := EXTRAS.get(error.missing_cfg_file):
+                return f"{group}={option} is not installed: pip install 'ssl-lightning[{extra}]'."
+            return f"{group or 'config'}={option}: there is no such option; {nearest(option, error.options)}"
+        what = text.partition("\nConfig search path")[0].partition(" Check that it's in")[0].strip()
+        return f"{' '.join(what.split())} Check the name, or say in which folder it lies: --config-dir FOLDER."
+    if isinstance(error, OverrideParseException):
+        return _misread(error.override)
+    if isinstance(error, InterpolationResolutionError):
+        what, key = text.partition("\n")[0].rstrip("."), error.full_key or "the config"
+        return f"{key}{origin(key)} cannot be resolved: {what}. Mend what stands between ${{ and }}."
     if (unknown := unknown_override(error)) is not None:
         return _unknown_override(*unknown, known)
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        return None
     if isinstance(error, HydraException | OmegaConfBaseException):
         cause = f" {error.__cause__}" if error.__cause__ else ""
         return " ".join((text + cause).split())
     return None
+
+
+def _misread(override: str) -> str:
+    key, equal, value = override.partition("=")
+    if not equal:
+        return f"{override!r} is no setting. Write key=value."
+    return (
+        f"{override!r} is not understood. Quote a value with letters beyond ASCII or any of ()[]{{}}=,~#, and both "
+        f"for the shell: {shlex.quote(f'{key}={quoted(value)}')}"
+    )
 
 
 def _unknown_override(key: str, parent: DictConfig | None, top_level: Iterable[str]) -> str:
@@ -82,6 +121,8 @@ def _unknown_override(key: str, parent: DictConfig | None, top_level: Iterable[s
     prefix = f"{prefix}." if prefix else ""
     known = set(top_level) if parent is None else set(map(str, parent))
     accepted = set() if parent is None else _accepted(prefix, parent, top_level)
+    if parent is not None and "_target_" in parent and (advice := elsewhere(locate(parent["_target_"]), last)):
+        return f"unknown key '{key}' (command line or sweep: {key}=...); {advice}"
     if last in accepted:
         return f"{key!r} is in no config file, but can be given: write +{key}=..."
     known |= accepted

@@ -1,5 +1,6 @@
 """A composed config as plain values, checked."""
 
+import os
 import typing
 from copy import deepcopy
 from typing import Any
@@ -30,9 +31,27 @@ def resolve(config: DictConfig, schema: type = TrainConfig) -> dict[str, Any]:
         raise UserError(f"{missing[0]} has no value: give it one, for instance {missing[0]}=... .")
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    named = typing.cast(dict[str, Any], plain)
+    named = typing.cast(dict[str, Any], _paths(plain))
     check(named, schema)
     return named
+
+
+def _paths(value: Any, path: str = "") -> Any:
+    """With paths that begin with ~ in full, as a shell writes them where they stand alone.
+
+    Raises:
+        UserError: one is not UTF-8, as no YAML or JSON file can hold it.
+    """
+    if isinstance(value, dict):
+        return {key: _paths(item, f"{path}.{key}" if path else str(key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_paths(item, f"{path}.{i}") for i, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    value = os.path.expanduser(value) if value.startswith("~") else value
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise UserError(f"{path} is {value!r}, a name that is not UTF-8. Rename it, or give a link to it.")
+    return value
 
 
 def _fill_named_components(node: Any) -> None:

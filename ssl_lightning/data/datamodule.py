@@ -67,6 +67,12 @@ class SubsetDataModule(L.LightningDataModule):
                 f"augment rotates views (rotation_degrees), which is not done for streamed images. Set it to 0, or "
                 f"keep {self.dataset.name} decoded: dataset.storage=resident."
             )
+        if self.dataset.channels not in (1, 3) and (colours := self.augment.colours()):
+            raise UserError(
+                f"augment changes {', '.join(colours)} of views, which images of {self.dataset.channels} channels, as "
+                f"those of {self.dataset.name}, do not have. Set each to 0 in every view, such as "
+                f"augment.views.0.{colours[0]}=0; brightness, blur and all of the geometry work."
+            )
         self.mean = torch.tensor(self.dataset.mean, dtype=torch.float32)
         self.std = torch.tensor(self.dataset.std, dtype=torch.float32)
 

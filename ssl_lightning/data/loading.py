@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ssl_lightning.data.batch import Stored
 from ssl_lightning.data.dataset import Images, Split
@@ -139,16 +139,32 @@ def in_order(images: Images, part: range | None = None, batch_size: int = 512) -
 
 
 class _Answering(Dataset[Any]):
-    """`self[key]` is `source[key]`, or the UserError that it raises: workers would wrap that in their tracebacks."""
+    """`self[key]` is `source[key]`, or the UserError that it raises: workers would wrap that in their tracebacks.
+
+    What a worker answers is put into shared memory here: the thread that would do it later loses an answer for which
+    there is no room, and is waited for without end.
+    """
 
     def __init__(self, source: Any) -> None:
         self.source = source
 
     def __getitem__(self, key: Any) -> Any:
         try:
-            return self.source[key]
+            answer = self.source[key]
         except UserError as error:
             return error
+        if get_worker_info() is not None:
+            _share(answer)
+        return answer
+
+
+def _share(answer: Any) -> None:
+    """All tensors, which are those that come over without a copy."""
+    if isinstance(answer, Tensor):
+        answer.share_memory_()
+    elif isinstance(answer, tuple | list):
+        for part in answer:
+            _share(part)
 
 
 def _by_workers(source: Any, workers: int, keys: Iterable[Any], pin_memory: bool = False) -> Iterator[Any]:

@@ -196,6 +196,17 @@ class Augment:
         """Sum of all copies."""
         return len(self._views)
 
+    def colours(self) -> list[str]:
+        """The settings of views that images of one or three channels have a meaning for alone."""
+        return [
+            name
+            for name in ("contrast", "saturation", "hue", "grey_probability")
+            if any(
+                getattr(view, name) > 0 and (name == "grey_probability" or view.jitter_probability > 0)
+                for view in self._views
+            )
+        ]
+
     def sizes(self, images: int) -> list[int]:
         """The side of each view in pixels, where that of the images is given."""
         return [view.size or images for view in self._views]

@@ -1,8 +1,10 @@
 """Frozen encoders, of runs and from elsewhere."""
 
 import hashlib
+import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +14,7 @@ from annotated_types import Gt, Le
 from torch import nn
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.explaining import DEBUG, explained
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.ranges import Share
 
@@ -124,6 +127,7 @@ class TorchvisionEncoder(EncoderSource):
         if not (linear := [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]):
             raise UserError(f"encoder.architecture={self.architecture} ends in no linear classifier. Choose another.")
         network.set_submodule(linear[-1], nn.Identity())
+        _check_size(network, self.architecture, self.size, len(self.mean))
         return Encoder(network, self.mean, self.std, size=self.size)
 
 
@@ -163,21 +167,61 @@ class TimmEncoder(EncoderSource):
         if self.checkpoint is not None:
             _load_state(network, self.checkpoint)
         config = network.pretrained_cfg
+        _check_size(network, self.architecture, self.size, len(config["mean"]))
         return Encoder(network, config["mean"], config["std"], size=self.size)
 
 
 def _load_state(network: nn.Module, file: str) -> None:
-    """A state dict, or one under the key `state_dict` or `model`; the classifier may be another one or missing."""
+    """A state dict, or one under the key `state_dict` or `model`, its names after any prefix, such as `module.` or
+    `backbone.`; the classifier may be another one or missing."""
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        for key in ("state_dict", "model"):
-            state = state.get(key, state)
-        own = network.state_dict()
-        fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-        missing = sorted(own.keys() - fitting.keys())
-        *_, (last, _) = [item for item in network.named_modules() if isinstance(item[1], nn.Linear | nn.Identity)]
-        if lacking := [name for name in missing if not name.startswith(last)]:
-            raise ValueError(f"it holds no {lacking[0]} of the right shape, of {len(lacking)} that are missing")
-    except Exception as error:  # torch.load raises of many kinds
-        raise UserError(f"{file} holds no weights of this architecture: {' '.join(str(error).split())}") from error
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{file} holds more than weights, or none; nothing in it was executed. If you trust it, save its weights "
+            "alone: torch.save(torch.load(file, weights_only=False)['state_dict'], 'weights.pth')."
+        ) from error
+    except Exception as error:  # of many kinds
+        raise UserError(f"{file} cannot be read as weights: {explained(error).partition(DEBUG)[0].strip()}") from error
+    for key in ("state_dict", "model"):
+        state = state.get(key, state) if isinstance(state, Mapping) else {}
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    own = network.state_dict()
+    prefixes = _prefixes(tensors, own)
+    prefix = prefixes[0] if prefixes else ""
+    if len(prefixes) > 1:
+        print(f"{file}: the weights under {prefix!r} are taken, and not those under {prefixes[1:]}.", flush=True)
+    given = {name: tensors[prefix + name] for name in own if prefix + name in tensors}
+    fitting = {name: value for name, value in given.items() if own[name].shape == value.shape}
+    *_, (last, _) = [item for item in network.named_modules() if isinstance(item[1], nn.Linear | nn.Identity)]
+    if lacking := [name for name in sorted(own.keys() - fitting.keys()) if not name.startswith(last)]:
+        name = next((name for name in lacking if name in given), lacking[0])
+        found = (
+            f"{name} of shape {[*given[name].shape]} and not {[*own[name].shape]}" if name in given else f"no {name}"
+        )
+        raise UserError(
+            f"{file} holds no weights of this architecture: it holds {found}, and so on: {len(lacking)} of {len(own)} "
+            "do not fit. Give the encoder.architecture that it is of; a ViT for images of another size is another one."
+        )
     network.load_state_dict(fitting, strict=False)
+
+
+def _prefixes(state: Iterable[str], own: Collection[str]) -> list[str]:
+    """What stands before the names of a network in those of a state dict; several where it is there more than once."""
+    counts: Counter[str] = Counter()
+    for name in state:
+        parts = name.split(".")
+        counts.update(".".join([*parts[:start], ""]) for start in range(len(parts)) if ".".join(parts[start:]) in own)
+    return [prefix for prefix, count in counts.items() if count == max(counts.values())]
+
+
+def _check_size(network: nn.Module, architecture: str, size: int, channels: int) -> None:
+    """Vision transformers take images of one size."""
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, channels, size, size))
+    except Exception as error:  # of many kinds
+        raise UserError(
+            f"encoder.size is {size}, but {architecture} cannot look at such images: {' '.join(str(error).split())} "
+            "Give the encoder.size that it was made for, to which all images are resampled."
+        ) from error

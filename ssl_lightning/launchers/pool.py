@@ -18,8 +18,7 @@ from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_lightning.errors import UserError
-from ssl_lightning.launchers.job import GRACE, in_pool
+from ssl_lightning.launchers.job import GRACE, in_pool, say_how_jobs_ended
 from ssl_lightning.launchers.slots import Slot, available_cores, make_slots, visible_gpus
 
 
@@ -67,14 +66,11 @@ def launch(
     print(f"Jobs: {len(jobs)}, slots: {len(slots)}", flush=True)
     with _signals() as received:
         codes = run(jobs, slots, received)
-    failed = [f"#{number}" for number, code in sorted(codes.items()) if code != 0]
-    done = f"{len(codes) - len(failed)} of {len(jobs)} jobs done"
     if received:
+        done = f"{sum(code == 0 for code in codes.values())} of {len(jobs)} jobs done"
         print(f"Interrupted, {done}. The same command goes on from what is saved.", file=sys.stderr, flush=True)
         sys.exit(128 + received[0])
-    if failed:
-        raise UserError(f"{done}, {len(failed)} failed: {', '.join(failed)}. The same command tries them again.")
-    print(done, flush=True)
+    say_how_jobs_ended({number: code == 0 for number, code in codes.items()})
     return [JobReturn(overrides=values, status=JobStatus.COMPLETED) for values in overrides]
 
 

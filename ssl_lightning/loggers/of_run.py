@@ -13,6 +13,9 @@ from ssl_lightning.loggers.tensorboard import TensorBoard, log_to_tensorboard
 from ssl_lightning.loggers.wandb import log_to_wandb
 from ssl_lightning.runs.run import Identity, Run
 
+LONGEST_TAG = 64
+"""Letters that wandb takes."""
+
 
 def introduce(
     loggers: Sequence[Logger], run: Run, identity: Identity, sweep: str, hyperparameters: Mapping[str, Any]
@@ -32,7 +35,7 @@ def introduce(
                 "name": run.id,
                 "group": sweep,
                 "job_type": identity.method,
-                "tags": [identity.dataset, identity.subset],
+                "tags": [tag[:LONGEST_TAG] for tag in (identity.dataset, identity.subset)],
                 "config": dict(hyperparameters),
                 "resume": "allow",
             } | chosen

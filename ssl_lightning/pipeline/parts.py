@@ -75,6 +75,7 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
     }
     safe_name(dataset.name, "dataset.name")
     identity = identity_of(config, read, further)
+    safe_name(identity.subset, "the name of the subset rule")
     run = Run(Path(config["paths"]["runs"]) / safe_name(config["sweep"], "sweep") / identity.run_name)
     protocol = protocol_of(config["evaluation"], evaluated.name, content_of(evaluated))
     rehearsal = bool(config["trainer"]["fast_dev_run"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.explaining import reason
 
 if TYPE_CHECKING:
     from ssl_lightning.reports.cells import Cell
@@ -89,10 +90,11 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
 def _writing_to(output: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise UserError(
-            f"The report cannot be written to {output} ({error.strerror}). Name another folder: --output FOLDER."
-        ) from error
+    except UserError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        why = reason(error.__cause__, "Name another folder: --output FOLDER")
+        raise UserError(f"The report cannot be written to {output}: {why}") from error
 
 
 def _heading(cells: Sequence["Cell"]) -> str:

@@ -1,8 +1,9 @@
 """The trainer of a run, and what happens in its steps."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import lightning as L
 from annotated_types import Gt, Le
@@ -25,8 +26,8 @@ from ssl_lightning.runs.run import Run
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
-    """The arguments of Lightning's `Trainer` that a run may choose, each with its meaning there. The others are the
-    product's: loggers, callbacks and checkpoints have groups and keys of their own."""
+    """The arguments of Lightning's `Trainer` that a run may choose, each with its meaning there. `ELSEWHERE` says what
+    there is in place of the others."""
 
     accelerator: Annotated[str, Speed] = "auto"
     devices: Annotated[Count | Unlimited | str | list[Number], Speed] = 1
@@ -48,7 +49,31 @@ class TrainerSettings:
     deterministic: bool | Literal["warn"] | None = None
     benchmark: Annotated[bool | None, Speed] = None
     detect_anomaly: Annotated[bool, Speed] = False
-    profiler: Annotated[str | None, Speed] = None
+    profiler: Annotated[Literal["simple", "advanced", "pytorch"] | None, Speed] = None
+
+    ELSEWHERE: ClassVar[Mapping[str, str]] = {
+        "logger": "choose loggers by logger=wandb, logger=tensorboard or logger=csv (conf/logger).",
+        "callbacks": "give callbacks by +callbacks.<name>._target_=module.Class (conf/callbacks).",
+        "plugins": "a run chooses them itself, by trainer.precision, trainer.strategy and what started it.",
+        "enable_checkpointing": "a run always keeps its last checkpoint; checkpoint.every_minutes says how often.",
+        "use_distributed_sampler": "a run shares its batches among processes itself.",
+        "overfit_batches": "train on few images: subset.fraction=0.01, or +trainer.limit_train_batches=1.",
+        "enable_model_summary": "ask for it by +callbacks.summary._target_=lightning.pytorch.callbacks.ModelSummary.",
+        "default_root_dir": "everything of a run lies in its folder, below paths.runs.",
+        "reload_dataloaders_every_n_epochs": "batches are a function of seed and step, so nothing is loaded again.",
+        "inference_mode": "encoders are evaluated after training, without gradients: see evaluation.",
+        "model_registry": "a run keeps its encoder in its folder; ssl_lightning.load_encoder reads it.",
+        "barebones": "trainer.enable_progress_bar=false, callbacks=none and logger=csv leave out what may be left out.",
+        **dict.fromkeys(("min_epochs", "min_steps"), "the length is trainer.max_epochs or trainer.max_steps."),
+        **dict.fromkeys(
+            (
+                *("limit_val_batches", "limit_test_batches", "limit_predict_batches"),
+                *("val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps"),
+            ),
+            "nothing is validated during training: callbacks.online_probe watches it, evaluation.* comes after it.",
+        ),
+        "enable_autolog_hparams": "loggers are given the whole config.",
+    }
 
     def __post_init__(self) -> None:
         if self.max_epochs == -1 and self.max_steps == -1:
@@ -67,6 +92,8 @@ def make_trainer(settings: TrainerSettings, alone: bool) -> L.Trainer:
     Args:
         alone: this process works for itself, even where it belongs to a group that others have started.
     """
+    # Its table is a message that Lightning logs, and `quiet` lets only warnings pass.
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)
     trainer = L.Trainer(
         **settings.arguments(),
         logger=False,

@@ -81,7 +81,8 @@ def gain_curve(ranking: Ranking, path: Path) -> Path:
 
 
 def contact_sheet(ranking: Ranking, split: Split, path: Path) -> Path:
-    """The best and the worst images of the largest latent classes, a row a class."""
+    """The best and the worst images of the largest latent classes, a row a class. Of images of more than three
+    channels, the first three are shown; of two, the first."""
     from matplotlib.figure import Figure
 
     from ssl_lightning.reports.figures import own_style, save
@@ -96,10 +97,11 @@ def contact_sheet(ranking: Ranking, split: Split, path: Path) -> Path:
             strict=True,
         ):
             size = split.images.shape[-1] + 1
+            shown = slice(3 if split.images.shape[1] >= 3 else 1)
             sheet = np.full((size * len(chosen), size * SHEET_IMAGES, 3), 255, np.uint8)
             for row, members in enumerate(chosen.values()):
                 ends = members[:SHEET_IMAGES] if end == 0 else members[-SHEET_IMAGES:]
-                for column, image in enumerate(split.images[ends].permute(0, 2, 3, 1).numpy()):
+                for column, image in enumerate(split.images[ends][:, shown].permute(0, 2, 3, 1).numpy()):
                     sheet[row * size : (row + 1) * size - 1, column * size : (column + 1) * size - 1] = image
             axis.imshow(sheet, interpolation="nearest")
             axis.set_title(title, fontsize="small")

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -225,12 +226,27 @@ class Identity:
 
 
 def find_runs(folders: list[Path]) -> list[Run]:
-    """All runs in or below the folders, sorted by name; not those in hidden folders."""
-    files = {(folder, file) for folder in folders for file in folder.glob("**/config.yaml")}
-    found = {
-        file.parent.resolve()
-        for folder, file in files
-        if file.parent.name != "files"  # where wandb keeps its own
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    }
+    """All runs in or below the folders, sorted by name; also those that a link leads to, each once; none
+    in hidden folders."""
+    found: set[Path] = set()
+    seen: set[str] = set()
+    for folder in folders:
+        for place, below, files in os.walk(folder, followlinks=True):
+            real = os.path.realpath(place)
+            if real in seen:
+                below.clear()
+                continue
+            seen.add(real)
+            # A link to a folder above would lead to runs that nobody has asked for.
+            below[:] = [
+                name
+                for name in below
+                if not name.startswith(".") and not _holds(os.path.realpath(os.path.join(place, name)), real)
+            ]
+            if "config.yaml" in files and os.path.basename(place) != "files":  # where wandb keeps its own
+                found.add(Path(real))
     return [Run(folder) for folder in sorted(found)]
+
+
+def _holds(folder: str, other: str) -> bool:
+    return other == folder or other.startswith(folder.rstrip(os.sep) + os.sep)

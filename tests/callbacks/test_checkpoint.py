@@ -1,5 +1,6 @@
 """The last checkpoint: when it is made, and that it is whole or the former one."""
 
+import resource
 import signal
 import time
 from types import SimpleNamespace
@@ -26,15 +27,31 @@ def test_failing_save_leaves_the_former_checkpoint_and_nothing_else(tmp_path):
     path = tmp_path / "checkpoints" / "last.ckpt"
     io = AtomicCheckpointIO()
     io.save_checkpoint({"weights": torch.arange(3)}, path)
-    with pytest.raises(OSError, match="No space left"):
-        io.save_checkpoint({"weights": torch.zeros(1000), "broken": Unpicklable()}, path)
+    message = rf"cannot write {path}: No space left on device\. Free .* What was in last\.ckpt before is still there\. "
+    with pytest.raises(UserError, match=message + r"The checkpoint takes 4\.0 MiB, and [\d,]+ MiB are free there\."):
+        io.save_checkpoint({"weights": [torch.zeros(2**20)], "broken": Unpicklable()}, path)
     assert torch.equal(torch.load(path, weights_only=True)["weights"], torch.arange(3))
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_failing_first_save_leaves_nothing(tmp_path):
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(UserError, match="No space left") as refused:
         AtomicCheckpointIO().save_checkpoint({"broken": Unpicklable()}, tmp_path / "last.ckpt")
+    assert "is still there" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_torch_hides_is_said(tmp_path):
+    """Its writer complains of a position, where the system has said that the file may not grow."""
+    path = tmp_path / "last.ckpt"
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1][1]))
+    try:
+        with pytest.raises(UserError, match=rf"cannot write {path}: File too large\. .* takes 8\.0 MiB"):
+            AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(2**21)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before[1])
+        signal.signal(signal.SIGXFSZ, before[0])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,5 +1,6 @@
-"""How a command ends that waits in a library when it is asked to."""
+"""How a command ends: when it is asked to while it waits in a library, and with an error."""
 
+import io
 import os
 import signal
 import time
@@ -7,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ssl_lightning.commands.ending import run_command
+from tests.composing import TINY
+from tests.parts import FaultyLoss, Unfinished
 from tests.processes import context
 
 
@@ -53,3 +57,46 @@ def test_a_second_signal_ends_a_process_that_waits_in_a_library(tmp_path, number
         assert (tmp_path / "output.txt").read_text() == f"{word}. The same command goes on from what is saved.\n"
     finally:
         process.kill()
+
+
+def test_what_a_terminal_cannot_show_is_no_error(monkeypatch):
+    shown = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(shown, encoding="ascii", write_through=True))
+    run_command(lambda: print("é \udcff –"))
+    assert shown.getvalue() == b"\\xe9 \\udcff \\u2013\n"
+
+
+def test_a_variable_that_is_empty_is_none(monkeypatch):
+    monkeypatch.setenv("SSL_RUNS", "")
+    monkeypatch.setenv("SSL_DATA", "there")
+    seen = {}
+    run_command(lambda: seen.update(os.environ))
+    assert "SSL_RUNS" not in seen
+    assert seen["SSL_DATA"] == "there"
+
+
+@pytest.mark.parametrize("override", ["debug=true", "++debug=True", "experiment=debug"])
+def test_debug_shows_the_traceback_wherever_it_is_set(command, tmp_path, override):
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    (tmp_path / "mine/experiment/debug.yaml").write_text("# @package _global_\ndebug: true\n")
+    outcome = command("ssl-train", "--config-dir", str(tmp_path / "mine"), "seed=abc", override)
+    assert outcome.code == 1
+    assert outcome.err.count("Traceback") == 1
+    assert "seed is 'abc'" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("override", "where", "said"),
+    [
+        ("+callbacks.mine._target_=tests.parts.Unfinished", Unfinished.__init__, "KeyError: 'nothing'"),
+        ("method._target_=tests.parts.FaultyLoss", FaultyLoss.ssl_loss, "RuntimeError: inconsistent tensor size"),
+    ],
+    ids=["when it is made", "in its loss"],
+)
+def test_an_error_of_a_users_own_component_is_one_message_with_its_place(command, override, where, said):
+    outcome = command("ssl-train", *TINY, "trainer.fast_dev_run=true", override)
+    assert outcome.code == 1
+    message, hint = outcome.err.splitlines()
+    assert message.startswith(f"Error: {said}")
+    assert message.endswith(f"({where.__code__.co_filename}:{where.__code__.co_firstlineno + 1})")
+    assert hint == "Add debug=true to the command for the traceback."

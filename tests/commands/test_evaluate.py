@@ -174,7 +174,7 @@ def test_a_checkpoint_with_code_in_it_is_refused(tmp_path):
             return Path.touch, (tmp_path / "executed",)
 
     (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(UserError, match=r"evil\.pth holds no weights"):
+    with pytest.raises(UserError, match=r"evil\.pth holds more than weights, or none"):
         torchvision_encoder(str(tmp_path / "evil.pth")).load()
     assert not (tmp_path / "executed").exists()
 

@@ -49,7 +49,8 @@ def refused(*overrides: str, **options: Any) -> str:
 def one_message(outcome: Outcome) -> str:
     assert outcome.code != 0
     assert "Traceback" not in outcome.err + outcome.out
-    messages = [line for line in outcome.err.splitlines() if line.startswith("Error:")]
+    lines = outcome.err.splitlines()
+    messages = [line for line in lines if line.startswith("Error:") and " jobs done, " not in line]
     assert len(messages) == 1
     return messages[0]
 

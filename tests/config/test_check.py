@@ -1,5 +1,8 @@
 """Whatever is wrong in a config is named: the key, where it was written, and what to write instead."""
 
+import importlib.util
+import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from ssl_lightning.config.resolve import resolve
 from ssl_lightning.errors import UserError
 from tests.composing import composed
 from tests.config.configs import Command, forget, one_message, proxy_of, refused
+from tests.parts import unannotated
 
 __all__ = ["forget"]
 
@@ -62,6 +66,34 @@ def test_an_accepted_key_that_no_file_mentions_is_told_to_take_a_plus():
 )
 def test_an_unknown_option_is_named_with_the_nearest(override, suggestion):
     assert refused(override) == f"{override}: there is no such option; {suggestion}"
+
+
+@pytest.mark.parametrize(
+    ("override", "plugin", "extra"),
+    [
+        ("hydra/launcher=submitit_slurm", "hydra_plugins.hydra_submitit_launcher", "slurm"),
+        ("hydra/sweeper=optuna", "hydra_plugins.hydra_optuna_sweeper", "optuna"),
+    ],
+)
+def test_an_option_that_comes_with_an_extra(override, plugin, extra):
+    if importlib.util.find_spec(plugin):
+        pytest.skip(f"{plugin} is installed")
+    assert refused(override) == f"{override} is not installed: pip install 'ssl-lightning[{extra}]'."
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("paths.runs=~/a é", """'paths.runs=~/a é' is not understood. Quote a value .*: 'paths.runs="~/a é"'"""),
+        ("method.name=epoch=9.ckpt", """shell: 'method.name="epoch=9.ckpt"'"""),
+        ("seed", "'seed' is no setting. Write key=value."),
+        ("seed=${nothing.here}", "seed.* cannot be resolved: Interpolation key 'nothing.here' not found. Mend"),
+        ("experiment@=[", "is not understood"),
+        ("+experiment=nowhere", "experiment=nowhere: there is no such option"),
+    ],
+)
+def test_what_hydra_cannot_read_is_said_with_what_to_write(override, said):
+    assert re.search(said, refused(override))
 
 
 def test_an_unknown_option_inside_a_component():
@@ -131,6 +163,29 @@ def test_a_target_of_another_kind_is_refused_before_it_is_called(override, reaso
     assert reason in message
     assert f"(command line: {override})" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "thing",
+    ["3", "[1,a]", "{_target_: torch.nn.Identity}", "[{_target_: torch.nn.Linear, in_features: 1, out_features: 2}]"],
+)
+def test_a_parameter_without_annotation_takes_anything(thing):
+    mine = f"+callbacks.mine={{_target_: tests.parts.Unfinished, thing: {thing}}}"
+    resolve(composed(mine))
+    assert "did you mean" in refused("+callbacks.mine={_target_: tests.parts.Unfinished, thng: 3}")
+
+
+def test_what_it_takes_is_checked_for_its_own_keys():
+    mine = "+callbacks.mine={_target_: tests.parts.Unfinished, thing: {_target_: torch.nn.Linear, in_featurs: 1}}"
+    assert "did you mean 'callbacks.mine.thing.in_features'?" in refused(mine)
+
+
+def test_a_function_without_annotation_is_blamed_at_its_place():
+    line = inspect.getsourcelines(unannotated)[1]
+    message = refused("backbone._target_=tests.parts.unannotated")
+    assert (
+        f"{inspect.getsourcefile(unannotated)}:{line} is not annotated with what it returns. Write `-> torch" in message
+    )
 
 
 @pytest.mark.parametrize("kind", ["method", "backbone", "optimizer", "evaluation", "dataset"])
@@ -259,10 +314,3 @@ def test_ssl_sweep_without_such_a_grid(command: Command):
 def test_one_message_and_an_exit_code(command: Command, tmp_path, override):
     one_message(command("ssl-train", override))
     assert not list(tmp_path.rglob("config.yaml"))
-
-
-def test_debug_shows_the_traceback(command: Command):
-    outcome = command("ssl-train", "seed=abc", "debug=true")
-    assert outcome.code != 0
-    assert outcome.err.count("Traceback") == 1
-    assert "seed is 'abc'" in outcome.err

@@ -94,3 +94,17 @@ def test_resolve_leaves_its_argument_alone():
 def test_a_resolved_config_resolves_to_itself():
     config = resolve(composed("method=gessl", "method.base=directclr"))
     assert resolve(OmegaConf.create(config)) == config
+
+
+def test_paths_that_begin_with_a_tilde_are_those_of_the_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    paths = ('paths.runs="~/runs"', 'paths.data="~"', "dataset=image_folder", 'dataset.root="~/images"')
+    plain = resolve(composed(*paths, "subset=file", 'subset.path="~bob?/a"'))
+    assert plain["paths"] | {"cache": ""} == {"runs": "/home/ann/runs", "data": "/home/ann", "cache": ""}
+    assert plain["dataset"]["root"] == "/home/ann/images"
+    assert plain["subset"]["path"] == "~bob?/a"
+
+
+def test_a_path_that_no_file_can_hold_is_refused():
+    message = refused("dataset=image_folder", 'dataset.root="images\udcff"')
+    assert message == "dataset.root is 'images\\udcff', a name that is not UTF-8. Rename it, or give a link to it."

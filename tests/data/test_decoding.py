@@ -23,6 +23,7 @@ from ssl_lightning.data.sources import listing
 from ssl_lightning.data.sources.image_folder import ImageFolder
 from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
+from ssl_lightning.explaining import explained
 from ssl_lightning.runs.run import Run, find_runs
 from tests.data.synthetic import write_image_folder
 from tests.processes import Signal, ssl_train
@@ -348,6 +349,20 @@ def test_rotation_is_refused_for_streamed_images(tmp_path):
     ended = ssl_train(tmp_path, *SMALL, "augment=digits")
     assert ended.code == 1
     assert "dataset.storage=resident" in ended.output
+
+
+def test_shared_memory_that_is_full_ends_the_wait_for_workers(tmp_path, monkeypatch):
+    def full(tensor):
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)"
+        )
+
+    write_image_folder(tmp_path / "data")
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)  # in forked workers
+    with pytest.raises(RuntimeError) as caught:
+        list(in_order(folder_of(tmp_path, workers=1).train().images))
+    assert "/dev/shm, is full" in explained(caught.value)
+    assert "dataset.workers=0" in explained(caught.value)
 
 
 def test_pixels_of_sixteen_bits_are_refused(tmp_path):

@@ -160,7 +160,9 @@ def runs_by_seed(folder: Path) -> dict[str, Run]:
 
 
 def test_processes_of_jobs_at_once_and_a_job_that_fails(tmp_path):
-    """By ssl-sweep, with a grid that lies elsewhere than its configs."""
+    """By ssl-sweep, with a grid that lies elsewhere than its configs, in a folder whose name Hydra has to be told."""
+    tmp_path /= "é ( ) ~ # = , [x] it's"
+    tmp_path.mkdir()
     (tmp_path / "grid.yaml").write_text(
         "defaults: [/train, _self_]\n"
         "sweep: mine\n"

@@ -121,8 +121,8 @@ def test_folders_that_cannot_be_written_to(tmp_path, sweep):
     refused = on_read_only(tmp_path / "runs", command, "runs/grid")
     assert refused.returncode == 1
     assert refused.stdout == ""
-    assert refused.stderr.startswith("Error: The report cannot be written to runs/grid/report (")
-    assert refused.stderr.endswith("). Name another folder: --output FOLDER.\n")
+    assert refused.stderr.startswith("Error: The report cannot be written to runs/grid/report: ")
+    assert refused.stderr.endswith(". Name another folder: --output FOLDER.\n")
     assert refused.stderr.count("\n") == 1
     done = on_read_only(tmp_path / "runs", command, "runs/grid", "--output", "elsewhere")
     assert (done.returncode, done.stderr) == (0, "")

@@ -14,7 +14,7 @@ from ssl_lightning.commands.train import train
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.sources import RunEncoder
 from ssl_lightning.runs.loading import load_encoder
-from ssl_lightning.runs.run import Run
+from ssl_lightning.runs.run import Run, find_runs
 from tests.composing import TINY, composed
 
 METHODS = ("simclr", "directclr", "gessl")
@@ -169,3 +169,20 @@ def test_two_processes_do_not_work_on_one_run(tmp_path, monkeypatch):
     with run.held():
         assert run.status == "running"
     assert run.status == "unfinished"
+
+
+def test_linked_runs_are_found_once_and_circles_end(tmp_path):
+    for name in ("sweep/one", "elsewhere/two", "elsewhere/more/three", "unasked/four"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.yaml").touch()
+    sweep = tmp_path / "sweep"
+    (sweep / "linked").symlink_to(tmp_path / "elsewhere/two")
+    (sweep / "again").symlink_to("one")
+    (sweep / "more").symlink_to(tmp_path / "elsewhere/more")
+    (tmp_path / "elsewhere/more/back").symlink_to(sweep)
+    (sweep / "one/above").symlink_to(tmp_path)
+    (sweep / "itself").symlink_to(".")
+    (sweep / "nowhere").symlink_to("missing")
+    assert [run.id for run in find_runs([sweep])] == ["three", "two", "one"]
+    (tmp_path / "shown").symlink_to(sweep)
+    assert find_runs([tmp_path / "shown", sweep]) == find_runs([sweep])

@@ -1,0 +1,314 @@
+"""Errors of Python, torch and Lightning as one line: what is wrong, in which file or place, what to do."""
+
+import errno
+import itertools
+import os
+import re
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+DEBUG = "Add debug=true to the command for the traceback."
+_SHARED_MEMORY = (
+    "The shared memory of worker processes, /dev/shm, is full. Give it more (docker run --shm-size=8g, or "
+    "mount -o remount,size=8g /dev/shm), or decode without workers: dataset.workers=0."
+)
+_GPU_MEMORY = "The memory of the GPU is full. Lower batch_size, or choose trainer.precision=bf16-mixed."
+_MEMORY = "Lower batch_size or dataset.workers, or keep images in their files: dataset.storage=streamed."
+_NO_GPU = "Check what `nvidia-smi` lists, or choose trainer=cpu."
+_DAMAGED = f"A file of weights or arrays is damaged or cut off. Delete it, or fetch it again. {DEBUG}"
+_PEERS = "The processes of this run do not reach each other"
+
+
+class Known(NamedTuple):
+    """An error that has a remedy.
+
+    Args:
+        kinds: names of its class or of one above, separated by |.
+        holds: a regular expression for its text.
+        line: what to say; {names} are those of groups in `holds`.
+    """
+
+    kinds: str
+    holds: str
+    line: str
+
+
+KNOWN = (
+    # Memory
+    Known("OutOfMemoryError|RuntimeError", "CUDA (error: )?out of memory", _GPU_MEMORY),
+    Known("RuntimeError", "CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED", _GPU_MEMORY),
+    Known("RuntimeError", "MPS backend out of memory", _GPU_MEMORY),
+    Known(
+        "RuntimeError",
+        r"</torch_|shared memory object|shared memory\(shm\)|insufficient shm|out of shared memory|unable to mmap",
+        _SHARED_MEMORY,
+    ),
+    Known(
+        "RuntimeError",
+        r"DefaultCPUAllocator.*allocate (?P<bytes>\d+) bytes",
+        f"The memory is full: a tensor of {{bytes}} bytes did not fit. {_MEMORY}",
+    ),
+    Known("MemoryError", "", f"The memory is full. {_MEMORY}"),
+    Known(
+        "RuntimeError|BrokenProcessPool",
+        "DataLoader worker .* killed by signal|A process in the process pool was terminated",
+        f"A process that decodes images was killed, most often because the memory is full. {_MEMORY}",
+    ),
+    # Devices
+    Known(
+        "RuntimeError|MisconfigurationException|AssertionError",
+        "No CUDA GPUs are available|No supported gpu backend|no NVIDIA driver|not compiled with CUDA|"
+        "Accelerator` can not run on your system|driver.* is too old|driver version is insufficient",
+        f"There is no such device here: trainer.accelerator asks for one. {_NO_GPU}",
+    ),
+    Known(
+        "MisconfigurationException|RuntimeError",
+        "requested gpu: .*But your machine only has|invalid device ordinal",
+        f"trainer.devices asks for a GPU that is not here. {_NO_GPU}",
+    ),
+    Known(
+        "RuntimeError",
+        "no kernel image is available",
+        "This build of torch has nothing for this GPU. Install the build for it (pytorch.org), or choose trainer=cpu.",
+    ),
+    Known(
+        "RuntimeError",
+        "(?P<what>(CUDA|CUBLAS|cuDNN|NCCL|HIP) error: [^\n]*)",
+        f"{{what}}. Set CUDA_LAUNCH_BLOCKING=1 to see where it happens. {DEBUG}",
+    ),
+    Known(
+        "ValueError",
+        "invalid accelerator name: `accelerator='(?P<name>.*?)'",
+        "trainer.accelerator is '{name}', which Lightning does not know. Write auto, cpu, gpu or mps.",
+    ),
+    Known(
+        "ValueError",
+        "invalid strategy name: `strategy='(?P<name>.*?)'",
+        "trainer.strategy is '{name}', which Lightning does not know. Write auto or ddp.",
+    ),
+    Known(
+        "MisconfigurationException",
+        r"Trainer\(devices=(?P<value>.*?)\)",
+        "trainer.devices is {value}, which is no number of devices. Give 1 or more, or auto.",
+    ),
+    Known(
+        "TypeError",
+        "`devices` selected with `CPUAccelerator`",
+        "trainer.devices must be a number of processes, of at least 1, where trainer.accelerator is cpu.",
+    ),
+    # Processes that work together
+    Known(
+        "DistNetworkError|RuntimeError",
+        "EADDRINUSE|[Aa]ddress already in use",
+        "The port by which processes meet is taken. Choose another: MASTER_PORT=29501 before the command.",
+    ),
+    Known(
+        "DistNetworkError|DistStoreError|RuntimeError",
+        "client socket has timed out.*connect to (?P<where>\\(.*?\\))",
+        f"{_PEERS} at {{where}}. Are all started, with the same MASTER_ADDR and MASTER_PORT?",
+    ),
+    Known(
+        "DistError|DistBackendError|RuntimeError",
+        "Connection (closed|reset) by peer|Broken pipe|[Ww]atchdog caught|Timed out waiting|"
+        "Application timeout|remote process exited",
+        f"{_PEERS} any more: another has ended. Look for its error above, or in its log.",
+    ),
+    # Checkpoints and other files
+    Known(
+        "RuntimeError",
+        r"unexpected pos \d+|PytorchStreamWriter failed|iostream error",
+        "A file could not be written, most often because the disk is full. Free some space, or choose another folder: "
+        "paths.runs, paths.cache.",
+    ),
+    Known("RuntimeError|UnpicklingError", "PytorchStreamReader failed|pickle data was truncated", _DAMAGED),
+    Known("EOFError", "", _DAMAGED),
+    Known(
+        "UnpicklingError",
+        "Weights only load failed",
+        "A file holds more than weights, or no weights at all: nothing in it was executed. Give a file that "
+        "torch.load(..., weights_only=True) reads.",
+    ),
+    Known(
+        "RuntimeError",
+        r"loading state_dict for (?P<name>\w+):\s*(?P<first>[^\n]*)",
+        "The weights are those of another network than {name}: {first} Give the settings of the network that they were "
+        "saved from.",
+    ),
+    Known("UsageError", "(?P<what>[^\n]*)", "wandb refuses a setting of logger.wandb: {what}. Choose another."),
+    # Code that is missing, or cannot travel
+    Known(
+        "ImportError",
+        r"No module named '(?P<name>timm|tensorboard)\b",
+        "{name} is not installed: pip install 'ssl-lightning[{name}]'.",
+    ),
+    Known(
+        "ImportError",
+        r"No module named '(?P<name>[^']+)'",
+        "{name} is not installed, or not found. Install it; a module of your own is found in its folder with "
+        "PYTHONPATH=<folder> before the command.",
+    ),
+    Known(
+        "ImportError",
+        "(?P<reason>cannot import name .*|Requirement .* not met.*|[^\n]*)",
+        "A module cannot be imported: {reason}. Install the version that is asked for.",
+    ),
+    Known(
+        "AttributeError|TypeError|PicklingError",
+        "(?P<what>([Cc]an't|cannot) pickle [^\n]*)",
+        "{what}, which is to go to another process. Define classes and functions at the top of a module, not inside "
+        "functions, and make open files and locks where they are used.",
+    ),
+    # Text
+    Known(
+        "MarkedYAMLError",
+        '.*?(?P<problem>[^\n]+)\n\\s+in "(?P<file>[^"\n]+)", line (?P<line>\\d+)[^"]*$',
+        "{file}:{line} is no valid YAML: {problem}. Mend that line.",
+    ),
+    Known(
+        "UnicodeDecodeError",
+        "(?P<what>'.*' codec can't decode .*)",
+        "A file is not UTF-8 text: {what}. Save it as UTF-8.",
+    ),
+    Known(
+        "UnicodeEncodeError",
+        "(?P<what>'.*' codec can't encode .*)",
+        "A name has letters that cannot be written: {what}. Rename it, or set PYTHONUTF8=1.",
+    ),
+    Known(
+        "RecursionError",
+        "",
+        "Something is nested without end, such as a config or a module that holds itself.",
+    ),
+)
+
+REMEDIES = {
+    errno.ENOSPC: "Free some space on that disk, or choose another folder: paths.runs, paths.cache",
+    errno.EDQUOT: "Your quota is used up: delete something, or choose another folder: paths.runs, paths.cache",
+    errno.EFBIG: "A limit on the size of files (ulimit -f, or the file system's) is in the way: raise it",
+    errno.EROFS: "Choose a folder that can be written: paths.runs, paths.cache",
+    errno.EACCES: "Ask for the permission, or choose another folder: paths.runs, paths.cache",
+    errno.EPERM: "Ask for the permission, or choose another folder: paths.runs, paths.cache",
+    errno.ENOENT: "Check the path, relative to the working directory, and the setting that names it",
+    errno.ENOTDIR: "A part of the path is a file: choose another folder",
+    errno.EISDIR: "It is a folder: give a file",
+    errno.EEXIST: "It is in the way: remove it, or choose another folder",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.ELOOP: "Links lead in a circle there: mend them",
+    errno.EMFILE: "Raise the limit, `ulimit -n 4096`, or lower dataset.workers",
+    errno.ENFILE: "The machine has no more: close other programs, or lower dataset.workers",
+    errno.EIO: "The disk or the network in between is faulty: try again, or choose another folder",
+    errno.ESTALE: "The network folder was exchanged meanwhile: try again",
+    errno.ENOMEM: "The memory is full: lower batch_size or dataset.workers",
+    errno.EAGAIN: "There are too many processes (`ulimit -u`): lower dataset.workers or hydra.launcher.slots",
+    errno.EADDRINUSE: "Choose another port: MASTER_PORT=29501 before the command",
+    errno.ECONNREFUSED: "Is there a network, and is the other side running?",
+    errno.ETIMEDOUT: "Is there a network, and is the other side running?",
+    errno.EHOSTUNREACH: "Is there a network?",
+    errno.ENETUNREACH: "Is there a network?",
+}
+"""What to do against errors of the operating system."""
+
+
+def explained(error: BaseException) -> str:
+    """One line of a foreign error: what, where, what to do. An unexpected one is named with file and line.
+
+    Where code of the user's own was on the way, that place is named and not one in a library.
+    """
+    error = _cause(error)
+    places = [*_places(error)]
+    own = next((place for place in reversed(places) if place.owner == "user"), None)
+    line = _of_system(error) if isinstance(error, OSError) else None
+    if line is None:
+        line = _known(error)
+    if line is not None:
+        return f"{line} ({own})" if own else line
+    nearest = {place.owner: place for place in places}
+    where = next((f" ({nearest[owner]})" for owner in _OWNERS if owner in nearest), "")
+    text = _text(error)
+    return f"{type(error).__name__}{text and ': '}{text}{where}\n{DEBUG}"
+
+
+def reason(error: OSError, remedy: str | None = None) -> str:
+    """What the system says, and what to do: half of a message that begins with what failed.
+
+    Args:
+        remedy: in place of the general one.
+    """
+    said = error.strerror or " ".join(str(error).split())
+    number = errno.ENOSPC if "requested and" in said else error.errno or 0  # NumPy: so many requested, so many written
+    remedy = remedy or REMEDIES.get(number, "Check that it can be read and written")
+    return f"{said}. {remedy}."
+
+
+def _of_system(error: OSError) -> str | None:
+    if error.errno not in REMEDIES:
+        return None
+    named = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    if not named and error.errno in (errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
+        return None  # it would help nobody
+    return f"{' -> '.join(named)}{': ' if named else ''}{reason(error)}"
+
+
+def _known(error: BaseException) -> str | None:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    for known in KNOWN:
+        if names & set(known.kinds.split("|")) and (found := re.search(known.holds, str(error), re.DOTALL)):
+            groups = {name: " ".join((value or "").split()).rstrip(".") for name, value in found.groupdict().items()}
+            return known.line.format(**groups)
+    return None
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What Hydra has wrapped, when it called a component, or another thread or process."""
+    while error.__cause__ is not None and (
+        type(error).__name__ == "InstantiationException" or "exited unexpectedly" in str(error)
+    ):
+        error = error.__cause__
+    return error
+
+
+def _text(error: BaseException) -> str:
+    """In one line; of an error in another process, whose text is its traceback, the last."""
+    text = str(error).partition("\nException raised from")[0].strip()  # C++ frames of torch
+    if _REMOTE in text:
+        text = text.splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split())
+
+
+_REMOTE = "Traceback (most recent call last)"
+_PACKAGE = Path(__file__).parent
+_FRAMEWORKS = ("torch", "lightning", "hydra", "omegaconf")
+_OWNERS = ("user", "library", "package", "framework")
+"""Whose line of code says most of an unexpected error, in this order."""
+
+
+class _Place(NamedTuple):
+    """A line of code that was on the way to an error."""
+
+    file: str
+    line: int
+
+    @property
+    def owner(self) -> str:
+        path = Path(self.file)
+        if _PACKAGE in path.parents:
+            return "package"
+        for folder, name in itertools.pairwise(path.parts):
+            if folder in ("site-packages", "dist-packages"):
+                return "framework" if name in _FRAMEWORKS else "library"
+        return "framework" if self.file.startswith(("<", sysconfig.get_path("stdlib"))) else "user"
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+def _places(error: BaseException) -> Iterator[_Place]:
+    """From the outermost on."""
+    for frame in traceback.extract_tb(error.__traceback__):
+        yield _Place(frame.filename, frame.lineno or 0)
+    if _REMOTE in str(error):
+        for file, line in re.findall(r'File "(.+?)", line (\d+)', str(error)):
+            yield _Place(file, int(line))
