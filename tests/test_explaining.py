@@ -220,6 +220,7 @@ def test_an_error_in_a_worker_is_one_line_with_the_place_in_the_users_code():
     assert explained(caught.value).startswith(f"KeyError: 'nothing' ({__file__}:")
 
 
+@pytest.mark.reliability("a full disk")
 def test_a_writer_names_its_file_and_what_is_left(tmp_path):
     file = tmp_path / "file" / "results.json"
     (tmp_path / "file").touch()

@@ -79,6 +79,7 @@ def _build(rank: int, folder: Path, failing: int) -> None:
         os._exit(1)
 
 
+@pytest.mark.reliability("one of several processes fails or is killed, also before they meet")
 @pytest.mark.parametrize("failing", [0, 1])
 def test_one_that_fails_between_meetings_ends_the_other(tmp_path, failing):
     both = [context.Process(target=_build, args=(rank, tmp_path, failing)) for rank in range(2)]
@@ -97,6 +98,7 @@ def test_one_that_fails_between_meetings_ends_the_other(tmp_path, failing):
 linux = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 
 
+@pytest.mark.reliability("one of several processes fails or is killed, also before they meet")
 @linux
 def test_the_second_process_ends_when_the_first_is_killed_before_they_meet(tmp_path):
     def seconds() -> list[int]:
@@ -112,6 +114,11 @@ def test_the_second_process_ends_when_the_first_is_killed_before_they_meet(tmp_p
         assert not alive(second)
 
 
+@pytest.mark.reliability(
+    "one of several processes fails or is killed, also before they meet",
+    lost="steps since the last checkpoint; the others end within seconds",
+    read="its error; `another process of this command has ended, or was waited for in vain`",
+)
 @linux
 def test_a_process_whose_first_is_gone_already_does_not_begin():
     code = "from ssl_lightning.launchers.job import end_with_first_process as end; end(); print('goes on')"

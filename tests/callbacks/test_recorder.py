@@ -122,6 +122,9 @@ def test_images_are_counted_over_ranks():
     assert training.recorder.images_seen == 30
 
 
+@pytest.mark.reliability(
+    "a loss that is not finite", lost="steps since the last good checkpoint", read="step, parameters, advice"
+)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_first_bad_step_is_named(bad):
     training = Training(Recorder(), every=5).start()

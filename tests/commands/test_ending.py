@@ -36,6 +36,7 @@ def _stuck(folder: Path, deaf: bool) -> None:
     ending.run_command(command)
 
 
+@pytest.mark.reliability("a second Ctrl-C, also where a process waits in a library", lost="the step", read="the same")
 @pytest.mark.parametrize("deaf", [True, False], ids=["in a library", "in Python"])
 @pytest.mark.parametrize(
     ("number", "code", "word"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]

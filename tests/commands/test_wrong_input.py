@@ -198,6 +198,7 @@ POISONED = (
 )
 
 
+@pytest.mark.reliability("a loss that is not finite")
 def test_a_loss_that_is_not_finite(command, finished, tmp_path):
     message = refused(command, finished, *POISONED, "+callbacks.poison.step=4")
     assert "The loss was not finite at optimizer step 4" in message
@@ -229,6 +230,11 @@ def test_a_learning_rate_that_is_far_too_high(command, finished):
     assert re.search(r"The loss was not finite at optimizer step \d+", message)
 
 
+@pytest.mark.reliability(
+    "a full disk",
+    lost="the checkpoint that did not fit; the former one stays",
+    read="the file, `No space left on device`, and what to do",
+)
 def test_a_full_disk(command, finished, tmp_path, monkeypatch):
     def full(descriptor: int) -> None:
         if "last.ckpt" in os.readlink(f"/proc/self/fd/{descriptor}"):

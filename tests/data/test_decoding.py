@@ -234,6 +234,11 @@ def test_storage_is_chosen_by_a_budget_that_can_be_overridden(tmp_path):
     assert small.fingerprint() == folder_of(tmp_path, workers=3).fingerprint()
 
 
+@pytest.mark.reliability(
+    "an image of a folder is replaced, of the same size and name",
+    lost="nothing: training images make another run, test images another evaluation of the same one",
+    read="",
+)
 def test_files_are_read_again_where_they_may_have_changed(tmp_path, monkeypatch):
     write_image_folder(tmp_path / "data", suffix="bmp")
     monkeypatch.setattr(listing, "SETTLED", 0)
@@ -331,6 +336,12 @@ def trained(folder: Path, *arguments: str, at: Signal | None = None) -> Run | No
     return run
 
 
+@pytest.mark.reliability(
+    "SIGKILL of a run, at any moment",
+    lost="steps since the last checkpoint (`checkpoint.every_minutes`, `every_steps`); the same command ends with the "
+    "same weights and metrics, bit for bit on a CPU",
+    read="`… resumes`",
+)
 def test_a_run_killed_inside_an_epoch_ends_like_one_that_was_not(tmp_path):
     whole = trained(tmp_path / "whole")
     step = "ssl_lightning.methods.method.SSLMethod.training_step"
@@ -351,6 +362,11 @@ def test_rotation_is_refused_for_streamed_images(tmp_path):
     assert "dataset.storage=resident" in ended.output
 
 
+@pytest.mark.reliability(
+    "a full /dev/shm",
+    lost="steps since the last checkpoint",
+    read="`The shared memory of worker processes, /dev/shm, is full.`",
+)
 def test_shared_memory_that_is_full_ends_the_wait_for_workers(tmp_path, monkeypatch):
     def full(tensor):
         raise RuntimeError(

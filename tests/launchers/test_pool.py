@@ -188,6 +188,11 @@ def test_processes_of_jobs_at_once_and_a_job_that_fails(tmp_path):
     assert (tmp_path / "runs" / "mine" / "report" / "report.md").exists()
 
 
+@pytest.mark.reliability(
+    "SIGKILL of a job of a pool, or of the pool itself",
+    lost="steps since the last checkpoint",
+    read="`#0 failed: killed by signal 9`; jobs of a killed pool save and stop",
+)
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="finds processes in /proc")
 def test_interrupted_in_every_way(tmp_path):
     """Until nothing is left to do. The runs are those that commands by themselves make."""

@@ -56,6 +56,11 @@ class Broken(Logger):
         self._called("finalize")
 
 
+@pytest.mark.reliability(
+    "a logger fails in mid-training, or wandb's own process is killed",
+    lost="what that logger would have shown; `metrics.csv` is whole",
+    read="`Warning: Wandb has failed, but the run has not`",
+)
 @pytest.mark.parametrize("method", ["experiment", "log_metrics", "log_hyperparams", "save", "rewind", "finalize"])
 def test_a_logger_that_fails_is_left_out(tmp_path, capsys, method):
     broken, sound, whole = Broken(method), Broken("nothing"), CSVLogger(tmp_path, name="", version="")
@@ -98,6 +103,7 @@ class KillWandb(L.Callback):
                 Path("killed").touch()
 
 
+@pytest.mark.reliability("a logger fails in mid-training, or wandb's own process is killed")
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 def test_wandb_whose_own_process_is_killed(tmp_path):
     """The next job of a sweep has it again."""

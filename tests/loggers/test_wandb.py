@@ -254,6 +254,7 @@ def test_without_login_a_sweep_goes_offline_at_once_and_says_so_once(tmp_path, s
         assert flat(summary(file)["summary"])["linear/top1"] == run.results()["metrics"]["linear/top1"]
 
 
+@pytest.mark.reliability("wandb's server does not answer, or stops answering")
 @pytest.mark.parametrize("mode", ["auto", "online"])
 def test_a_server_that_never_answers_is_waited_for_once(tmp_path, server, mode):
     port = server.getsockname()[1]
@@ -271,6 +272,11 @@ def test_a_server_that_never_answers_is_waited_for_once(tmp_path, server, mode):
         assert flat(summary(file)["summary"])["linear/top1"] == run.results()["metrics"]["linear/top1"]
 
 
+@pytest.mark.reliability(
+    "wandb's server does not answer, or stops answering",
+    lost="nothing: the run is kept offline",
+    read="one line, with `wandb sync …`",
+)
 @pytest.mark.parametrize("answering", [LOGS_IN], indirect=True, ids=["login"])
 def test_a_server_that_lets_no_run_begin(tmp_path, answering):
     ended = train_in_time(tmp_path, answering.server_port, "-m", "logger=wandb", "seed=1,2")
@@ -284,6 +290,7 @@ def test_a_server_that_lets_no_run_begin(tmp_path, answering):
         assert description(file)["run_id"] == run.id
 
 
+@pytest.mark.reliability("wandb's server does not answer, or stops answering")
 @pytest.mark.parametrize("answering", [STARTS], indirect=True, ids=["start"])
 def test_a_server_that_stops_answering_takes_no_results_along(tmp_path, answering):
     """It also hides no error, and lets the next job of a sweep have a run of its own."""

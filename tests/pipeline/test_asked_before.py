@@ -44,6 +44,11 @@ def images(place: Path) -> list[Path]:
     return sorted((place / "data" / "test").rglob("*.png"))
 
 
+@pytest.mark.reliability(
+    "an image that only the evaluation reads cannot be decoded",
+    lost="nothing: it is named before training",
+    read="`cannot decode the image …`, all of them at once",
+)
 @pytest.mark.parametrize("split", ["test", "train"])
 def test_an_image_that_only_the_evaluation_reads(split, images, place, steps: Steps):
     """Of train, too: half of its images are outside of the subset."""
@@ -65,6 +70,7 @@ def test_files_that_were_looked_at_are_not_looked_at_again(images, monkeypatch):
     assert looked == ["test", "train"]
 
 
+@pytest.mark.reliability("an image of a folder is replaced, of the same size and name")
 def test_a_test_image_that_is_mended_costs_an_evaluation_and_no_training(images, steps: Steps, capsys):
     run = start(*STREAMED)
     trained, before = steps.number, run.results()

@@ -260,6 +260,11 @@ def stopped(folder: Path, step: int, number: signal.Signals, group: bool, *argum
     return Ended(process.returncode, output), torch.load(run.checkpoint, weights_only=True)["global_step"]
 
 
+@pytest.mark.reliability(
+    "Ctrl-C, or SIGTERM to one of several processes",
+    lost="nothing: the step is finished and saved by all",
+    read="`Interrupted.` (exit code 130) or `Terminated.` (143) `The same command goes on from what is saved.`",
+)
 def test_stopped_processes_save_together_and_resume(tmp_path, undisturbed):
     """Ctrl-C to both of two processes, then the same command and SIGTERM to one, then the same command once more: it
     ends like a training that was never disturbed."""

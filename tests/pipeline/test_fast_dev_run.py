@@ -218,6 +218,11 @@ def test_results_follow_the_schema(place):
     assert all(values == sorted(values, reverse=True) for values in spectra.values())
 
 
+@pytest.mark.reliability(
+    "figures cannot be drawn",
+    lost="the figures",
+    read="`Warning: drawing the figures … has failed, but the run has not`",
+)
 def test_a_figure_that_cannot_be_drawn_costs_no_result(place, monkeypatch, capsys):
     def fail(run, results):
         raise RuntimeError("no such font")

@@ -51,6 +51,11 @@ LEFT = [
 """Variables that launchers set, in the shell of somebody who uses none."""
 
 
+@pytest.mark.reliability(
+    "`RANK`, `LOCAL_RANK`, `SLURM_…` of a launcher left in the environment",
+    lost="nothing: one process that trains alone logs; of several, others are waited for 10 minutes",
+    read="`… is to have started 2 processes, of which this waits for the others (LOCAL_RANK=1)`",
+)
 @pytest.mark.parametrize("variables", LEFT, ids=" ".join)
 def test_a_process_that_trains_alone_logs(command, monkeypatch, variables):
     monkeypatch.setattr(rank_zero_only, "rank", 1)  # as Lightning does when it is imported
@@ -71,6 +76,7 @@ def test_a_proxy_logs_whichever_process_trains_it(monkeypatch):
     assert rank_zero_only.rank == 1
 
 
+@pytest.mark.reliability("`RANK`, `LOCAL_RANK`, `SLURM_…` of a launcher left in the environment")
 @pytest.mark.parametrize("left", [{}, *LEFT[1:]], ids=" ".join)
 def test_one_of_several_says_what_it_has_believed(monkeypatch, capsys, left):
     monkeypatch.setattr(rank_zero_only, "rank", 0)

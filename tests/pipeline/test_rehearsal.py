@@ -52,6 +52,7 @@ class Mute(CSVLogger):
         raise AssertionError("a rehearsal writes nothing to other places")
 
 
+@pytest.mark.reliability("what is drawn, logged, saved or evaluated after a long training has a mistake")
 @pytest.mark.parametrize(
     ("overrides", "error", "words"),
     [
@@ -69,6 +70,7 @@ def test_what_would_fail_after_training_fails_now(place, overrides, error, words
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.reliability("what is drawn, logged, saved or evaluated after a long training has a mistake")
 @pytest.mark.parametrize("place_of_it", ["ssl_lightning.reports.figures.save", "torch.save"])
 def test_what_cannot_be_drawn_or_saved_fails_now(place, monkeypatch, place_of_it):
     def fail(*_):
@@ -86,6 +88,11 @@ def test_loggers_are_rehearsed_where_nothing_of_it_is_seen(place, capsys):
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.reliability(
+    "what is drawn, logged, saved or evaluated after a long training has a mistake",
+    lost="nothing, where `trainer.fast_dev_run=true` was tried",
+    read="the error",
+)
 def test_a_logger_that_would_fail_fails_now(place, monkeypatch):
     def fail(*_):
         raise RuntimeError("no such project")

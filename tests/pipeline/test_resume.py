@@ -158,6 +158,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.reliability("SIGKILL of a run, at any moment")
 @pytest.mark.parametrize(("name", "step", "moment"), MOMENTS.values(), ids=MOMENTS.keys())
 def test_killed(tmp_path, reference, name, step, moment):
     arguments = METHODS[name]
@@ -206,6 +207,7 @@ def _rows(folder: Path) -> list[list[dict[str, str]]]:
     return [read_metrics(file) for file in folder.glob("runs/*/*/metrics.csv")]
 
 
+@pytest.mark.reliability("Ctrl-C, or SIGTERM to one of several processes")
 @pytest.mark.parametrize(
     ("number", "code", "call"),
     [(signal.SIGTERM, 143, 7), (signal.SIGTERM, 143, 4), (signal.SIGTERM, 143, 12), (signal.SIGINT, 130, 7)],
@@ -224,6 +226,7 @@ def test_stopped(tmp_path, reference, number, code, call):
     assert_ends_alike(tmp_path, reference(SMALL))
 
 
+@pytest.mark.reliability("a second Ctrl-C, also where a process waits in a library")
 def test_a_second_interrupt_ends_at_once(tmp_path, reference):
     """The step is broken off, so that there is nothing consistent to save."""
     ended = interrupt(tmp_path, SMALL, Signal(STEP, 7, "before", signal.SIGINT, times=2))

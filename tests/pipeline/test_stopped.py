@@ -36,6 +36,11 @@ def rows(run) -> str:
     return run.metrics_file.read_text()
 
 
+@pytest.mark.reliability(
+    "`trainer.max_time` or early stopping ends training",
+    lost="nothing: the run is evaluated, and is *stopped*, not finished",
+    read="`stopped after 120 of 400 optimizer steps: the same command goes on`",
+)
 def test_a_run_out_of_time_is_stopped_and_goes_on(place, capsys):
     whole = start(*SHORT, "sweep=whole")
     assert whole.results()["planned_steps"] == whole.results()["cost"]["optimizer_steps"] == STEPS
@@ -57,12 +62,14 @@ def test_a_run_out_of_time_is_stopped_and_goes_on(place, capsys):
     assert run.results()["metrics"] == whole.results()["metrics"]
 
 
+@pytest.mark.reliability("`trainer.max_time` or early stopping ends training")
 def test_early_stopping_stops(place):
     stop = "+callbacks.stop={_target_: tests.parts.Stop, step: 5}"
     run = start(*SHORT, stop)
     assert (run.status, run.results()["cost"]["optimizer_steps"]) == ("stopped", 5)
 
 
+@pytest.mark.reliability("`trainer.max_time` or early stopping ends training")
 def test_stopped_runs_stand_apart_in_reports(command: Command, sweep: Folder):
     whole = sweep.finish(0.9, seed=1)
     for seed, top1 in ((2, 0.1), (3, 0.3)):
@@ -83,6 +90,11 @@ def test_stopped_runs_stand_apart_in_reports(command: Command, sweep: Folder):
     assert {cell.variant for cell in cells_of(records_of(find_runs([sweep.folder])))} == {"stopped=early"}
 
 
+@pytest.mark.reliability(
+    "`force=true` on a run that is finished",
+    lost="nothing: what there was is kept",
+    read="`force=true: what … held is now in …/.former/…`",
+)
 def test_force_trains_anew_and_keeps_what_there_was(place, capsys):
     run = start(*SHORT, "seed=4")
     first = run.results()

@@ -64,6 +64,11 @@ def unreadable(file: Path) -> None:
 DAMAGE = (empty, cut, binary, other, nested, folder, unreadable)
 
 
+@pytest.mark.reliability(
+    "any file of one run damaged, when a report is made",
+    lost="that run's row",
+    read="`damaged: <run>: <file> is damaged: …`",
+)
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("name", ["results.json", "config.yaml", "metrics.csv", "evaluations/digits-0.json", "DONE"])
 def test_a_report_names_what_is_damaged_and_shows_the_others(command: Command, sweep: Folder, name, damage):
@@ -94,6 +99,11 @@ def test_done_without_results_is_no_finished_run(command: Command, sweep: Folder
     assert "results.json is damaged: No such file or directory" in done.out
 
 
+@pytest.mark.reliability(
+    "`results.json` damaged or gone",
+    lost="nothing: it is made again from the checkpoint",
+    read="`results.json is damaged: …. It is made again`",
+)
 @pytest.mark.parametrize("damage", [empty, cut, binary, other, Path.unlink], ids=lambda damage: damage.__name__)
 def test_results_are_made_again_from_the_checkpoint(tmp_path, reference, damage):
     assert ssl_train(tmp_path, *SMALL).code == 0
@@ -105,6 +115,7 @@ def test_results_are_made_again_from_the_checkpoint(tmp_path, reference, damage)
     assert_ends_alike(tmp_path, reference(SMALL))
 
 
+@pytest.mark.reliability("`config.yaml` or `metrics.csv` damaged", lost="rows of the curve", read="the run goes on")
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.csv"])
 @pytest.mark.parametrize("damage", [empty, cut, binary, other], ids=lambda damage: damage.__name__)
 def test_a_run_goes_on_whatever_has_become_of_its_text_files(tmp_path, reference, name, damage):
@@ -136,6 +147,11 @@ def flipped(file: Path) -> None:
 CHECKPOINT_DAMAGE = (empty, cut, binary, flipped)
 
 
+@pytest.mark.reliability(
+    "`last.ckpt` cut, emptied, overwritten, or one bit of it flipped",
+    lost="steps since the checkpoint before it, which serves instead",
+    read="`last.ckpt is damaged (…). Going on from the one before it`",
+)
 @pytest.mark.parametrize("damage", CHECKPOINT_DAMAGE, ids=lambda damage: damage.__name__)
 def test_the_checkpoint_before_a_damaged_one_serves(tmp_path, reference, damage):
     interrupt(tmp_path, SMALL, Signal(STEP, 8))
@@ -151,6 +167,11 @@ def test_the_checkpoint_before_a_damaged_one_serves(tmp_path, reference, damage)
     assert not run.previous_checkpoint.exists()  # of a finished run there is one
 
 
+@pytest.mark.reliability(
+    "all checkpoints damaged",
+    lost="the training, if you delete them; nothing is deleted for you",
+    read="both files, and what to do",
+)
 @pytest.mark.parametrize("damage", CHECKPOINT_DAMAGE, ids=lambda damage: damage.__name__)
 def test_checkpoints_that_are_all_damaged_are_named(tmp_path, damage):
     run = Run(tmp_path)

@@ -159,6 +159,9 @@ def test_a_machine_without_git_finishes_its_runs(tmp_path, monkeypatch):
     assert run.results()["environment"]["git"] is None
 
 
+@pytest.mark.reliability(
+    "two commands make one run", lost="nothing: the second is told", read="`Another process is working on …`"
+)
 def test_two_processes_do_not_work_on_one_run(tmp_path, monkeypatch):
     monkeypatch.setattr("ssl_lightning.runs.run.PATIENCE", 0.1)
     run = Run(tmp_path)

@@ -634,6 +634,11 @@ def test_damaged_stored_images_are_refused(tmp_path):
         image_folder(tmp_path / "data", tmp_path / "cache").train()
 
 
+@pytest.mark.reliability(
+    "stored pixels or labels have changed",
+    lost="nothing: they are refused",
+    read="`the decoded images in … are damaged (they have changed). Delete that folder.`",
+)
 @pytest.mark.parametrize("kind", ["images", "labels"])
 def test_stored_pixels_and_labels_that_have_changed_are_refused(tmp_path, kind, monkeypatch):
     write_image_folder(tmp_path / "data")
