@@ -270,7 +270,7 @@ def find_runs(folders: list[Path]) -> list[Run]:
             seen.add(real)
             # A link to a folder above would lead to runs that nobody has asked for.
             below[:] = [name for name in below if not _holds(os.path.realpath(os.path.join(place, name)), real)]
-            if "config.yaml" in files and os.path.basename(place) != "files":  # where wandb keeps its own
+            if "config.yaml" in (*files, *below) and os.path.basename(place) != "files":  # where wandb keeps its own
                 found.add(Path(real))
     return [Run(folder) for folder in sorted(found)]
 
