@@ -14,7 +14,7 @@ LAST = ("paths", "trainer", "evaluation", "callbacks", "logger")
 
 def stopped_early(results: Mapping[str, Any]) -> bool:
     """Whether training took fewer optimizer steps than were planned. Former versions did not keep how many were."""
-    return int(results["cost"].get("optimizer_steps", 0)) < int(results.get("planned_steps", 0))
+    return int(results.get("cost", {}).get("optimizer_steps", 0)) < int(results.get("planned_steps", 0))
 
 
 def read_results(file: Path, parts: Sequence[str]) -> dict[str, Any]:
@@ -29,6 +29,9 @@ def read_results(file: Path, parts: Sequence[str]) -> dict[str, Any]:
         numbers = content["metrics"]
         if wrong := [name for name, value in numbers.items() if type(value) not in (int, float)]:
             raise ValueError(f"its metric {wrong[0]} is no number")
+        steps = content.get("planned_steps", 0), content.get("cost", {}).get("optimizer_steps", 0)
+        if any(type(number) is not int for number in steps):
+            raise ValueError("its numbers of steps are none")
     except (OSError, ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise UserError(
             f"{file} is damaged: {_short(error)}. Delete it, and start the same ssl-train again."

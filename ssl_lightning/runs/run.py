@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssl_lightning.errors import UserError, user_error_in
+from ssl_lightning.explaining import explained
 from ssl_lightning.files import remove_unfinished, write_json, write_text
 from ssl_lightning.runs.former import IGNORED, SEEDS, moved
 from ssl_lightning.runs.reading import read_config, read_results, stopped_early
@@ -154,7 +155,7 @@ class Run:
                 yield
             except Exception as error:
                 mistake = user_error_in(error)
-                text = f"{mistake}\n" if mistake else f"{error}\n\n{traceback.format_exc()}"
+                text = f"{mistake}\n" if mistake else f"{explained(error)}\n\n{traceback.format_exc()}"
                 write_text(self.error_file, text)
                 raise
 
@@ -243,7 +244,7 @@ def find_runs(folders: list[Path]) -> list[Run]:
                 for name in below
                 if not name.startswith(".") and not _holds(os.path.realpath(os.path.join(place, name)), real)
             ]
-            if "config.yaml" in files and os.path.basename(place) != "files":  # where wandb keeps its own
+            if "config.yaml" in (*files, *below) and os.path.basename(place) != "files":  # where wandb keeps its own
                 found.add(Path(real))
     return [Run(folder) for folder in sorted(found)]
 
