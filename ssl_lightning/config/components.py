@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ssl_lightning.config.markers import hints_of
-from ssl_lightning.errors import UserError
+from ssl_lightning.errors import UserError, user_error_in
 
 KNOWN = ("ssl_lightning", "torch.nn", "torch.optim", "torchvision", "timm", "torchmetrics", "lightning")
 """Modules that any config may name, also one that somebody else has written."""
@@ -34,7 +34,12 @@ def make(config: Any, *, trusted: Collection[str] | None = None, **more: Any) ->
 
     refuse_unknown(config, trusted)
     # Else lists, mappings, and dataclasses in them, would reach constructors as OmegaConf's nodes.
-    return instantiate(config, **{"_convert_": "object", **more}, **_whitelist(config, trusted))
+    try:
+        return instantiate(config, **{"_convert_": "object", **more}, **_whitelist(config, trusted))
+    except Exception as error:
+        if (mistake := user_error_in(error)) is not None:  # as a component has raised it
+            raise mistake from None
+        raise
 
 
 def locate(target: str) -> Any:

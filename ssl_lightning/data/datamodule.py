@@ -39,40 +39,10 @@ class SubsetDataModule(L.LightningDataModule):
         self.dataset.prepare()
 
     def setup(self, stage: str | None = None) -> None:
-        world_size = self.trainer.world_size if self.trainer else 1
-        parts = world_size * (self.trainer.accumulate_grad_batches if self.trainer else 1)
-        if self.batch_size % parts:
-            raise UserError(
-                f"batch_size is {self.batch_size}, which {world_size} processes cannot share equally"
-                + (f" in {parts // world_size} parts each" if parts > world_size else "")
-                + f". It counts the images of all processes: choose a multiple of {parts}."
-            )
         method = getattr(self.trainer, "lightning_module", None)
-        needed = getattr(method, "min_images", 1)
-        if self.batch_size // parts < needed:
-            raise UserError(
-                f"batch_size is {self.batch_size}, which leaves {self.batch_size // parts} image to each process, but "
-                f"{type(method).__name__} compares at least {needed} with one another. Choose "
-                f"{needed * parts} or more."
-            )
-        if self.batch_size > self.mask.size:
-            largest = self.mask.size - self.mask.size % parts
-            raise UserError(
-                f"batch_size is {self.batch_size}, but the subset has only {self.mask.size} images "
-                f"({self.mask.rule}, fraction {self.mask.fraction:g} of {self.mask.length}). "
-                f"The largest legal batch_size is {largest}."
-            )
-        if self.augment.turns and isinstance(self.dataset.train().images, StreamedImages):
-            raise UserError(
-                f"augment rotates views (rotation_degrees), which is not done for streamed images. Set it to 0, or "
-                f"keep {self.dataset.name} decoded: dataset.storage=resident."
-            )
-        if self.dataset.channels not in (1, 3) and (colours := self.augment.colours()):
-            raise UserError(
-                f"augment changes {', '.join(colours)} of views, which images of {self.dataset.channels} channels, as "
-                f"those of {self.dataset.name}, do not have. Set each to 0 in every view, such as "
-                f"augment.views.0.{colours[0]}=0; brightness, blur and all of the geometry work."
-            )
+        shares = (self.trainer.world_size, self.trainer.accumulate_grad_batches) if self.trainer else (1, 1)
+        check_batches(self.batch_size, shares, method, self.mask.size, f"{self.mask.rule}, {self.mask.fraction:g}")
+        check_views(self.augment, self.dataset)
         self.mean = torch.tensor(self.dataset.mean, dtype=torch.float32)
         self.std = torch.tensor(self.dataset.std, dtype=torch.float32)
 
@@ -115,6 +85,53 @@ class SubsetDataModule(L.LightningDataModule):
         """Number of the next batch."""
         assert self.trainer is not None
         return self.trainer.lightning_module.batches  # type: ignore[return-value]
+
+
+def check_batches(
+    batch_size: int, shares: tuple[int, int], method: object, size: int | None = None, subset: str = ""
+) -> None:
+    """Raises UserError where images cannot be divided into batches that the method can learn from.
+
+    Args:
+        batch_size: images per optimizer step.
+        shares: processes, and batches of each in a step.
+        size: of the subset; None where it is not known yet.
+        subset: what it is called.
+    """
+    processes, accumulated = shares
+    parts = processes * accumulated
+    if batch_size % parts:
+        raise UserError(
+            f"batch_size is {batch_size}, which {processes} processes cannot share equally"
+            + (f" in {accumulated} parts each" if accumulated > 1 else "")
+            + f". It counts the images of all processes: choose a multiple of {parts}."
+        )
+    needed = getattr(method, "min_images", 1)
+    if batch_size // parts < needed:
+        raise UserError(
+            f"batch_size is {batch_size}, which leaves {batch_size // parts} image to each process, but "
+            f"{type(method).__name__} compares at least {needed} with one another. Choose {needed * parts} or more."
+        )
+    if size is not None and batch_size > size:
+        raise UserError(
+            f"batch_size is {batch_size}, but the subset ({subset}) has only {size} images. "
+            f"The largest legal batch_size is {size - size % parts}."
+        )
+
+
+def check_views(augment: Augment, dataset: ImageDataset) -> None:
+    """Raises UserError where views of these images cannot be made."""
+    if augment.turns and isinstance(dataset.train().images, StreamedImages):
+        raise UserError(
+            f"augment rotates views (rotation_degrees), which is not done for streamed images. Set it to 0, or "
+            f"keep {dataset.name} decoded: dataset.storage=resident."
+        )
+    if dataset.channels not in (1, 3) and (colours := augment.colours()):
+        raise UserError(
+            f"augment changes {', '.join(colours)} of views, which images of {dataset.channels} channels, as "
+            f"those of {dataset.name}, do not have. Set each to 0 in every view, such as "
+            f"augment.views.0.{colours[0]}=0; brightness, blur and all of the geometry work."
+        )
 
 
 def _resident(split: Split, device: torch.device) -> Split:

@@ -17,7 +17,7 @@ from ssl_lightning.data.mask import Mask
 from ssl_lightning.errors import UserError
 from ssl_lightning.processes import ALONE, ProcessGroup
 from ssl_lightning.runs.loading import LoadedRun
-from ssl_lightning.subsets.ranking import RANKING_FORMAT, Budget, Ranking, check_fraction
+from ssl_lightning.subsets.ranking import RANKING_FORMAT, Budget, Ranking, check_fraction, size_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +147,10 @@ class Subset:
 
     def __post_init__(self) -> None:
         self.rank.check_fraction(self.fraction)
+
+    def size(self, length: int) -> int | None:
+        """How many of so many images; None where only the ranking tells."""
+        return size_of(self.fraction, length) if self.budget == "exact" and self.fraction is not None else None
 
     def cut(self, ranking: Ranking) -> Mask:
         return self.rank.cut(ranking, self.fraction, self.budget)

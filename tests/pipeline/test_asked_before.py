@@ -93,3 +93,23 @@ def test_archives_of_which_a_test_file_is_cut(place, steps: Steps):
     with pytest.raises(UserError, match=f"{file.name} is damaged or truncated"):
         start(*TINY, "dataset=fashion_mnist")
     assert steps.number == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("batch_size=900",), "has only 629 images"),
+        (("batch_size=9", "trainer=ddp_cpu"), "2 processes cannot share equally"),
+        (("batch_size=1",), "compares at least 2"),
+        (("evaluation.k=5000",), r"evaluation\.k is 5000"),
+        (("method=supervised", "dataset.num_classes=null"), r"dataset\.num_classes is null"),
+        ((), "latent.npy"),
+    ],
+)
+def test_no_proxy_is_trained_for_a_run_that_is_refused(place, steps: Steps, overrides, words):
+    ranked = (*TINY, "subset=sas", "subset.fraction=0.5")
+    if not overrides:
+        overrides = ("latent@subset.latent=kmeans", "subset.latent.file=latent.npy")
+    with pytest.raises(UserError, match=words):
+        start(*ranked, *overrides)
+    assert steps.number == 0
