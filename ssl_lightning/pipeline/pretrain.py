@@ -1,5 +1,6 @@
 """The way through a run, top to bottom."""
 
+import contextlib
 import shutil
 import sys
 from collections.abc import Mapping
@@ -113,6 +114,7 @@ def _bring_up_to_date(config: dict[str, Any], parts: Parts, results: dict[str, A
     kept = [results, *run.evaluations()]
     former = next((made for made in kept if same(protocol_in(made), parts.protocol)), None)
     if former is not None and ("untrained" in former or not parts.suite.untrained):
+        _draw_what_is_missing(run, results)
         if not quiet:  # a proxy is looked up again and again
             print(f"{run.id} is finished: {_summary(results, former, parts)}", flush=True)
         return
@@ -148,6 +150,14 @@ def _figures(run: Run, results: dict[str, Any]) -> dict[str, Path]:
     except Exception as error:
         warn(f"drawing the figures of {run.id}", error)
         return {}
+
+
+def _draw_what_is_missing(run: Run, results: dict[str, Any]) -> None:
+    """A process that was killed while it drew has left no figures, or a part of one."""
+    if any(run.folder.glob("figures/*.png")) and not any(run.folder.glob("figures/.*.part")):
+        return
+    with contextlib.suppress(OSError, UserError), run.held():  # others may be at it, or the folder be only readable
+        _figures(run, results)
 
 
 def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataModule, Recorder]:
