@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import inspect
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import fields, is_dataclass
@@ -140,7 +141,7 @@ def _sources_of(made: Any) -> dict[str, str]:
     found = {}
     for one in made.__mro__ if isinstance(made, type) else (made,):
         name = f"{one.__module__}.{one.__qualname__}"
-        if one.__module__ != "builtins" and own_modules({"_target_": name}):
+        if one.__module__.partition(".")[0] not in sys.stdlib_module_names and own_modules({"_target_": name}):
             with contextlib.suppress(TypeError, OSError):  # what is compiled, or was typed at a prompt
                 file = inspect.getsourcefile(one)
                 found[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else ""

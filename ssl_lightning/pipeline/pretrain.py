@@ -1,5 +1,6 @@
 """The way through a run, top to bottom."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -147,6 +148,7 @@ def _bring_up_to_date(config: dict[str, Any], parts: Parts, results: dict[str, A
     kept = [results, *run.evaluations()]
     former = next((made for made in kept if same(protocol_in(made), parts.protocol)), None)
     if former is not None and ("untrained" in former or not parts.suite.untrained):
+        _draw_what_is_missing(parts, results)
         if not quiet:  # a proxy is looked up again and again
             print(f"{run.id} is finished: {_summary(results, former, parts)}", flush=True)
         return
@@ -178,6 +180,15 @@ def _figures(parts: Parts, results: dict[str, Any]) -> dict[str, Path]:
             raise
         warn(f"drawing the figures of {parts.run.id}", error)
         return {}
+
+
+def _draw_what_is_missing(parts: Parts, results: dict[str, Any]) -> None:
+    """A process that was killed while it drew has left no figures, or a part of one."""
+    run = parts.run
+    if any(run.folder.glob("figures/*.png")) and not any(run.folder.glob("figures/.*.part")):
+        return
+    with contextlib.suppress(OSError, UserError), run.held():  # others may be at it, or the folder be only readable
+        _figures(parts, results)
 
 
 def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataModule, Recorder]:

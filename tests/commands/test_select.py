@@ -74,8 +74,7 @@ def table(outcome: Outcome) -> str:
 def message(outcome: Outcome) -> str:
     assert outcome.code != 0
     assert "Traceback" not in outcome.out + outcome.err
-    (line,) = (line for line in outcome.err.splitlines() if line.startswith("Error:"))
-    return line
+    return next(line for line in outcome.err.splitlines() if line.startswith("Error:"))
 
 
 @pytest.fixture

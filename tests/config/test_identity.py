@@ -460,7 +460,7 @@ DIFFERENT = {
     "paths": {"runs": "a", "data": "b", "cache": "c"},
     "evaluation": {"untrained": True},
 }
-NOT_OF_A_PROXY = {"sweep": "proxies", "budget": "epochs", "debug": False, "logger": {}}
+NOT_OF_A_PROXY = {"sweep": "proxies", "budget": "epochs", "debug": False, "force": False, "logger": {}}
 """What every proxy has alike; its subset is all images."""
 
 

@@ -252,6 +252,23 @@ def test_stopped_elsewhere(tmp_path, place):
         assert "Traceback" not in ended.output
 
 
+@pytest.mark.reliability(
+    "SIGKILL while figures are drawn",
+    lost="nothing: the run is finished by then, and the same command draws them",
+    read="`… is finished`",
+)
+def test_killed_while_it_draws(tmp_path):
+    """The run is finished by then. The same command draws what is missing, and leaves no part of a figure."""
+    ended = ssl_train(tmp_path, *SMALL, figures=True, at=Signal("matplotlib.figure.Figure.savefig"))
+    run = only_run(tmp_path)
+    assert ended.code == -signal.SIGKILL, ended.output
+    assert run.done
+    assert list(run.folder.glob("figures/.*.part"))
+    ended = ssl_train(tmp_path, *SMALL, figures=True)
+    assert f"{run.id} is finished" in ended.output
+    assert {file.name for file in (run.folder / "figures").iterdir()} == {"curves.png", "spectrum.png"}
+
+
 def test_resumed_epoch_goes_on_with_the_samples_not_yet_seen(tmp_path):
     def seen(folder: Path, *signals: Signal | None) -> list[tuple[int, list[int]]]:
         recorder = ("+callbacks.seen._target_=tests.processes.SeenSamples", "+callbacks.seen.file=seen.txt")
