@@ -54,7 +54,7 @@ KNOWN = (
     Known("MemoryError", "", f"The memory is full. {_MEMORY}"),
     Known(
         "RuntimeError|BrokenProcessPool",
-        "DataLoader worker .* killed by signal|A process in the process pool was terminated",
+        "DataLoader worker .* (killed by signal|exited unexpectedly)|A process in the process pool was terminated",
         f"A process that decodes images was killed, most often because the memory is full. {_MEMORY}",
     ),
     # Devices
@@ -264,7 +264,8 @@ def _known(error: BaseException) -> str | None:
 def _cause(error: BaseException) -> BaseException:
     """What Hydra has wrapped, when it called a component, or another thread or process."""
     while error.__cause__ is not None and (
-        type(error).__name__ == "InstantiationException" or "exited unexpectedly" in str(error)
+        type(error).__name__ == "InstantiationException"
+        or ("exited unexpectedly" in str(error) and str(error.__cause__))  # of some, the reason is known
     ):
         error = error.__cause__
     return error

@@ -169,6 +169,7 @@ class Recorder(L.Callback):
             "train_seconds": self.train_seconds,
             "images_seen": self._images_seen,
             "peak_memory": self._peak_memory,
+            "planned_steps": self._planned_steps,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -177,6 +178,7 @@ class Recorder(L.Callback):
         self._train_seconds = state_dict["train_seconds"]
         self._images_seen = state_dict["images_seen"]
         self._peak_memory = state_dict.get("peak_memory", 0)
+        self._planned_steps = state_dict.get("planned_steps", -1)
 
 
 def _steps(trainer: L.Trainer) -> int:

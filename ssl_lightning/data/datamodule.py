@@ -114,7 +114,7 @@ def check_batches(
         )
     if size is not None and batch_size > size:
         raise UserError(
-            f"batch_size is {batch_size}, but the subset ({subset}) has only {size} images. "
+            f"batch_size is {batch_size}, but the subset has only {size} images ({subset}). "
             f"The largest legal batch_size is {size - size % parts}."
         )
 

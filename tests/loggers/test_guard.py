@@ -71,7 +71,7 @@ def test_a_logger_that_fails_is_left_out(tmp_path, capsys, method):
         logger.log_hyperparams({})  # by Lightning only where a module has some
     assert isinstance(broken, Broken)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "Warning" in line]
-    assert line == f"Warning: Broken has failed, but the run has not: OSError('no {method} today')"
+    assert line.startswith(f"Warning: Broken has failed, but the run has not: OSError: no {method} today (")
     assert broken.calls == sound.calls[: len(broken.calls)], "it is called no more"
     assert broken.calls.count(method) == 1
     assert broken.calls[-1] == method

@@ -145,8 +145,8 @@ MOMENTS = {
         12,
         Signal("ssl_lightning.callbacks.checkpoint.LastCheckpoint.on_train_end"),
     ),
-    "before evaluation": ("simclr", 12, Signal("ssl_lightning.pipeline.pretrain.extract")),
-    "in evaluation": ("simclr", 12, Signal("ssl_lightning.pipeline.pretrain.extract", 2)),
+    "before evaluation": ("simclr", 12, Signal("ssl_lightning.pipeline.measuring.extract")),
+    "in evaluation": ("simclr", 12, Signal("ssl_lightning.pipeline.measuring.extract", 2)),
     "between results and DONE": ("simclr", 12, Signal("ssl_lightning.runs.run.write_text", 2)),
     "directclr": ("directclr", 6, Signal(STEP, 8)),
     "gessl": ("gessl", 6, Signal(STEP, 8)),
@@ -154,7 +154,7 @@ MOMENTS = {
     "equal steps, at the end of an epoch": ("equal steps", 12, Signal(SAVE, 4, "after")),
     "equal steps, at the end": ("equal steps", 18, Signal(SAVE, 6, "after")),
     "max_steps, in an epoch": ("max_steps", 6, Signal(STEP, 8)),
-    "max_steps, before evaluation": ("max_steps", 10, Signal("ssl_lightning.pipeline.pretrain.extract")),
+    "max_steps, before evaluation": ("max_steps", 10, Signal("ssl_lightning.pipeline.measuring.extract")),
 }
 
 
@@ -184,8 +184,8 @@ def test_killed_time_and_again(tmp_path, reference):
     for call, step in ((5, 3), (3, 3), (5, 6), (5, 9)):
         interrupt(tmp_path, SMALL, Signal(STEP, call))
         assert checkpointed_step(tmp_path) == step
-    interrupt(tmp_path, SMALL, Signal("ssl_lightning.pipeline.pretrain.extract"))
-    interrupt(tmp_path, SMALL, Signal("ssl_lightning.pipeline.pretrain.extract", 2))
+    interrupt(tmp_path, SMALL, Signal("ssl_lightning.pipeline.measuring.extract"))
+    interrupt(tmp_path, SMALL, Signal("ssl_lightning.pipeline.measuring.extract", 2))
     assert ssl_train(tmp_path, *SMALL).code == 0
     assert_ends_alike(tmp_path, reference(SMALL))
 
@@ -242,7 +242,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path, reference):
 @pytest.mark.parametrize("place", ["evaluation", "an error of its own making"])
 def test_stopped_elsewhere(tmp_path, place):
     """A signal has its own exit code and line, also where what it breaks off reports another error."""
-    at = "ssl_lightning.pipeline.pretrain.extract"
+    at = "ssl_lightning.pipeline.measuring.extract"
     trouble = place != "evaluation"
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         ended = interrupt(tmp_path, SMALL, Signal(at, 1, "before", number, disguised=trouble))

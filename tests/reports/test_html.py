@@ -237,7 +237,8 @@ def test_all_runs_are_listed(browser, sweeps):
         "error": "",
     }
     failed, begun = found[sweeps.failed.id], found[sweeps.begun.id]
-    assert (failed["status"], failed["error"], failed["linear %"]) == ("failed", "no luck", "–")
+    assert (failed["status"], failed["linear %"]) == ("failed", "–")
+    assert failed["error"].startswith("ValueError: no luck at all (")
     assert [begun[key] for key in ("status", "method", "dataset", "subset", "fraction", "seed", "error")] == [
         *("unfinished", "simclr", "digits", "random", "0.05", "4", ""),
     ]
@@ -463,7 +464,8 @@ def test_names_and_errors_stay_text(browser, nasty, address):
     shown = browser.run("return document.querySelector('main').textContent")
     assert NASTY_NAME in shown
     if opened is None:
-        assert [row["error"] for row in browser.table("Runs")] == ["", NASTY]
+        first, second = [row["error"] for row in browser.table("Runs")]
+        assert (first, NASTY in second) == ("", True)
         assert browser.filter(1, "<script>") == "1 of 2 rows"
     else:
         assert {"key": "sweep", "value": NASTY} in browser.table("Config")

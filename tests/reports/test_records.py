@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import subprocess
 import sys
 from itertools import pairwise
@@ -128,7 +129,7 @@ def test_folders_that_cannot_be_written_to(tmp_path, sweep):
     assert (done.returncode, done.stderr) == (0, "")
     text = (tmp_path / "elsewhere/report.md").read_text(encoding="utf-8")
     assert f"- unfinished: {begun.id}" in text.splitlines()
-    assert f"- failed: {failed.id}: no luck" in text.splitlines()
+    assert f"- failed: {failed.id}: ValueError: no luck (" in text
     assert "3 of 4 runs are not in the table:" in text
     assert [row["linear %"] for row in rows(text)] == ["50.0"]
     assert (tmp_path / "elsewhere/report.html").exists()
@@ -137,10 +138,10 @@ def test_folders_that_cannot_be_written_to(tmp_path, sweep):
 def test_a_failure_s_reason_is_its_first_line(command, sweep):
     failed = sweep.fail(ValueError("no luck\nand more of it"))
     report(command)
-    assert f"- failed: {failed.id}: no luck" in markdown(sweep).splitlines()
+    assert f"- failed: {failed.id}: ValueError: no luck and more of it (" in markdown(sweep)
     (record,) = records_of([failed])
-    assert record.reason == "no luck"
-    assert record.error.startswith("no luck\nand more of it\n\nTraceback")
+    assert re.fullmatch(r"ValueError: no luck and more of it \(.*test_report.py:\d+\)", record.reason)
+    assert "\n\nTraceback" in record.error
     failed.finish(results_of(config_of(), 0.5))
     (record,) = records_of([failed])
     assert (record.status, record.error) == ("finished", "")

@@ -325,7 +325,7 @@ def test_nothing_is_dropped(command, sweep):
     text = markdown(sweep)
     assert "3 of 4 runs are not in the table:" in text
     assert f"- unfinished: {begun.id}" in text.splitlines()
-    assert f"- failed: {failed.id}: no luck" in text.splitlines()
+    assert f"- failed: {failed.id}: ValueError: no luck (" in text
     assert f"- running: {running.id}" in text.splitlines()
     assert "3 of 4 runs are not in the table:" in out
     for status, run in (("unfinished", begun), ("failed", failed), ("running", running)):
