@@ -16,6 +16,7 @@ from PIL import Image
 
 from ssl_lightning.config.identity import component_name, locate
 from ssl_lightning.config.resolve import resolve
+from ssl_lightning.files import replacing
 from ssl_lightning.pipeline.parts import identity_of
 from ssl_lightning.reports.cells import cells_of
 from ssl_lightning.reports.figures import accuracy_against_cost, accuracy_against_fraction, log_spectra, panels, save
@@ -105,9 +106,23 @@ class Folder:
         return cells_of(records_of(find_runs([self.folder])))
 
 
+def blank(figure: Any, path: Path, title: str) -> Path:
+    with replacing(path) as temporary:
+        Image.new("RGB", (1, 1)).save(temporary, format="png")
+    return path
+
+
 @pytest.fixture
-def sweep(tmp_path: Path) -> Folder:
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    """Its figures are left blank: most of the time of a report goes into them."""
+    monkeypatch.setattr("ssl_lightning.reports.figures.save", blank)
     return Folder(tmp_path / "runs" / "grid")
+
+
+@pytest.fixture
+def drawn(sweep: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are not left blank."""
+    monkeypatch.setattr("ssl_lightning.reports.figures.save", save)
 
 
 def report(command: Command, *arguments: str) -> str:
@@ -296,7 +311,7 @@ def test_the_terminal_s_table_fits_80_columns(command, sweep, monkeypatch):
             assert labels.count(f"{method}temperature={temperature}") == 1 + (method == "simclr")
 
 
-def test_figures_are_pictures(command, sweep):
+def test_figures_are_pictures(command, sweep, drawn):
     sweep.finish(0.5, fraction=0.5)
     sweep.finish(0.6, "method=directclr", untrained=0.3)
     report(command)
@@ -371,7 +386,7 @@ def test_a_run_named_twice_counts_once(command, sweep):
     assert row["seeds"] == "1"
 
 
-def test_a_report_made_again_is_the_same(command, sweep):
+def test_a_report_made_again_is_the_same(command, sweep, drawn):
     sweep.finish(0.5)
     report(command)
     first = markdown(sweep)
@@ -415,7 +430,7 @@ def test_a_long_title_is_folded_and_not_cut(tmp_path):
 # What users have named and configured
 
 
-def test_figures_know_nothing_of_the_users_style(sweep: Folder, monkeypatch):
+def test_figures_know_nothing_of_the_users_style(sweep: Folder, drawn, monkeypatch):
     """Of a matplotlibrc that asks for LaTeX, which is not there, and names that look like formulas."""
     monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
     monkeypatch.setitem(matplotlib.rcParams, "figure.dpi", 10)
@@ -434,7 +449,7 @@ def test_figures_know_nothing_of_the_users_style(sweep: Folder, monkeypatch):
 
 
 @pytest.mark.parametrize("length", [10, 100, 2000])
-def test_long_names_are_folded_and_cut(sweep: Folder, length):
+def test_long_names_are_folded_and_cut(sweep: Folder, drawn, length):
     path = sweep.folder / "figure.png"
     for fraction in (0.1, 0.5):
         sweep.finish(0.5, seed=1, fraction=fraction)
