@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL ?= $(BIN)/python -m pip install --quiet
 
-.PHONY: quickstart test test-nightly lint smoke storm wheel-smoke clean
+.PHONY: quickstart test test-nightly test-rest lint smoke storm wheel-smoke clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: .venv/installed
@@ -12,9 +12,13 @@ quickstart: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -q
 
-# Also the whole product of methods, datasets and subsets.
+# Also what `make test` proves by examples, such as the whole product of methods, datasets and subsets.
 test-nightly: .venv/installed-dev
 	$(BIN)/python -m pytest -q -m ""
+
+# Of the nightly tests, those that `make test` leaves out.
+test-rest: .venv/installed-dev
+	$(BIN)/python -m pytest -q -m nightly
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -227,7 +227,7 @@ def test_separable_classes_are_all_told_apart():
     assert metrics["linear_sgd/top1"] == metrics["linear_sgd/val_top1"] == 1.0
 
 
-@pytest.mark.parametrize("classes", [10, 40])
+@pytest.mark.parametrize("classes", [10, pytest.param(40, marks=pytest.mark.nightly)])
 def test_with_the_standard_settings_accuracy_is_that_of_the_exact_probe(classes):
     layer = torch.randn(32, 96, generator=torch.Generator().manual_seed(7)) / 32**0.5
     (train, labels), (test, targets) = (_data(n, 32, classes, separation=0.4, seed=n) for n in (10_000, 8000))

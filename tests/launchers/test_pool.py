@@ -159,6 +159,7 @@ def runs_by_seed(folder: Path) -> dict[str, Run]:
     return {run.id.split("-")[-2]: run for run in find_runs([folder / "runs"])}
 
 
+@pytest.mark.nightly
 def test_processes_of_jobs_at_once_and_a_job_that_fails(tmp_path):
     """By ssl-sweep, with a grid that lies elsewhere than its configs, in a folder whose name Hydra has to be told."""
     tmp_path /= "é ( ) ~ # = , [x] it's"
@@ -188,6 +189,7 @@ def test_processes_of_jobs_at_once_and_a_job_that_fails(tmp_path):
     assert (tmp_path / "runs" / "mine" / "report" / "report.md").exists()
 
 
+@pytest.mark.nightly
 @pytest.mark.reliability(
     "SIGKILL of a job of a pool, or of the pool itself",
     lost="steps since the last checkpoint",

@@ -147,6 +147,7 @@ def test_a_grid_chooses_loggers(tmp_path, choice):
     assert list(composed("logger=[tensorboard]", name="grid", folder=tmp_path).logger) == ["tensorboard"]
 
 
+@pytest.mark.nightly
 def test_two_processes_make_one_run(tmp_path):
     """The second process must neither begin a run of its own nor wait for one."""
     arguments = (*WITH_TWO_PROCESSES, "trainer.max_epochs=1", "logger=[wandb,tensorboard]")
@@ -161,6 +162,7 @@ def test_two_processes_make_one_run(tmp_path):
     assert [event.step for event in events(run.folder / "tensorboard").Scalars("loss")] == [3, 4]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "code",
     [

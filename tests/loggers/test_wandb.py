@@ -212,6 +212,7 @@ def histories(file: Path) -> list[dict[str, Any]]:
     return [record["history"]["item"] for record in records(file) if record["type"] == "history"]
 
 
+@pytest.mark.nightly
 def test_a_resumed_run_keeps_its_id(tmp_path, server):
     every = "checkpoint.every_steps=1"
     assert train(tmp_path, server, *OFFLINE, every, at=Signal(STEP, 4)).code == -signal.SIGKILL
@@ -228,6 +229,7 @@ def test_a_resumed_run_keeps_its_id(tmp_path, server):
     assert flat(summary(file)["summary"])["linear/top1"] == run.results()["metrics"]["linear/top1"]
 
 
+@pytest.mark.nightly
 def test_a_failing_job_does_not_hand_its_run_to_the_next(tmp_path, server):
     ended = train(tmp_path, server, "-m", *OFFLINE, "optimizer.lr=1e30,1e-3")
     assert ended.code == 1
@@ -255,7 +257,7 @@ def test_without_login_a_sweep_goes_offline_at_once_and_says_so_once(tmp_path, s
 
 
 @pytest.mark.reliability("wandb's server does not answer, or stops answering")
-@pytest.mark.parametrize("mode", ["auto", "online"])
+@pytest.mark.parametrize("mode", [pytest.param("auto", marks=pytest.mark.nightly), "online"])
 def test_a_server_that_never_answers_is_waited_for_once(tmp_path, server, mode):
     port = server.getsockname()[1]
     arguments = ("-m", "logger=wandb", f"logger.wandb.mode={mode}", "seed=1,2")
@@ -272,6 +274,7 @@ def test_a_server_that_never_answers_is_waited_for_once(tmp_path, server, mode):
         assert flat(summary(file)["summary"])["linear/top1"] == run.results()["metrics"]["linear/top1"]
 
 
+@pytest.mark.nightly
 @pytest.mark.reliability(
     "wandb's server does not answer, or stops answering",
     lost="nothing: the run is kept offline",
@@ -290,6 +293,7 @@ def test_a_server_that_lets_no_run_begin(tmp_path, answering):
         assert description(file)["run_id"] == run.id
 
 
+@pytest.mark.nightly
 @pytest.mark.reliability("wandb's server does not answer, or stops answering")
 @pytest.mark.parametrize("answering", [STARTS], indirect=True, ids=["start"])
 def test_a_server_that_stops_answering_takes_no_results_along(tmp_path, answering):
@@ -365,6 +369,7 @@ def test_disabled_writes_nothing(tmp_path, server, arguments, variables):
     assert not list(tmp_path.rglob("*wandb*"))
 
 
+@pytest.mark.nightly
 def test_auto_does_what_the_environment_says(tmp_path, server):
     ended = train(tmp_path, server, "logger=wandb", **LOGIN, WANDB_MODE="offline")
     assert ended.code == 0, ended.output

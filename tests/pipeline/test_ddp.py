@@ -260,6 +260,7 @@ def stopped(folder: Path, step: int, number: signal.Signals, group: bool, *argum
     return Ended(process.returncode, output), torch.load(run.checkpoint, weights_only=True)["global_step"]
 
 
+@pytest.mark.nightly
 @pytest.mark.reliability(
     "Ctrl-C, or SIGTERM to one of several processes",
     lost="nothing: the step is finished and saved by all",
@@ -290,6 +291,7 @@ def test_stopped_processes_save_together_and_resume(tmp_path, undisturbed):
     assert whole.metrics_file.read_text() == run.metrics_file.read_text()
 
 
+@pytest.mark.nightly
 def test_a_missing_ranking_is_made_before_the_second_process_starts(tmp_path):
     done = ssl_train(tmp_path, "subset=sas", "subset.fraction=0.5", "subset.looks=1", "trainer.max_epochs=1")
     assert done.code == 0, done.output

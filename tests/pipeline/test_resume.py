@@ -158,8 +158,21 @@ MOMENTS = {
 }
 
 
+EXAMPLES = (
+    *("while a checkpoint is written", "after the last row of metrics", "in evaluation", "between results and DONE"),
+    *("before the first checkpoint", "gessl", "equal steps, at the end", "max_steps, before evaluation"),
+)
+"""The other moments are left to the nightly tests."""
+
+
 @pytest.mark.reliability("SIGKILL of a run, at any moment")
-@pytest.mark.parametrize(("name", "step", "moment"), MOMENTS.values(), ids=MOMENTS.keys())
+@pytest.mark.parametrize(
+    ("name", "step", "moment"),
+    [
+        pytest.param(*how, id=when, marks=() if when in EXAMPLES else pytest.mark.nightly)
+        for when, how in MOMENTS.items()
+    ],
+)
 def test_killed(tmp_path, reference, name, step, moment):
     arguments = METHODS[name]
     interrupt(tmp_path, arguments, moment)

@@ -113,6 +113,7 @@ def on_read_only(folder: Path, *command: str) -> subprocess.CompletedProcess[str
             path.chmod(modes[path])
 
 
+@pytest.mark.nightly
 def test_folders_that_cannot_be_written_to(tmp_path, sweep):
     sweep.finish(0.5)
     begun = sweep.begin(seed=1)

@@ -1,7 +1,9 @@
 """A damaged file of one run stops no report and no other run; what a whole checkpoint gives again is made again."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,6 +57,12 @@ def folder(file: Path) -> None:
     file.mkdir()
 
 
+def examples(damages: Sequence[Callable[[Path], object]], number: int) -> list[Any]:
+    """The first ones; the others are left to the nightly tests."""
+    marks = [()] * number + [pytest.mark.nightly] * (len(damages) - number)
+    return [pytest.param(damage, id=damage.__name__, marks=mark) for damage, mark in zip(damages, marks, strict=True)]
+
+
 def unreadable(file: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root reads files of mode 0")
@@ -104,7 +112,7 @@ def test_done_without_results_is_no_finished_run(command: Command, sweep: Folder
     lost="nothing: it is made again from the checkpoint",
     read="`results.json is damaged: …. It is made again`",
 )
-@pytest.mark.parametrize("damage", [empty, cut, binary, other, Path.unlink], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("damage", examples([cut, Path.unlink, empty, binary, other], 2))
 def test_results_are_made_again_from_the_checkpoint(tmp_path, reference, damage):
     assert ssl_train(tmp_path, *SMALL).code == 0
     run = only_run(tmp_path)
@@ -117,7 +125,7 @@ def test_results_are_made_again_from_the_checkpoint(tmp_path, reference, damage)
 
 @pytest.mark.reliability("`config.yaml` or `metrics.csv` damaged", lost="rows of the curve", read="the run goes on")
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.csv"])
-@pytest.mark.parametrize("damage", [empty, cut, binary, other], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("damage", examples([empty, cut, binary, other], 2))
 def test_a_run_goes_on_whatever_has_become_of_its_text_files(tmp_path, reference, name, damage):
     interrupt(tmp_path, SMALL, Signal(STEP, 8))
     damage(only_run_folder(tmp_path) / name)
