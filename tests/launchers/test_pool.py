@@ -263,6 +263,7 @@ def test_interrupted_in_every_way(tmp_path):
         assert ours.results()["environment"] == theirs.results()["environment"]
 
 
+@pytest.mark.nightly
 def test_jobs_of_ssl_select_are_ssl_select(command):
     outcome = command("ssl-select", "-m", *SMALL, "subset=full", "hydra/launcher=pool")
     assert outcome.code == 1

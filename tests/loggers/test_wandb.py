@@ -244,6 +244,7 @@ def test_a_failing_job_does_not_hand_its_run_to_the_next(tmp_path, server):
     assert "linear/top1" not in flat(summary(file).get("summary", {}))
 
 
+@pytest.mark.nightly
 def test_without_login_a_sweep_goes_offline_at_once_and_says_so_once(tmp_path, server):
     ended = train(tmp_path, server, "-m", "logger=wandb", "seed=1,2")
     assert ended.code == 0, ended.output
@@ -382,6 +383,7 @@ def test_auto_does_what_the_environment_says(tmp_path, server):
     assert "wandb is to be online, but there is no login" in ended.output
 
 
+@pytest.mark.nightly
 def test_lightnings_own_logger_is_told_which_run_it_is(tmp_path, server):
     mine = {"_target_": "lightning.pytorch.loggers.WandbLogger", "offline": True, "save_dir": ".", "name": "mine"}
     ended = train(tmp_path, server, *(f"+logger.mine.{key}={value}" for key, value in mine.items()))

@@ -193,6 +193,7 @@ def test_killed_when_checkpoints_lie_at_the_ends_of_epochs(tmp_path, reference, 
     assert_ends_alike(tmp_path, reference(SMALL))  # how often checkpoints are made changes nothing
 
 
+@pytest.mark.nightly
 def test_killed_time_and_again(tmp_path, reference):
     for call, step in ((5, 3), (3, 3), (5, 6), (5, 9)):
         interrupt(tmp_path, SMALL, Signal(STEP, call))
@@ -203,6 +204,7 @@ def test_killed_time_and_again(tmp_path, reference):
     assert_ends_alike(tmp_path, reference(SMALL))
 
 
+@pytest.mark.nightly
 def test_killed_from_outside(tmp_path, reference):
     """Wherever the process happens to be once the files that it leaves show progress."""
     arguments = (*SMALL, "trainer.log_every_n_steps=1")

@@ -96,11 +96,12 @@ def test_stopped_runs_stand_apart_in_reports(command: Command, sweep: Folder):
     read="`force=true: what … held is now in …/.former/…`",
 )
 def test_force_trains_anew_and_keeps_what_there_was(place, capsys):
-    run = start(*SHORT, "seed=4")
+    arguments = (*TINY[:5], "subset.fraction=0.05", "evaluation=none", "seed=4")
+    run = start(*arguments)
     first = run.results()
     for number in (1, 2):
         capsys.readouterr()
-        assert start(*SHORT, "seed=4", "force=true") == run
+        assert start(*arguments, "force=true") == run
         former = run.folder.parent / FORMER / f"{run.id}-{number}"
         out = capsys.readouterr().out
         assert str(former) in out
