@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+_FOLDERS = "paths.runs (SSL_RUNS), paths.cache (SSL_CACHE)"
 DEBUG = "Add debug=true to the command for the traceback."
 _SHARED_MEMORY = (
     "The shared memory of worker processes, /dev/shm, is full. Give it more (docker run --shm-size=8g, or "
@@ -121,7 +122,7 @@ KNOWN = (
         "RuntimeError",
         r"unexpected pos \d+|PytorchStreamWriter failed|iostream error",
         "A file could not be written, most often because the disk is full. Free some space, or choose another folder: "
-        "paths.runs, paths.cache.",
+        "paths.runs (SSL_RUNS), paths.cache (SSL_CACHE).",
     ),
     Known("RuntimeError|UnpicklingError", "PytorchStreamReader failed|pickle data was truncated", _DAMAGED),
     Known("EOFError", "", _DAMAGED),
@@ -185,12 +186,12 @@ KNOWN = (
 )
 
 REMEDIES = {
-    errno.ENOSPC: "Free some space on that disk, or choose another folder: paths.runs, paths.cache",
-    errno.EDQUOT: "Your quota is used up: delete something, or choose another folder: paths.runs, paths.cache",
+    errno.ENOSPC: f"Free some space on that disk, or choose another folder: {_FOLDERS}",
+    errno.EDQUOT: f"Your quota is used up: delete something, or choose another folder: {_FOLDERS}",
     errno.EFBIG: "A limit on the size of files (ulimit -f, or the file system's) is in the way: raise it",
-    errno.EROFS: "Choose a folder that can be written: paths.runs, paths.cache",
-    errno.EACCES: "Ask for the permission, or choose another folder: paths.runs, paths.cache",
-    errno.EPERM: "Ask for the permission, or choose another folder: paths.runs, paths.cache",
+    errno.EROFS: f"Choose a folder that can be written: {_FOLDERS}",
+    errno.EACCES: f"Ask for the permission, or choose another folder: {_FOLDERS}",
+    errno.EPERM: f"Ask for the permission, or choose another folder: {_FOLDERS}",
     errno.ENOENT: "Check the path, relative to the working directory, and the setting that names it",
     errno.ENOTDIR: "A part of the path is a file: choose another folder",
     errno.EISDIR: "It is a folder: give a file",

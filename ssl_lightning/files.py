@@ -103,11 +103,11 @@ def safe_name(name: str, key: str) -> str:
     Raises:
         UserError: it is none, would lead elsewhere, or is one that some file systems refuse.
     """
-    if not re.fullmatch(r"[^\W_]([\w.+=@-]*[\w+=@-])?", name) or len(os.fsencode(name)) > 100:
+    if not re.fullmatch(r"[^\W_]([\w.+=@'-]*[\w+=@'-])?", name) or len(os.fsencode(name)) > 100:
         shown = name if len(name) <= 100 else f"{name[:50]}..."
         raise UserError(
             f"{key} is {shown!r}, which becomes a part of the names of folders. Give a letter or digit, then letters, "
-            "digits and any of . _ + = @ -, no . at the end, at most 100 (50 beyond ASCII)."
+            "digits and any of . _ + = @ ' -, no . at the end, at most 100 (50 beyond ASCII)."
         )
     return name
 

@@ -102,7 +102,7 @@ def deep(number: int = 0) -> int:
         (raising(OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/x")), ["/x: Disk quota", "delete something"]),
         (
             raising(OSError(errno.EROFS, "Read-only", "/x")),
-            ["/x: Read-only. Choose a folder that can be written: paths.runs, paths.cache."],
+            ["/x: Read-only. Choose a folder that can be written: paths.runs (SSL_RUNS), paths.cache (SSL_CACHE)."],
         ),
         (raising(PermissionError(errno.EACCES, "Denied", b"/x")), ["/x: Denied. Ask for the permission, or"]),
         (raising(BlockingIOError(errno.EAGAIN, "Temporarily unavailable")), ["too many processes", "slots"]),

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from ssl_lightning.lightning_internals import wandb_arguments
 from ssl_lightning.loggers.guard import attempt, guard
 from ssl_lightning.loggers.tensorboard import TensorBoard, log_to_tensorboard
-from ssl_lightning.loggers.wandb import log_to_wandb
+from ssl_lightning.loggers.wandb import Wandb, log_to_wandb
 from ssl_lightning.runs.run import Identity, Run
 
 LONGEST_TAG = 64
@@ -39,6 +39,8 @@ def introduce(
                 "config": dict(hyperparameters),
                 "resume": "allow",
             } | chosen
+        if isinstance(logger, Wandb):
+            logger.metrics_file = run.metrics_file
         if isinstance(logger, TensorBoard):
             logger.folder = run.folder / "tensorboard"
         guard(logger)

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.lightning_internals import wandb_arguments, wandb_run
+from ssl_lightning.runs.metrics import read_metrics
 from ssl_lightning.runs.results import costs
 
 _WITHOUT_SERVER = ("offline", "disabled")
@@ -35,6 +36,9 @@ class Wandb(WandbLogger):
     Raises:
         UserError: mode is online, but there is no login.
     """
+
+    metrics_file: Path | None = None
+    """Of the run, once it is known."""
 
     _gone_offline: ClassVar[bool] = False  # one job of a sweep has waited for the server: the others need not
 
@@ -81,6 +85,17 @@ class Wandb(WandbLogger):
         if self._mode not in _WITHOUT_SERVER:
             print(f"wandb: {run.url}", flush=True)
         return run
+
+    @rank_zero_only
+    def rewind(self, step: int) -> None:
+        """Offline, a resumed run begins another folder, and a process that was killed may have left no row in its own:
+        those up to the optimizer step are logged again."""
+        if not step or self.metrics_file is None or self.experiment is None or self._mode != "offline":
+            return
+        for row in read_metrics(self.metrics_file):
+            if int(row["step"]) <= step:
+                values = {name: float(value) for name, value in row.items() if value and name != "step"}
+                self.log_metrics(values, int(row["step"]))
 
     @rank_zero_only
     def _settle(self, mode: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ssl_lightning.loggers.wandb import Wandb
+from ssl_lightning.runs.metrics import read_metrics
 from ssl_lightning.runs.run import Run, find_runs
 from tests.processes import Ended, Signal, ssl_train, started
 
@@ -225,7 +226,11 @@ def test_a_resumed_run_keeps_its_id(tmp_path, server):
     killed, file = offline_runs(tmp_path, run)  # wandb may not have written anything of the killed one
     assert description(file)["run_id"] == run.id
     assert killed.name == file.name
-    assert [row["trainer/global_step"] for row in histories(file) if "loss" in row] == [4]
+    rows = [row for row in histories(file) if "loss" in row]
+    assert [row["trainer/global_step"] for row in rows] == [2, 4]  # the first is that of the killed one, again
+    assert [row["loss"] for row in rows] == pytest.approx(
+        [float(row["loss"]) for row in read_metrics(run.metrics_file)]
+    )
     assert flat(summary(file)["summary"])["linear/top1"] == run.results()["metrics"]["linear/top1"]
 
 
