@@ -20,8 +20,9 @@ from hydra.utils import instantiate
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ssl_lightning.explaining import DEBUG, explained
+from ssl_lightning.explaining import explained
 from ssl_lightning.files import replacing, write_text
+from ssl_lightning.known_errors import DEBUG
 from tests.parts import Faulty
 
 WITHOUT_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -14,7 +14,8 @@ from annotated_types import Gt, Le
 from torch import nn
 
 from ssl_lightning.errors import UserError
-from ssl_lightning.explaining import DEBUG, explained
+from ssl_lightning.explaining import explained
+from ssl_lightning.known_errors import DEBUG
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.ranges import Share
 
