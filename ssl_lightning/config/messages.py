@@ -47,7 +47,8 @@ def origin(path: str) -> str:
     written = OmegaConf.to_container(hydra.overrides)  # interpolations as they stand
     assert isinstance(written, dict)
     overrides = [*written["task"], *written["hydra"]]
-    for override in sorted(overrides, key=lambda item: -len(item.partition("=")[0])):  # the most precise first
+    # The most precise first; of several, the last, which counts.
+    for _, override in sorted(enumerate(overrides), key=lambda item: (-len(item[1].partition("=")[0]), -item[0])):
         key = override.lstrip("+~").partition("=")[0]
         if key in hydra.runtime.choices:
             continue  # it chooses a file

@@ -72,31 +72,42 @@ def _train_and_evaluate(config: dict[str, Any], parts: Parts) -> None:
         features_of_encoders(config, parts, method, _group(trainer), trainer.strategy.root_device)
         return
     with run.locked(parts.identity, config), ended_by_errors():
-        if not parts.rehearsal:
-            print(f"{run.id} {'resumes' if run.checkpoint.exists() else 'starts'}", flush=True)
-        method, data, recorder = _fit(config, parts)
-        device = trainer.strategy.root_device
-        cuda = device.type == "cuda"
-        results = {
-            "schema": SCHEMA,
-            "run": run.id,
-            "identity": _identity(parts, data.mask),
-            "mask": {"size": data.mask.size, "digest": data.mask.digest, "rule": data.mask.rule},
-            "planned_steps": recorder.planned_steps,
-            "cost": cost(
-                recorder.train_seconds,
-                recorder.images_seen,
-                method.steps,
-                method.gradient_evaluations,
-                recorder.peak_memory,
-            ),
-            "environment": environment(cuda, trainer.world_size),
-        } | measured(config, parts, method, _group(trainer), device)
-        run.finish(results)
-        shutil.rmtree(run.folder / "features", ignore_errors=True)
-        log_results(trainer.loggers, config, results, _figures(parts, results))
-        if not parts.rehearsal:
-            print(f"{run.id} {summary(results)}", flush=True)
+        # Another process may have finished it while this one waited.
+        finished = run.done and not parts.rehearsal and _results_of(run, speaks=False) is not None
+        if not finished:
+            _work(config, parts)
+    if finished:
+        pretrain({**config, "force": False})
+
+
+def _work(config: dict[str, Any], parts: Parts) -> None:
+    """What the first process does, which holds the run."""
+    run, trainer = parts.run, parts.trainer
+    if not parts.rehearsal:
+        print(f"{run.id} {'resumes' if run.checkpoint.exists() else 'starts'}", flush=True)
+    method, data, recorder = _fit(config, parts)
+    device = trainer.strategy.root_device
+    cuda = device.type == "cuda"
+    results = {
+        "schema": SCHEMA,
+        "run": run.id,
+        "identity": _identity(parts, data.mask),
+        "mask": {"size": data.mask.size, "digest": data.mask.digest, "rule": data.mask.rule},
+        "planned_steps": recorder.planned_steps,
+        "cost": cost(
+            recorder.train_seconds,
+            recorder.images_seen,
+            method.steps,
+            method.gradient_evaluations,
+            recorder.peak_memory,
+        ),
+        "environment": environment(cuda, trainer.world_size),
+    } | measured(config, parts, method, _group(trainer), device)
+    run.finish(results)
+    shutil.rmtree(run.folder / "features", ignore_errors=True)
+    log_results(trainer.loggers, config, results, _figures(parts, results))
+    if not parts.rehearsal:
+        print(f"{run.id} {summary(results)}", flush=True)
 
 
 def _rehearse(config: dict[str, Any], parts: Parts, evaluates: bool) -> None:

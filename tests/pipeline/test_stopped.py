@@ -117,3 +117,21 @@ def test_a_job_that_slurm_starts_again_does_not_begin_anew(place, monkeypatch, c
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     start(*SHORT, "seed=4", "force=true")
     assert f"{run.id} is finished" in capsys.readouterr().out
+
+
+def test_what_another_process_has_finished_meanwhile_is_not_made_again(place, monkeypatch, capsys):
+    """A command that has waited for the run puts its evaluation beside, as one that was started later."""
+    run = start(*SHORT)
+    before = run.results()
+    capsys.readouterr()
+    done, looks = type(run).done.fget, []
+
+    def not_at_first(self) -> bool:
+        looks.append(1)
+        return len(looks) > 1 and done(self)
+
+    monkeypatch.setattr(type(run), "done", property(not_at_first))
+    assert start(*SHORT, "evaluation.k=1") == run
+    assert "resumes" not in capsys.readouterr().out
+    assert run.results() == before
+    assert len(run.evaluations()) == 1

@@ -98,7 +98,7 @@ def image_files(root: Path, part: str, cache: Path) -> ImageFiles:
     classes = sorted({label for label, *_ in found} - {""})
     numbers = {"": -1} | {label: i for i, label in enumerate(classes)}
     encoded = [os.fsencode(name) for _, name, _ in found]
-    states = np.array([(image.size, image.modified) for *_, image in found], np.int64).reshape(-1, 2)
+    states = np.array([image[1:] for *_, image in found], np.int64).reshape(-1, 3)
     key = hashlib.sha256(os.fsencode(root / part)).hexdigest()[:16]
     return ImageFiles(
         str(root),
@@ -113,12 +113,12 @@ def image_files(root: Path, part: str, cache: Path) -> ImageFiles:
 
 
 def _contents(
-    root: Path, names: Sequence[bytes], states: Int64[np.ndarray, "n 2"], file: Path
+    root: Path, names: Sequence[bytes], states: Int64[np.ndarray, "n 3"], file: Path
 ) -> UInt64[np.ndarray, " n"]:
     """The start of the SHA-256 of each file, by its name relative to the root.
 
     Args:
-        states: size and time of each.
+        states: size of each, and when it and its inode were changed: a copy may keep the former time.
         file: what is remembered.
     """
     contents, known = _remembered(file, names, states)
@@ -132,7 +132,7 @@ def _contents(
             content for i in range(0, len(paths), AT_ONCE) for content in pool.map(_content, paths[i : i + AT_ONCE])
         )
         contents[unknown] = np.fromiter(track(read, f"reading {root.name}/", len(paths)), np.uint64, len(paths))
-    settled = states[:, 1] < started - SETTLED
+    settled = states[:, 2] < started - SETTLED
     kept = [name for name, keep in zip(names, settled, strict=True) if keep]
     with contextlib.suppress(UserError), writing(file) as output:  # else a cache that can only be read
         ends = np.cumsum([len(name) for name in kept], dtype=np.int64)
@@ -150,7 +150,7 @@ def _content(path: bytes) -> int:
 
 
 def _remembered(
-    file: Path, names: Sequence[bytes], states: Int64[np.ndarray, "n 2"]
+    file: Path, names: Sequence[bytes], states: Int64[np.ndarray, "n 3"]
 ) -> tuple[UInt64[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
     """What files hold, and of which of them this is remembered: of none where `file` is missing or damaged."""
     contents, known = np.zeros(len(names), np.uint64), np.zeros(len(names), bool)

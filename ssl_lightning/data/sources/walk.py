@@ -25,6 +25,7 @@ class Found(NamedTuple):
     parts: tuple[str, ...]
     size: int
     modified: int
+    changed: int
 
 
 @dataclass
@@ -133,7 +134,7 @@ class Walk:
             self.skipped["links to a file that is read already"] += 1
             return
         files.add(_identity(state))
-        self.images.append(Found((*parts, entry.name), state.st_size, state.st_mtime_ns))
+        self.images.append(Found((*parts, entry.name), state.st_size, state.st_mtime_ns, state.st_ctime_ns))
 
     def _classes(self, top: Path) -> Iterator[str]:
         with os.scandir(top) as found:
