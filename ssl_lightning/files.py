@@ -97,6 +97,11 @@ def read_text(path: Path, limit: int = 2**28) -> str:
     return content.decode()
 
 
+def inside(path: str, folder: str) -> bool:
+    """Whether a path is that of the folder or leads into it; both absolute, without links."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
 def safe_name(name: str, key: str) -> str:
     """A name that becomes a part of names of files.
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ssl_lightning.errors import UserError, user_error_in
 from ssl_lightning.explaining import explained
-from ssl_lightning.files import remove_unfinished, write_json, write_text
+from ssl_lightning.files import inside, remove_unfinished, write_json, write_text
 from ssl_lightning.runs.former import IGNORED, SEEDS, moved
 from ssl_lightning.runs.reading import read_config, read_results, stopped_early
 
@@ -242,12 +242,8 @@ def find_runs(folders: list[Path]) -> list[Run]:
             below[:] = [
                 name
                 for name in below
-                if not name.startswith(".") and not _holds(os.path.realpath(os.path.join(place, name)), real)
+                if not name.startswith(".") and not inside(real, os.path.realpath(os.path.join(place, name)))
             ]
             if "config.yaml" in (*files, *below) and os.path.basename(place) != "files":  # where wandb keeps its own
                 found.add(Path(real))
     return [Run(folder) for folder in sorted(found)]
-
-
-def _holds(folder: str, other: str) -> bool:
-    return other == folder or other.startswith(folder.rstrip(os.sep) + os.sep)

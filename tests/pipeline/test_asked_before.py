@@ -12,23 +12,15 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.runs.run import Run
 from tests.composing import TINY, composed
 from tests.data.synthetic import write_fashion_mnist, write_image_folder
-from tests.pipeline.test_fast_dev_run import Steps, steps
+from tests.pipeline.test_fast_dev_run import Steps, place, steps
 
-__all__ = ["steps"]
+__all__ = ["place", "steps"]
 
 STREAMED = (
     *TINY,
     *("dataset=image_folder", "dataset.root=data", "dataset.num_classes=10", "dataset.image_size=16"),
     *("dataset.storage=streamed", "dataset.workers=0", "subset.fraction=0.5"),
 )
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """An empty working directory; and no command was given."""
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    HydraConfig.instance().cfg = None
 
 
 def start(*overrides: str) -> Run:

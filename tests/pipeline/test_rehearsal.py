@@ -1,10 +1,7 @@
 """fast_dev_run goes through all that a run does, and finds what would fail hours later."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import CSVLogger
 
 from ssl_lightning.commands.train import train
@@ -15,16 +12,11 @@ from ssl_lightning.evaluation.suite import RanksOnly
 from ssl_lightning.loggers.tensorboard import TensorBoard
 from ssl_lightning.methods.simclr import SimCLR
 from tests.composing import TINY, composed
+from tests.pipeline.test_fast_dev_run import place
+
+__all__ = ["place"]
 
 REHEARSED = (*TINY, "trainer.fast_dev_run=true", "subset.fraction=0.1")
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """An empty working directory; and no command was given."""
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    HydraConfig.instance().cfg = None
 
 
 def start(*overrides: str):

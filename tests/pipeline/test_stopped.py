@@ -1,31 +1,22 @@
 """Training that something ends before its planned steps is not finished: it is reported as what it is, and goes on."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
-from hydra.core.hydra_config import HydraConfig
 
 from ssl_lightning.commands.train import train
 from ssl_lightning.reports.cells import cells_of
 from ssl_lightning.reports.records import records_of
 from ssl_lightning.runs.run import FORMER, find_runs
 from tests.composing import TINY, composed
+from tests.pipeline.test_fast_dev_run import place
 from tests.reports.test_report import Command, Folder, markdown, report, sweep
 
-__all__ = ["sweep"]
+__all__ = ["place", "sweep"]
 
 SHORT = (*TINY, "subset.fraction=0.05", "trainer.max_epochs=3", "trainer.log_every_n_steps=1")
 STEPS = 3 * (63 // 8)
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """An empty working directory; and no command was given."""
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    HydraConfig.instance().cfg = None
 
 
 def start(*overrides: str):

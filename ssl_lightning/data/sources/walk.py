@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.files import inside
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 SYSTEM = {"@eadir", "__macosx", "#recycle", "$recycle.bin", "system volume information", "lost+found", "thumbs.db"}
@@ -109,11 +110,11 @@ class Walk:
                 raise UserError(f"cannot read {entry.path}: {error.strerror}. Remove or mend it.") from error
             self.skipped["links to nothing"] += 1
             return
-        if any(_inside(target, other) for other in self._others):
+        if any(inside(target, other) for other in self._others):
             self.skipped["links into another split"] += 1
         elif not os.path.isdir(target):
             self._take(parts, entry, files)
-        elif _inside(here, target) or identity in self._folders:
+        elif inside(here, target) or identity in self._folders:
             self.skipped["links to a folder that is read already"] += 1
         else:
             self._folders.add(identity)
@@ -145,10 +146,6 @@ class Walk:
 
 def _identity(state: os.stat_result) -> tuple[int, int]:
     return state.st_dev, state.st_ino
-
-
-def _inside(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _hidden(name: str) -> str | None:
