@@ -17,15 +17,16 @@ from ssl_lightning.methods.method import Objective, SSLMethod
 
 class Recorder(L.Callback):
     """Accumulates losses and scalars on the device; every `log_every_n_steps` optimizer steps, and at the last,
-    hands their means to all loggers. Its sums and the cost travel in checkpoints, so a resumed run logs what an
-    uninterrupted one would have. Nothing here waits for the device inside a step.
+    hands their means to all loggers. The sums of every rank and the cost travel in checkpoints, so a run logs the same
+    numbers, to the last bit, however often it is saved or resumed. Nothing here waits for the device inside a step.
 
     Other callbacks may put pairs (sum, count) of tensors into `outputs["averages"]`. What is logged with Lightning's
     `self.log` is averaged likewise.
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}  # name -> [sum, count]
+        self._sums: dict[str, Tensor] = {}  # name -> [sum, count], of this rank
+        self._of_ranks: dict[str, Tensor] = {}  # name -> those of each rank: of a checkpoint, or for the next
         self._first_bad_step = torch.zeros((), dtype=torch.int64)  # 0 for none
         self._train_seconds = 0.0
         self._images_seen = 0
@@ -61,8 +62,7 @@ class Recorder(L.Callback):
         self._started = time.monotonic()
         self._first_bad_step = self._first_bad_step.to(pl_module.device)
         self._planned_steps = int(trainer.estimated_stepping_batches)
-        mine = float(trainer.is_global_zero)  # a checkpoint holds the sums of all ranks together
-        self._sums = {name: mine * pair.to(pl_module.device) for name, pair in self._sums.items()}
+        self._sums = {name: pair.to(pl_module.device) for name, pair in self._own_part(trainer).items()}
         for logger in trainer.loggers:
             if hasattr(logger, "rewind"):
                 logger.rewind(self._logged_step)
@@ -94,6 +94,7 @@ class Recorder(L.Callback):
             self._flush(trainer)
 
     def _add(self, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        self._of_ranks = {}
         for name, pair in pairs.items():
             values = torch.stack([v.detach().float() for v in pair])
             self._sums[name] = self._sums[name] + values if name in self._sums else values
@@ -103,12 +104,17 @@ class Recorder(L.Callback):
         method.logged = {}
 
     def collect(self, trainer: L.Trainer) -> None:
-        """Hands the sums of all ranks to the first, whose state a checkpoint holds. All ranks must call this."""
+        """Tells the first rank, whose state a checkpoint holds, the sums of all. All ranks must call this."""
         self._measure_memory(trainer)
-        if trainer.world_size > 1:
-            mine = float(trainer.is_global_zero)
-            names, totals = self._reduced(trainer)
-            self._sums = {name: mine * pair for name, pair in zip(names, totals, strict=True)}
+        names, of_ranks = self._gathered(trainer)
+        self._of_ranks = dict(zip(names, of_ranks.unbind(1), strict=True))
+
+    def _own_part(self, trainer: L.Trainer) -> dict[str, Tensor]:
+        """Of a checkpoint's sums. If other processes have made it, the first one goes on with all of them."""
+        ranks = {len(pairs) for pairs in self._of_ranks.values()}
+        if ranks == {trainer.world_size}:
+            return {name: pairs[trainer.global_rank] for name, pairs in self._of_ranks.items()}
+        return {name: float(trainer.is_global_zero) * pairs.sum(0) for name, pairs in self._of_ranks.items()}
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SSLMethod)
@@ -139,32 +145,35 @@ class Recorder(L.Callback):
 
     def _flush(self, trainer: L.Trainer) -> None:
         self.check(trainer)
-        names, totals = self._reduced(trainer)
-        totals = totals.cpu()  # all of them at once
-        self._sums = {}
+        names, of_ranks = self._gathered(trainer)
+        totals = of_ranks.cpu().sum(0)  # all of them at once
+        self._sums, self._of_ranks = {}, {}
         self._logged_step = _steps(trainer)
         means = {name: (s / c).item() for name, (s, c) in zip(names, totals, strict=True) if c > 0}
         self.row = {"epoch": trainer.current_epoch, "lr": self._lr, **means}
         for logger in trainer.loggers:
             logger.log_metrics(self.row, self._logged_step)
 
-    def _reduced(self, trainer: L.Trainer) -> tuple[list[str], Float[Tensor, "m 2"]]:
-        """Names, and the sums and counts of all ranks together."""
+    def _gathered(self, trainer: L.Trainer) -> tuple[list[str], Float[Tensor, "ranks m 2"]]:
+        """Names, and the sums and counts of each rank."""
         names = sorted(self._sums)
         if trainer.world_size > 1:  # a rank may have logged what others have not
-            of_ranks: list[list[str]] = [[] for _ in range(trainer.world_size)]
-            dist.all_gather_object(of_ranks, names)
-            names = sorted({name for some in of_ranks for name in some})
+            their_names: list[list[str]] = [[] for _ in range(trainer.world_size)]
+            dist.all_gather_object(their_names, names)
+            names = sorted({name for some in their_names for name in some})
         if not names:
-            return [], torch.zeros(0, 2)
+            return [], torch.zeros(trainer.world_size, 0, 2)
         nothing = torch.zeros(2, device=trainer.strategy.root_device)
-        totals = trainer.strategy.reduce(torch.stack([self._sums.get(n, nothing) for n in names]), reduce_op="sum")
-        assert isinstance(totals, Tensor)
-        return names, totals
+        own = torch.stack([self._sums.get(name, nothing) for name in names])
+        if trainer.world_size == 1:
+            return names, own[None]
+        of_ranks = [torch.empty_like(own) for _ in range(trainer.world_size)]
+        dist.all_gather(of_ranks, own)
+        return names, torch.stack(of_ranks)
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "sums": dict(self._sums),
+            "sums": self._of_ranks or {name: pair[None] for name, pair in self._sums.items()},
             "logged_step": self._logged_step,
             "train_seconds": self.train_seconds,
             "images_seen": self._images_seen,
@@ -173,7 +182,7 @@ class Recorder(L.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._sums = dict(state_dict["sums"])
+        self._of_ranks = {name: pairs.reshape(-1, 2) for name, pairs in state_dict["sums"].items()}  # [2] once
         self._logged_step = state_dict["logged_step"]
         self._train_seconds = state_dict["train_seconds"]
         self._images_seen = state_dict["images_seen"]

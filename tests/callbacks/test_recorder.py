@@ -52,6 +52,7 @@ class Training:
             log_every_n_steps=every,
             world_size=world_size,
             is_global_zero=rank == 0,
+            global_rank=rank,
             loggers=[self.logger],
             optimizers=[SimpleNamespace(param_groups=[group])],
             strategy=SimpleNamespace(reduce=reduce, root_device=torch.device("cpu")),
@@ -195,8 +196,9 @@ def test_early_end_writes_its_row_once_even_if_resumed_from_before():
     assert second.rows[4]["loss"] == 5
 
 
-def _interval_of_two_ranks(rank, interrupted):
-    """Rows of rank 0 after 3 steps; a checkpoint of rank 0 lies after step 2, as in every run of two processes."""
+def _interval_of_two_ranks(rank, losses, top1, saved=(), resumed=None):
+    """The row of rank 0 over the losses of both, and what its checkpoints hold. Checkpoints are made after the steps
+    `saved`; where `resumed` is one of them, training goes on from there in new processes."""
     import torch.distributed as dist
 
     def reduce(x, reduce_op):
@@ -204,25 +206,45 @@ def _interval_of_two_ranks(rank, interrupted):
         return x
 
     def training():
-        return Training(Recorder(), rank=rank, world_size=2, reduce=reduce)
+        return Training(Recorder(), every=len(losses), rank=rank, world_size=2, reduce=reduce)
 
     current = training().start()
-    for loss in (1.0, 3.0):
-        current.step(loss + 10 * rank, averages={"top1": (1 + rank, 4)})
-    current.recorder.collect(current.trainer)
-    states = [current.recorder.state_dict()]
-    dist.broadcast_object_list(states, src=0)
-    if interrupted:
-        current = training()
-        current.recorder.load_state_dict(states[0])
-        current.module.batches = 2
-        current.start()
-    current.step(5.0 + 10 * rank, averages={"top1": (0, 8)})
+    for step, loss in enumerate(losses, 1):
+        current.step(loss[rank], averages={"top1": top1[step - 1][rank]})
+        if step in saved:
+            current.recorder.collect(current.trainer)
+        if step == resumed:
+            states = [current.recorder.state_dict()]
+            dist.broadcast_object_list(states, src=0)
+            current = training()
+            current.recorder.load_state_dict(states[0])
+            current.module.batches = step
+            current.start()
     return current.rows
 
 
-@pytest.mark.parametrize("interrupted", [False, True])
-def test_sums_of_all_ranks_survive_the_checkpoint_of_one(pair, interrupted):
-    rows, _ = pair(_interval_of_two_ranks, interrupted)
-    assert rows[3]["loss"] == 8  # mean of 1, 3, 5, 11, 13, 15
+@pytest.mark.parametrize("resumed", [None, 2])
+def test_sums_of_all_ranks_survive_the_checkpoint_of_one(pair, resumed):
+    losses, top1 = [(1.0, 11.0), (3.0, 13.0), (5.0, 15.0)], [((1, 4), (2, 4)), ((1, 4), (2, 4)), ((0, 8), (0, 8))]
+    rows, _ = pair(_interval_of_two_ranks, losses, top1, [2], resumed)
+    assert rows[3]["loss"] == 8
     assert rows[3]["top1"] == 6 / 32
+
+
+def test_when_checkpoints_are_made_changes_no_bit_of_a_row(pair):
+    """Sums of floats depend on their order: those of a rank are added up as if nobody had asked for them."""
+    losses = torch.rand(40, 2, generator=torch.Generator().manual_seed(0)).tolist()
+    top1 = [((1, 4), (2, 4))] * len(losses)
+    expected, _ = pair(_interval_of_two_ranks, losses, top1)
+    for saved, resumed in (([7, 20, 33], None), ([13], 13), ([*range(1, 40)], 39)):
+        rows, _ = pair(_interval_of_two_ranks, losses, top1, saved, resumed)
+        assert rows == expected, (saved, resumed)
+
+
+def test_a_checkpoint_of_two_processes_is_gone_on_with_by_one():
+    first = Training(Recorder()).start()
+    first.recorder.load_state_dict({**first.recorder.state_dict(), "sums": {"loss": torch.tensor([[1.0, 1], [4, 2]])}})
+    first.start()
+    first.module.batches = 2
+    first.step(1.0)
+    assert first.rows[3]["loss"] == 1.5
