@@ -10,8 +10,8 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
+from ssl_lightning.devices import count_memory, peak_memory
 from ssl_lightning.errors import UserError
-from ssl_lightning.memory import count_memory, peak_memory
 from ssl_lightning.methods.method import Objective, SSLMethod
 
 

@@ -13,6 +13,7 @@ from ssl_lightning.config.components import make
 from ssl_lightning.config.identity import digest_of
 from ssl_lightning.config.schema import Evaluated
 from ssl_lightning.data.dataset import ImageDataset, Split, SplitName
+from ssl_lightning.devices import device_of, solving_device
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features, extract, stored
 from ssl_lightning.evaluation.protocol import content_of, protocol_of
@@ -21,7 +22,8 @@ from ssl_lightning.evaluation.splits import splits_of
 from ssl_lightning.evaluation.suite import EvaluationSuite
 from ssl_lightning.files import safe_name, write_json
 from ssl_lightning.models.encoder import Encoder
-from ssl_lightning.processes import ProcessGroup, device_of, fabric_of, solving_device, start_processes
+from ssl_lightning.pipeline.launch import fabric_of, start_processes
+from ssl_lightning.processes import ProcessGroup
 from ssl_lightning.runs.run import Run
 
 SCHEMA = 2

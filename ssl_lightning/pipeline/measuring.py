@@ -6,12 +6,13 @@ import lightning as L
 import torch
 
 from ssl_lightning.config.components import make
+from ssl_lightning.devices import solving_device
 from ssl_lightning.evaluation.features import Features, extract
 from ssl_lightning.evaluation.suite import Evaluation
 from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.pipeline.parts import Parts
-from ssl_lightning.processes import ProcessGroup, share_buffers, solving_device
+from ssl_lightning.processes import ProcessGroup, share_buffers
 
 Both = tuple[Features, Features]
 """Of the labelled images of train, and of test."""

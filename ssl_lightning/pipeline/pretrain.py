@@ -31,11 +31,12 @@ from ssl_lightning.loggers.of_run import introduce, log_results, offline
 from ssl_lightning.loggers.wandb import ended_by_errors
 from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.models.backbones import crashes_in_channels_last
+from ssl_lightning.pipeline.launch import as_first, quiet
 from ssl_lightning.pipeline.measuring import features_of_encoders, measured
 from ssl_lightning.pipeline.parts import Parts, parts_of
 from ssl_lightning.pipeline.rehearsal import rehearsed
 from ssl_lightning.pipeline.trainer import callbacks_of
-from ssl_lightning.processes import ALONE, ProcessGroup, as_first, quiet
+from ssl_lightning.processes import ALONE, ProcessGroup
 from ssl_lightning.reports.figures import run_figures
 from ssl_lightning.runs.loading import load_run, resumable
 from ssl_lightning.runs.results import cost, environment, summary

@@ -7,9 +7,9 @@ from typing import Any
 from ssl_lightning.config.components import make
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
+from ssl_lightning.pipeline.launch import fabric_of, start_processes
 from ssl_lightning.pipeline.parts import subset_of
 from ssl_lightning.pipeline.pretrain import train_proxy
-from ssl_lightning.processes import fabric_of, start_processes
 from ssl_lightning.reports.rankings import contact_sheet, describe, gain_curve
 
 

@@ -19,7 +19,8 @@ from ssl_lightning.config.components import make
 from ssl_lightning.config.markers import Place, Speed
 from ssl_lightning.errors import UserError
 from ssl_lightning.lightning_internals import limit_waiting
-from ssl_lightning.processes import PATIENCE, asks_for_one, environments, refuse_in_multirun, settle_rank
+from ssl_lightning.pipeline.launch import asks_for_one, environments, refuse_in_multirun, settle_rank
+from ssl_lightning.processes import PATIENCE
 from ssl_lightning.ranges import Count, NonNegative, Number, Positive, Unlimited
 from ssl_lightning.runs.run import Run
 

@@ -16,9 +16,10 @@ from torch.func import functional_call, grad, vmap
 from ssl_lightning.config.markers import Speed
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.data.loading import in_order, normalise
+from ssl_lightning.devices import device_of
 from ssl_lightning.errors import UserError
 from ssl_lightning.methods.method import SSLMethod
-from ssl_lightning.processes import ALONE, ProcessGroup, device_of
+from ssl_lightning.processes import ALONE, ProcessGroup
 from ssl_lightning.progress import track
 from ssl_lightning.runs.loading import LoadedRun
 from ssl_lightning.subsets.ranking import Ranking, generator

@@ -18,8 +18,9 @@ from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.loading import in_order
 from ssl_lightning.data.sampler import seed_of
 from ssl_lightning.data.views import Augment
+from ssl_lightning.devices import device_of
 from ssl_lightning.errors import UserError
-from ssl_lightning.processes import ALONE, ProcessGroup, device_of
+from ssl_lightning.processes import ALONE, ProcessGroup
 from ssl_lightning.progress import track
 from ssl_lightning.runs.loading import LoadedRun
 from ssl_lightning.subsets.rule import SubsetRule

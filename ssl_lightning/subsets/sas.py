@@ -14,7 +14,8 @@ from jaxtyping import Float64, Int64
 
 from ssl_lightning.config.markers import Speed
 from ssl_lightning.data.dataset import ImageDataset
-from ssl_lightning.processes import ALONE, ProcessGroup, device_of
+from ssl_lightning.devices import device_of
+from ssl_lightning.processes import ALONE, ProcessGroup
 from ssl_lightning.progress import track
 from ssl_lightning.runs.loading import LoadedRun
 from ssl_lightning.subsets.embedding import EmbeddingRule

@@ -1,4 +1,4 @@
-"""How much memory this process has needed since it began to count."""
+"""The device that a process works on, and how much memory it has needed there since it began to count."""
 
 import contextlib
 import re
@@ -26,3 +26,14 @@ def peak_memory(device: torch.device) -> int:
         if found := re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text()):
             return int(found[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def solving_device(device: torch.device) -> torch.device:
+    """Where probes are solved: on the CPU where a device has no float64, as Apple's."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The device that a trainer of this accelerator would use in its first process, or the CPU."""
+    wanted = accelerator in ("auto", "gpu", "cuda")
+    return torch.device("cuda") if wanted and torch.cuda.is_available() else torch.device("cpu")
