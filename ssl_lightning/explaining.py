@@ -32,13 +32,19 @@ def explained(error: BaseException) -> str:
     return f"{type(error).__name__}{text and ': '}{text}{where}\n{DEBUG}"
 
 
+def in_one_line(error: Exception) -> str:
+    """What it says, or the system about it; the beginning where that is long."""
+    said = isinstance(error, OSError) and error.strerror
+    return said or " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def reason(error: OSError, remedy: str | None = None) -> str:
     """What the system says, and what to do: half of a message that begins with what failed.
 
     Args:
         remedy: in place of the general one.
     """
-    said = error.strerror or " ".join(str(error).split())
+    said = in_one_line(error)
     number = errno.ENOSPC if "requested and" in said else error.errno or 0  # NumPy: so many requested, so many written
     remedy = remedy or REMEDIES.get(number, "Check that it can be read and written")
     return f"{said}. {remedy}."

@@ -17,6 +17,7 @@ from ssl_lightning.config.markers import hints_of
 from ssl_lightning.config.messages import elsewhere, nearest, origin
 from ssl_lightning.config.schema import SETTINGS, Component
 from ssl_lightning.errors import UserError
+from ssl_lightning.explaining import in_one_line
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
@@ -87,7 +88,7 @@ def _located(value: Mapping[str, Any], path: str) -> Any:
     except Exception as error:
         raise UserError(
             f"{path}._target_ is {value['_target_']!r}{origin(path + '._target_')}, which cannot be imported: "
-            + " ".join(str(error).split())
+            + in_one_line(error)
         ) from error
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ssl_lightning.config.check import check_component
 from ssl_lightning.config.components import make, refuse_unknown
 from ssl_lightning.errors import UserError
+from ssl_lightning.explaining import in_one_line
 from ssl_lightning.runs.run import Run
 
 if TYPE_CHECKING:
@@ -65,10 +66,9 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         if not isinstance(content, dict) or "state_dict" not in content:
             raise ValueError("it holds no state_dict")
     except Exception as error:  # torch raises of many kinds
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
-            f"{file} is damaged, or no checkpoint of a run: {reason}. Copy it again; or delete it, and start the same "
-            "ssl-train again, which trains it anew."
+            f"{file} is damaged, or no checkpoint of a run: {in_one_line(error)}. Copy it again; or delete it, and "
+            "start the same ssl-train again, which trains it anew."
         ) from error
     return content
 
@@ -103,7 +103,7 @@ def _damage(file: Path) -> str | None:
             broken = archive.testzip()
             return broken and f"{broken} in it has changed"
     except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
-        return " ".join(str(error).split())
+        return in_one_line(error)
 
 
 def load_run(run_folder: str | Path, trusted: Collection[str] | None = ()) -> LoadedRun:

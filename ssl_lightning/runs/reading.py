@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.explaining import in_one_line
 from ssl_lightning.files import read_text
 
 LAST = ("paths", "trainer", "evaluation", "callbacks", "logger")
@@ -34,7 +35,7 @@ def read_results(file: Path, parts: Sequence[str]) -> dict[str, Any]:
             raise ValueError("its numbers of steps are none")
     except (OSError, ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise UserError(
-            f"{file} is damaged: {_short(error)}. Delete it, and start the same ssl-train again."
+            f"{file} is damaged: {in_one_line(error)}. Delete it, and start the same ssl-train again."
         ) from error
     return content
 
@@ -52,16 +53,9 @@ def read_config(file: Path) -> dict[str, Any]:
             raise ValueError("it does not hold what the run is")
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(
-            f"{file} is damaged: {_short(error)}. Start the same ssl-train again: it is written anew."
+            f"{file} is damaged: {in_one_line(error)}. Start the same ssl-train again: it is written anew."
         ) from error
     return content
-
-
-def _short(error: Exception) -> str:
-    """The reason, in one line."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _read_yaml(file: Path) -> Any:
