@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssl_lightning.config.components import locate
 from ssl_lightning.config.hydra import quoted
+from ssl_lightning.config.places import CONF
 from ssl_lightning.lightning_internals import root_of, unknown_override
 
 PROXY = "subset.proxy"
@@ -120,6 +121,14 @@ def _unknown_override(key: str, parent: DictConfig | None, top_level: Iterable[s
     """Hydra lets `key=` change only what some file mentions; a component may take more than that."""
     prefix, _, last = key.rpartition(".")
     prefix = f"{prefix}." if prefix else ""
+    group, dot, _ = key.partition(".")
+    options = (
+        sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+        if dot and (parent is None or group not in root_of(parent))
+        else []
+    )
+    if options:
+        return f"{key}: no {group} is chosen. Choose one beside it: {group}=<one of {', '.join(options)}>."
     known = set(top_level) if parent is None else set(map(str, parent))
     accepted = set() if parent is None else _accepted(prefix, parent, top_level)
     if parent is not None and "_target_" in parent and (advice := elsewhere(locate(parent["_target_"]), last)):

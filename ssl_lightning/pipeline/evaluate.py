@@ -42,7 +42,10 @@ def evaluate(config: Mapping[str, Any]) -> Path:
     settings: Mapping[str, Any] = described if config.get("dataset") else _here(described, config)
     safe_name(settings["name"], "dataset.name")
     dataset: ImageDataset = make(settings)
-    dataset.prepare()
+    try:
+        dataset.prepare()
+    except UserError as error:
+        raise _moved(error, settings, source) if settings is not config.get("dataset") else error from None
     suite.check(dataset)
     torch.manual_seed(0)  # random weights are the same in every process and call
     encoder = source.load()
@@ -97,6 +100,15 @@ def _here(dataset: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, An
     """The dataset of a run, which may come from anywhere: nothing is fetched for it, or kept where it says."""
     caches = {"cache": config["paths"]["cache"]} if "cache" in dataset else {}
     return {**dataset, **caches, "download": False}
+
+
+def _moved(error: UserError, dataset: Mapping[str, Any], source: EncoderSource) -> UserError:
+    """The data that a run's config names are not there, or no more."""
+    given = " ".join(f"dataset.{key}={dataset[key]}" for key in ("image_size", "channels") if key in dataset)
+    return UserError(
+        f"{error} So says the config of {source.name()}. Where its data lie elsewhere by now, say where: "
+        f"dataset=<option> dataset.root=<folder> {given}".rstrip()
+    )
 
 
 def _features(encoder: Encoder, split: Split, folder: Path, processes: ProcessGroup, batch_size: int) -> Features:

@@ -13,7 +13,7 @@ from ssl_lightning.runs.metrics import read_metrics
 from ssl_lightning.runs.run import Run, find_runs
 from tests.composing import TINY
 from tests.conftest import Outcome
-from tests.data.synthetic import synthetic_images, write_fashion_mnist
+from tests.data.synthetic import synthetic_images, write_fashion_mnist, write_image_folder
 from tests.reports.test_report import rows
 
 Command = Callable[..., Outcome]
@@ -153,3 +153,19 @@ def test_they_are_ranked_within_clusters(command: Command, tmp_path, unlabelled)
     assert done.code == 0, done.err
     assert only_run(tmp_path).results()["mask"] == {**only_run(tmp_path).results()["mask"], "size": 24, "rule": "sas"}
     assert len(np.load(next(tmp_path.glob("cache/rankings/*.npz")))["order"]) == 48
+
+
+def test_data_that_have_moved_can_be_named(command: Command, tmp_path):
+    folder = ("dataset=image_folder", "dataset.image_size=8")
+    write_image_folder(tmp_path / "here", num_train=20, num_test=10)
+    args = (*folder, "batch_size=8", "trainer=cpu", "trainer.max_epochs=1", "backbone.width=4", "evaluation=none")
+    assert command("ssl-train", *args, "dataset.root=here").code == 0
+    run = only_run(tmp_path)
+    (tmp_path / "here").rename(tmp_path / "there")
+    lines = error(command("ssl-evaluate", f"run={run.folder}", "trainer=cpu", "evaluation.few_percents=[]"))
+    assert "no images in" in lines
+    assert "dataset=<option> dataset.root=<folder> dataset.image_size=8" in lines
+    lines = error(command("ssl-evaluate", f"run={run.folder}", "trainer=cpu", "dataset.root=there"))
+    assert "dataset.root: no dataset is chosen. Choose one beside it: dataset=<one of cifar10," in lines
+    found = command("ssl-evaluate", f"run={run.folder}", "trainer=cpu", *folder, "dataset.root=there")
+    assert found.code == 0, found.err

@@ -104,7 +104,8 @@ class ImageFolder(ImageDataset):
     def _of_storage(self) -> str | None:
         if self.storage != "auto":
             return None
-        what = f"{self.name}: {len(self._listing['train']):,} images would take {self._decoded_gib:.2g} GiB decoded"
+        decoded = f"{self._decoded_gib:,.1f} GiB" if self._decoded_gib >= 1 else f"{1024 * self._decoded_gib:,.1f} MiB"
+        what = f"{self.name}: {len(self._listing['train']):,} images take {decoded} decoded"
         if self.streamed:
             return f"{what}: they are streamed from their files (dataset.storage=resident decodes them once)."
         return f"{what}: they are decoded once (dataset.storage=streamed cuts views from the whole files instead)."
