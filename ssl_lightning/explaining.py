@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 import re
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -30,6 +31,12 @@ def explained(error: BaseException) -> str:
     where = next((f" ({nearest[owner]})" for owner in _OWNERS if owner in nearest), "")
     text = _text(error)
     return f"{type(error).__name__}{text and ': '}{text}{where}\n{DEBUG}"
+
+
+def same_command() -> str:
+    """How to name the command that goes on from what this one has saved."""
+    forced = any(argument.lstrip("+").lower() in ("force=true", "force=1", "force=yes") for argument in sys.argv)
+    return "the same command without force=true" if forced else "the same command"
 
 
 def in_one_line(error: Exception) -> str:

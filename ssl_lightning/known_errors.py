@@ -89,11 +89,6 @@ KNOWN = (
         "trainer.devices is {value}, which is no number of devices. Give 1 or more, or auto.",
     ),
     Known(
-        "MisconfigurationException",
-        r"Timer\(duration=(?P<value>.*?)\)",
-        "trainer.max_time is {value}, which is no duration. Write DD:HH:MM:SS, or {{hours: 2}}.",
-    ),
-    Known(
         "TypeError",
         "`devices` selected with `CPUAccelerator`",
         "trainer.devices must be a number of processes, of at least 1, where trainer.accelerator is cpu.",

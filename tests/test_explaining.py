@@ -20,7 +20,7 @@ from hydra.utils import instantiate
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ssl_lightning.explaining import explained
+from ssl_lightning.explaining import explained, same_command
 from ssl_lightning.files import replacing, write_text
 from ssl_lightning.known_errors import DEBUG
 from tests.parts import Faulty
@@ -237,3 +237,17 @@ def test_a_writer_names_its_file_and_what_is_left(tmp_path):
     with pytest.raises(FileNotFoundError), replacing(file):
         (tmp_path / "another").read_text()
     assert file.read_text() == "former"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "again"),
+    [
+        (["seed=1"], "the same command"),
+        (["force=false"], "the same command"),
+        (["force=true", "seed=1"], "the same command without force=true"),
+        (["+force=True"], "the same command without force=true"),
+    ],
+)
+def test_a_command_that_trains_anew_does_not_go_on(monkeypatch, arguments, again):
+    monkeypatch.setattr(sys, "argv", ["ssl-train", *arguments])
+    assert same_command() == again

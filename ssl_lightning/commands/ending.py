@@ -15,13 +15,12 @@ from typing import Any, NoReturn
 from ssl_lightning.config.messages import explain
 from ssl_lightning.config.schema import TrainConfig
 from ssl_lightning.errors import user_error_in
-from ssl_lightning.explaining import explained
+from ssl_lightning.explaining import explained, same_command
 from ssl_lightning.launchers.job import end_with_first_process, end_with_pool, say_how_jobs_ended
 
 PATIENCE = 10.0
 """Seconds that a process has to end by itself after it was asked twice."""
 _NAMES = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
-_AGAIN = "The same command goes on from what is saved."
 PLACES = ("SSL_RUNS", "SSL_DATA", "SSL_CACHE")
 _received: list[int] = []
 """Signals that have asked this process to end."""
@@ -101,7 +100,7 @@ def _end_at_second(reading: int) -> None:
             seen += number in _NAMES
             if seen > 1:
                 time.sleep(PATIENCE)  # the handlers, where they run, have done it by then
-                os.write(2, f"{_NAMES[signal.Signals(number)]}. {_AGAIN}\n".encode())
+                os.write(2, f"{_said(number)}\n".encode())
                 os._exit(128 + number)
 
 
@@ -117,9 +116,13 @@ def _stop(number: int, frame: Any) -> None:
     raise _Terminated(128 + number)
 
 
+def _said(number: int) -> str:
+    return f"{_NAMES[signal.Signals(number)]}. {same_command().capitalize()} goes on from what is saved."
+
+
 def _end(number: int) -> NoReturn:
     if os.environ.get("LOCAL_RANK", "0") == "0":  # one line of several processes
-        print(f"{_NAMES[signal.Signals(number)]}. {_AGAIN}", file=sys.stderr, flush=True)
+        print(_said(number), file=sys.stderr, flush=True)
     sys.exit(128 + number)
 
 

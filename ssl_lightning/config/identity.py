@@ -96,7 +96,10 @@ def without(config: Mapping[str, Any], keys: Iterator[str] | list[str]) -> dict[
         *parents, last = key.split(".")
         node: Any = rest
         for parent in parents:
-            node = node[int(parent)] if isinstance(node, list) else (node or {}).get(parent)
+            if isinstance(node, list):
+                node = node[int(parent)] if parent.isdecimal() and int(parent) < len(node) else None
+            else:
+                node = node.get(parent) if isinstance(node, dict) else None
         if isinstance(node, dict):
             node.pop(last, None)
     return rest

@@ -10,6 +10,8 @@ from ssl_lightning.data.dataset import ImageDataset, SplitName
 from ssl_lightning.evaluation.suite import EvaluationSuite
 
 STANDARD = "standard"
+OF_ENCODERS = ("name", "mean", "std", "stem", "num_classes")
+"""Parameters of a dataset that say what an encoder is made for, or follow from the data."""
 
 
 @dataclass(frozen=True)
@@ -19,16 +21,18 @@ class Protocol:
         dataset: name of what was evaluated on.
         content: digests of its images and labels, and of a user's own suite; empty where nobody has kept it.
         settings: in which the suite differs from the standard one.
+        reading: how images were read and split, such as their size; empty where nobody has kept it.
     """
 
     dataset: str
     content: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
         """Eight hex digits."""
-        return digest_of([self.dataset, self.content, self.settings])[:8]
+        return digest_of([self.dataset, self.content, self.settings, self.reading])[:8]
 
     def name(self, pretrained: str) -> str:
         """In words, for encoders that were trained on the dataset of this name."""
@@ -42,11 +46,12 @@ class Protocol:
             "dataset": self.dataset,
             "content": self.content,
             "settings": dict(self.settings),
+            "reading": dict(self.reading),
         }
 
 
-def protocol_of(evaluation: Mapping[str, Any], dataset: str, content: str = "") -> Protocol:
-    """Of the resolved config of a suite."""
+def protocol_of(evaluation: Mapping[str, Any], dataset: ImageDataset | str) -> Protocol:
+    """Of the resolved config of a suite; of a dataset's name alone, without what there is to know of the data."""
     hints = hints_of(EvaluationSuite)
     standard = {one.name: one.default for one in fields(EvaluationSuite)}
     settings = {
@@ -60,21 +65,29 @@ def protocol_of(evaluation: Mapping[str, Any], dataset: str, content: str = "") 
     suite = str(evaluation.get("_target_", "")).rpartition(".")[2]
     if suite not in ("", EvaluationSuite.__name__):
         settings["suite"] = suite
-        content = "-".join(filter(None, (content, *sorted(sources(dict(evaluation)).values()))))
-    return Protocol(dataset, content, settings)
-
-
-def content_of(dataset: ImageDataset) -> str:
-    """What identifies the splits that are evaluated on."""
+    if isinstance(dataset, str):
+        return Protocol(dataset, "", settings)
     splits: tuple[SplitName, ...] = ("train", "val", "test")
-    return "-".join(filter(None, map(dataset.content_digest, splits)))
+    own = sorted(sources(dict(evaluation)).values()) if "suite" in settings else []
+    content = "-".join(filter(None, (*map(dataset.content_digest, splits), *own)))
+    return Protocol(dataset.name, content, settings, _reading(dataset))
+
+
+def _reading(dataset: ImageDataset) -> dict[str, Any]:
+    """Parameters of the dataset by which an encoder sees other images of the same data, or probes another part."""
+    hints = hints_of(type(dataset))
+    return {
+        one.name: _plain(getattr(dataset, one.name))
+        for one in fields(dataset)
+        if one.init and one.name not in OF_ENCODERS and marker_of(hints.get(one.name)) not in IRRELEVANT
+    }
 
 
 def protocol_in(results: Mapping[str, Any]) -> Protocol:
     """Of an evaluation as it was kept; files of former versions hold the config of the suite instead."""
     if "protocol" in results:
         kept = results["protocol"]
-        return Protocol(kept["dataset"], kept["content"], kept["settings"])
+        return Protocol(kept["dataset"], kept["content"], kept["settings"], kept.get("reading", {}))
     evaluation = results.get("evaluation") or {}
     dataset = (evaluation.get("dataset") or {}).get("name") or results.get("dataset") or results["identity"]["dataset"]
     return protocol_of(evaluation, dataset)
@@ -82,8 +95,10 @@ def protocol_in(results: Mapping[str, Any]) -> Protocol:
 
 def same(one: Protocol, other: Protocol) -> bool:
     """Whether numbers of both may stand for one another, as far as is known of the data."""
-    unknown = "" in (one.content, other.content)
-    return (one.dataset, one.settings) == (other.dataset, other.settings) and (unknown or one.content == other.content)
+    return (one.dataset, one.settings) == (other.dataset, other.settings) and all(
+        mine == others or not mine or not others
+        for mine, others in ((one.content, other.content), (one.reading, other.reading))
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -18,6 +18,7 @@ from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from ssl_lightning.explaining import same_command
 from ssl_lightning.launchers.job import GRACE, in_pool, say_how_jobs_ended
 from ssl_lightning.launchers.slots import Slot, available_cores, make_slots, visible_gpus
 
@@ -68,7 +69,8 @@ def launch(
         codes = run(jobs, slots, received)
     if received:
         done = f"{sum(code == 0 for code in codes.values())} of {len(jobs)} jobs done"
-        print(f"Interrupted, {done}. The same command goes on from what is saved.", file=sys.stderr, flush=True)
+        again = same_command().capitalize()
+        print(f"Interrupted, {done}. {again} goes on from what is saved.", file=sys.stderr, flush=True)
         sys.exit(128 + received[0])
     say_how_jobs_ended({number: code == 0 for number, code in codes.items()})
     return [JobReturn(overrides=values, status=JobStatus.COMPLETED) for values in overrides]

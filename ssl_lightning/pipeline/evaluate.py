@@ -16,7 +16,7 @@ from ssl_lightning.data.dataset import ImageDataset, Split, SplitName
 from ssl_lightning.devices import device_of, solving_device
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features, extract, stored
-from ssl_lightning.evaluation.protocol import content_of, protocol_of
+from ssl_lightning.evaluation.protocol import protocol_of
 from ssl_lightning.evaluation.sources import EncoderSource, encoder_digest
 from ssl_lightning.evaluation.splits import splits_of
 from ssl_lightning.evaluation.suite import EvaluationSuite
@@ -60,7 +60,7 @@ def evaluate(config: Mapping[str, Any]) -> Path:
     if suite.needs_labels:
         seen += ["val", "test"] if dataset.has_val else ["test"]
     what = [asdict(dataset.fingerprint(split)) for split in seen]
-    protocol = protocol_of(config["evaluation"], dataset.name, content_of(dataset))
+    protocol = protocol_of(config["evaluation"], dataset)
     identity = [SCHEMA, what, dataset.validation_fraction, protocol.as_dict(), weights]
     name = f"{dataset.name}-{digest_of(identity)[:8]}"
     folder = source.run_folder() or Path(config["paths"]["runs"]) / "encoders" / f"{source.name()}-{weights[:8]}"
@@ -84,6 +84,7 @@ def evaluate(config: Mapping[str, Any]) -> Path:
             "schema": SCHEMA,
             "encoder": source.name(),
             "weights": weights,
+            "optimizer_steps": source.steps(),
             "dataset": dataset.name,
             "fingerprints": what,
             "protocol": protocol.as_dict(),

@@ -15,7 +15,7 @@ from ssl_lightning.config.markers import IRRELEVANT, Seed
 from ssl_lightning.config.schema import Cut, Evaluated, TrainConfig
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
-from ssl_lightning.evaluation.protocol import Protocol, content_of, protocol_of
+from ssl_lightning.evaluation.protocol import Protocol, protocol_of
 from ssl_lightning.evaluation.splits import Splits, few_of, splits_of
 from ssl_lightning.evaluation.suite import EvaluationSuite
 from ssl_lightning.files import safe_name
@@ -77,7 +77,7 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
     identity = identity_of(config, read, further)
     safe_name(identity.subset, "the name of the subset rule")
     run = Run(Path(config["paths"]["runs"]) / safe_name(config["sweep"], "sweep") / identity.run_name)
-    protocol = protocol_of(config["evaluation"], evaluated.name, content_of(evaluated))
+    protocol = protocol_of(config["evaluation"], evaluated)
     rehearsal = bool(config["trainer"]["fast_dev_run"])
     return Parts(dataset, subset, proxies, suite, evaluated, protocol, trainer, identity, run, rehearsal)
 

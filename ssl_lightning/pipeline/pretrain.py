@@ -94,7 +94,7 @@ def _work(config: dict[str, Any], parts: Parts) -> None:
         "run": run.id,
         "identity": _identity(parts, data.mask),
         "mask": {"size": data.mask.size, "digest": data.mask.digest, "rule": data.mask.rule},
-        "planned_steps": recorder.planned_steps,
+        "planned_steps": recorder.planned_steps if recorder.planned_steps > 0 else trainer.estimated_stepping_batches,
         "cost": cost(
             recorder.train_seconds,
             recorder.images_seen,

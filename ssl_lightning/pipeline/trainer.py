@@ -1,7 +1,9 @@
 """The trainer of a run, and what happens in its steps."""
 
+import contextlib
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,6 +17,7 @@ from ssl_lightning.callbacks.progress import Progress
 from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.callbacks.seeds import StepSeeds
 from ssl_lightning.callbacks.stopping import StopTogether
+from ssl_lightning.callbacks.time_limit import TimeLimit
 from ssl_lightning.config.components import make
 from ssl_lightning.config.markers import Place, Speed
 from ssl_lightning.errors import UserError
@@ -37,7 +40,7 @@ class TrainerSettings:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     max_epochs: Count | Unlimited = 100
     max_steps: Count | Unlimited = -1
-    # Marked, as a run that it ends is not finished, and goes on.
+    # Of a command. Marked, as a run that it ends is not finished, and goes on.
     max_time: Annotated[str | dict[str, NonNegative] | None, Place] = None
     limit_train_batches: Count | Annotated[float, Gt(0), Le(1)] | None = None
     log_every_n_steps: Annotated[int, Gt(0), Place] = 10
@@ -84,7 +87,9 @@ class TrainerSettings:
             )
 
     def arguments(self) -> dict[str, Any]:
-        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+        own = ("max_time",)  # see TimeLimit
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 def make_trainer(settings: TrainerSettings, alone: bool) -> L.Trainer:
@@ -95,19 +100,34 @@ def make_trainer(settings: TrainerSettings, alone: bool) -> L.Trainer:
     """
     # Its table is a message that Lightning logs, and `quiet` lets only warnings pass.
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)
-    trainer = L.Trainer(
-        **settings.arguments(),
-        logger=False,
-        callbacks=[Progress()] if settings.enable_progress_bar else [],
-        plugins=[AtomicCheckpointIO(), *environments(alone or asks_for_one(settings))],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    limit = [TimeLimit(settings.max_time)] if settings.max_time is not None else []
+    with _no_further_arguments() as ignored:
+        trainer = L.Trainer(
+            **settings.arguments(),
+            logger=False,
+            callbacks=[*([Progress()] if settings.enable_progress_bar else []), *limit],
+            plugins=[AtomicCheckpointIO(), *environments(alone or asks_for_one(settings))],
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    if ignored and trainer.is_global_zero and not alone:
+        print(f"Not followed: {', '.join(ignored)}. A run is what its config says (trainer.*).", flush=True)
     limit_waiting(trainer.strategy, PATIENCE)
     settle_rank(trainer.strategy, trainer.world_size)
     refuse_in_multirun(trainer.world_size)
     return trainer
+
+
+@contextlib.contextmanager
+def _no_further_arguments() -> Iterator[list[str]]:
+    """Lightning takes arguments that a trainer was not given from the environment, where no identity sees them.
+    Meanwhile there are none; yields what there were."""
+    found = {name: os.environ.pop(name) for name in sorted(os.environ) if name.startswith("PL_TRAINER_")}
+    try:
+        yield [f"{name}={value}" for name, value in found.items()]
+    finally:
+        os.environ.update(found)
 
 
 def callbacks_of(config: Mapping[str, Any], run: Run, recorder: Recorder) -> list[Callback]:

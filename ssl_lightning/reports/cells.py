@@ -16,6 +16,8 @@ STOPPED = "stopped"
 """Beside the keys of a config."""
 _LENGTH = ("batch_size", "trainer.")
 """Beginnings of the keys that say how long is trained."""
+_IMPLIED = ("method.", "subset.", CONTENTS)
+"""Beginnings of the keys that differ where methods or subsets do."""
 
 
 @dataclass(frozen=True)
@@ -111,50 +113,71 @@ def cells_of(records: Iterable[Record]) -> list[Cell]:
 
 def _members(record: Record) -> Iterator[_Member]:
     """The run under the protocol of its results, and under others."""
-    main = protocol_in(record.results)
-    yield _Member(record, record.results, main)
+    known = [protocol_in(record.results)]
+    yield _Member(record, record.results, known[0])
     for made in record.evaluations:
-        if not same(protocol := protocol_in(made), main):
+        protocol = protocol_in(made)
+        if not any(same(protocol, other) for other in known):  # each once: one run is one seed
+            known.append(protocol)
             rest = {key: value for key, value in record.results.items() if key != "untrained"}
             measured = {key: made[key] for key in ("metrics", "spectra", "untrained") if key in made}
             yield _Member(record, {**rest, **measured}, protocol)
 
 
 def _known(members: Sequence[_Member]) -> list[_Member]:
-    """Former versions did not keep what data they evaluated on: taken for what the others have, where that is one."""
-    contents: dict[tuple[str, str], set[str]] = {}
-    for one in members:
-        key = one.protocol.dataset, digest_of(one.protocol.settings)
-        contents.setdefault(key, set()).update([one.protocol.content] if one.protocol.content else [])
-    known = []
-    for one in members:
-        found = contents[one.protocol.dataset, digest_of(one.protocol.settings)]
-        only = next(iter(found)) if len(found) == 1 else one.protocol.content
-        known.append(one._replace(protocol=replace(one.protocol, content=one.protocol.content or only)))
+    """Former versions did not keep what data they evaluated on, nor how it was read: taken for what the others have,
+    where that is one."""
+    known = list(members)
+    for part in ("content", "reading"):
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        for one in known:
+            if value := getattr(one.protocol, part):
+                found.setdefault(_without_data(one.protocol), {})[digest_of([value])] = value
+        for i, one in enumerate(known):
+            values = found.get(_without_data(one.protocol), {})
+            if not getattr(one.protocol, part) and len(values) == 1:
+                known[i] = one._replace(protocol=replace(one.protocol, **{part: next(iter(values.values()))}))
     return known
 
 
+def _without_data(protocol: Protocol) -> tuple[str, str]:
+    return protocol.dataset, digest_of(protocol.settings)
+
+
 def _names(members: Mapping[str, _Member]) -> dict[str, str]:
-    """Protocols in words; those that differ in the data alone, with a part of their digests."""
+    """Protocols in words: with how images were read where that differs, and a part of their digests where data do."""
     names = {key: one.protocol.name(one.results["identity"]["dataset"]) for key, one in members.items()}
-    contents: dict[str, set[str]] = {}
+    alike: dict[tuple[str, str], list[str]] = {}
     for key, one in members.items():
-        contents.setdefault(names[key], set()).add(one.protocol.content)
-    return {
-        key: name if len(contents[name]) == 1 else f"{name}, data {members[key].protocol.digest[:4]}"
-        for key, name in names.items()
-    }
+        alike.setdefault((one.protocol.dataset, names[key]), []).append(key)
+    for keys in alike.values():
+        readings = {key: {what: str(how) for what, how in members[key].protocol.reading.items()} for key in keys}
+        differing = sorted(_differing(list(readings.values())))
+        data: dict[str, set[str]] = {}
+        for key in keys:
+            words = [f"{what}={readings[key].get(what, 'unknown')}" for what in differing]
+            names[key] = ", ".join([*([names[key]] if names[key] != STANDARD or not words else []), *words])
+            data.setdefault(names[key], set()).add(members[key].protocol.content)
+        for key in keys:
+            names[key] += "" if len(data[names[key]]) == 1 else f", data {members[key].protocol.digest[:4]}"
+    return names
 
 
 def _varying(cells: Sequence[tuple[tuple[Any, ...], Mapping[str, str]]]) -> dict[tuple[str, str, str], set[str]]:
-    """By method, dataset and subset: which keys tell its cells from one another, whatever their fractions; and of all
-    cells, what says how long is trained."""
+    """By method, dataset and subset: which keys tell its cells from one another, whatever their fractions; and which
+    do so among all of a dataset, but for what method and subset imply; and of all cells, how long is trained."""
     groups: dict[tuple[str, str, str], list[Mapping[str, str]]] = {}
+    datasets: dict[str, list[Mapping[str, str]]] = {}
     for (method, dataset, subset, *_), settings in cells:
         groups.setdefault((method, dataset, subset), []).append(settings)
-    everywhere = {key for key in _differing([settings for _, settings in cells]) if key.startswith(_LENGTH)}
-    everywhere |= {STOPPED}  # even where all are
-    return {group: _differing(settings) | everywhere for group, settings in groups.items()}
+        datasets.setdefault(dataset, []).append(settings)
+    lengths = {key for key in _differing([settings for _, settings in cells]) if key.startswith(_LENGTH)}
+    lengths |= {STOPPED}  # even where all are
+    beside = {
+        dataset: {key for key in _differing(settings) if not key.startswith(_IMPLIED)}
+        for dataset, settings in datasets.items()
+    }
+    return {group: _differing(settings) | beside[group[1]] | lengths for group, settings in groups.items()}
 
 
 def _differing(settings: Sequence[Mapping[str, str]]) -> set[str]:

@@ -134,7 +134,7 @@ def log_spectra(cells: Sequence["Cell"], path: Path, title: str) -> Path:
     for name, axis in zip(("representation", "embedding"), axes, strict=True):
         for i, (line, members) in enumerate(_lines(cells).items()):
             cell = max(members, key=lambda member: member.fraction)
-            spectra = [results["spectra"][name] for results in cell.results]
+            spectra = [results["spectra"][name] for results in cell.results if name in results["spectra"]]
             _spectrum(axis, spectra, f"{line}, fraction {cell.fraction:g}", f"C{i}")
         axis.set_title(name)
     _legend_below(figure, *axes[0].get_legend_handles_labels(), columns=3)

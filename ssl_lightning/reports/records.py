@@ -62,14 +62,18 @@ class Record(NamedTuple):
 
 
 def records_of(runs: Iterable[Run]) -> list[Record]:
-    """A record for each id: of a run that several sweeps have made, the one that has come furthest."""
-    chosen: dict[str, tuple[Status, Run]] = {}
+    """A record for each id: of a run that several sweeps have made, the one that has come furthest, with all that it
+    was evaluated with in any of them."""
+    found: dict[str, list[Record]] = {}
     for run in runs:
-        status = run.status
-        rank = _FURTHEST_LAST.index
-        if run.id not in chosen or rank(status) >= rank(chosen[run.id][0]):
-            chosen[run.id] = (status, run)
-    return [_record(run, status) for status, run in chosen.values()]
+        found.setdefault(run.id, []).append(_record(run, run.status))
+    return [_joined(several) for several in found.values()]
+
+
+def _joined(several: Sequence[Record]) -> Record:
+    *others, furthest = sorted(several, key=lambda record: _FURTHEST_LAST.index(record.status))
+    more = [made for one in others if one.status == furthest.status for made in (one.results, *one.evaluations) if made]
+    return furthest._replace(evaluations=[*furthest.evaluations, *more])
 
 
 def _record(run: Run, status: Status) -> Record:
@@ -80,11 +84,18 @@ def _record(run: Run, status: Status) -> Record:
         measured = status in MEASURED
         results = run.results() if measured else {}
         evaluations = run.evaluations(lambda error: damage.append(str(error))) if measured else []
+        steps = results["cost"].get("optimizer_steps", 0) if measured else 0
+        current = [one for one in evaluations if (one.get("optimizer_steps") or steps) == steps]
+        if former := len(evaluations) - len(current):
+            damage.append(
+                f"{run.folder / 'evaluations'} holds {former} made before the run had taken its {steps:,} optimizer "
+                "steps, not shown. ssl-evaluate makes it anew."
+            )
         error = read_text(run.error_file) if status == "failed" else ""
     except (UserError, OSError, ValueError) as wrong:
         return Record(run, "damaged", Identity(), {}, {}, [], [], str(wrong))
     curves, unread = _curves(run)
-    return Record(run, status, identity, config, results, evaluations, curves, error, [*damage, *unread])
+    return Record(run, status, identity, config, results, current, curves, error, [*damage, *unread])
 
 
 def _curves(run: Run) -> tuple[list[Curve], list[str]]:

@@ -8,6 +8,7 @@ from typing import Any
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import in_one_line
 from ssl_lightning.files import read_text
+from ssl_lightning.runs.kinds import check_config, check_identity, check_results
 
 LAST = ("paths", "trainer", "evaluation", "callbacks", "logger")
 """Keys that some config has at its end."""
@@ -15,7 +16,8 @@ LAST = ("paths", "trainer", "evaluation", "callbacks", "logger")
 
 def stopped_early(results: Mapping[str, Any]) -> bool:
     """Whether training took fewer optimizer steps than were planned. Former versions did not keep how many were."""
-    return int(results.get("cost", {}).get("optimizer_steps", 0)) < int(results.get("planned_steps", 0))
+    planned = results.get("planned_steps") or 0
+    return bool(planned) and (results.get("cost", {}).get("optimizer_steps") or 0) < planned
 
 
 def read_results(file: Path, parts: Sequence[str]) -> dict[str, Any]:
@@ -27,12 +29,7 @@ def read_results(file: Path, parts: Sequence[str]) -> dict[str, Any]:
         content = json.loads(read_text(file))
         if not isinstance(content, dict) or not all(isinstance(content.get(part), dict) for part in parts):
             raise ValueError(f"it does not hold {', '.join(parts)}")
-        numbers = content["metrics"]
-        if wrong := [name for name, value in numbers.items() if type(value) not in (int, float)]:
-            raise ValueError(f"its metric {wrong[0]} is no number")
-        steps = content.get("planned_steps", 0), content.get("cost", {}).get("optimizer_steps", 0)
-        if any(type(number) is not int for number in steps):
-            raise ValueError("its numbers of steps are none")
+        check_results(content)
     except (OSError, ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise UserError(
             f"{file} is damaged: {in_one_line(error)}. Delete it, and start the same ssl-train again."
@@ -49,8 +46,9 @@ def read_config(file: Path) -> dict[str, Any]:
             raise ValueError("it does not hold what a run consists of")
         if "identity" in content and (lacking := [key for key in LAST if key not in content]):
             raise ValueError(f"it does not hold {lacking[0]}, so that its end may be missing")
-        if content.get("schema", 1) != 1 and not isinstance(content.get("identity"), dict):
-            raise ValueError("it does not hold what the run is")
+        check_config(content)
+        if content.get("schema", 1) != 1:
+            check_identity(content.get("identity"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(
             f"{file} is damaged: {in_one_line(error)}. Start the same ssl-train again: it is written anew."

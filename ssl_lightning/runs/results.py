@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ssl_lightning.explaining import same_command
 from ssl_lightning.runs.run import stopped_early
 
 PACKAGES = ("ssl-lightning", "torch", "torchvision", "lightning", "hydra-core")
@@ -55,7 +56,7 @@ def summary(results: Mapping[str, Any]) -> str:
     words.append(f"trained in {results['cost']['train_seconds']:.1f} s")
     if stopped_early(results):
         steps, planned = results["cost"]["optimizer_steps"], results["planned_steps"]
-        words.append(f"stopped after {steps:,} of {planned:,} optimizer steps: the same command goes on")
+        words.append(f"stopped after {steps:,} of {planned:,} optimizer steps: {same_command()} goes on")
     return "  ".join(words)
 
 

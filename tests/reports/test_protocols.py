@@ -6,11 +6,13 @@ import re
 import pytest
 
 from ssl_lightning.config.resolve import resolve
+from ssl_lightning.data.sources.image_folder import ImageFolder
 from ssl_lightning.evaluation.protocol import Protocol, protocol_in, protocol_of, same
 from ssl_lightning.pipeline.parts import identity_of
 from ssl_lightning.reports.comparison import untrained_encoders
 from ssl_lightning.runs.run import Run
 from tests.composing import composed
+from tests.data.synthetic import write_image_folder
 from tests.reports.test_report import Command, Folder, config_of, forget, markdown, report, results_of, rows, sweep
 
 __all__ = ["forget", "sweep"]
@@ -132,6 +134,45 @@ def test_protocols_whose_long_names_begin_alike_have_figures_of_their_own(comman
         further(run, last / 10, f"{last}", Protocol("digits", "", {"l2_grid": [0.1] * 20 + [last]}))
     report(command)
     assert len(list((sweep.folder / "report").glob("accuracy_against_fraction*.png"))) == 3
+
+
+def test_how_images_were_read_is_a_part_of_the_protocol(command: Command, sweep: Folder):
+    """One run that was evaluated on squares of several sizes is no mean over seeds."""
+    run = sweep.finish(0.5)
+    for i, reading in enumerate(({"image_size": 8, "square": 1.0}, {"image_size": 16, "square": 1.0}), 1):
+        further(run, i / 10, f"{i}", Protocol("own", "abc", {}, reading))
+    further(run, 0.9, "again", Protocol("own", "abc", {}, {"image_size": 16, "square": 1.0}))
+    values = {cell.protocol: cell.values("linear/top1") for cell in sweep.cells()}
+    assert values == {"standard": [0.5], "on own, image_size=8": [0.1], "on own, image_size=16": [0.2]}
+
+
+def test_readings_of_other_data_are_no_difference(sweep: Folder):
+    for dataset, size in (("digits", 8), ("fashion_mnist", 28)):
+        run = sweep.finish(0.5, f"dataset={dataset}", seed=size)
+        run.finish(run.results() | {"protocol": Protocol(dataset, "", {}, {"image_size": size}).as_dict()})
+    assert {cell.protocol for cell in sweep.cells()} == {"standard"}
+
+
+def test_a_dataset_says_how_it_is_read(tmp_path):
+    def folder(**others):
+        return ImageFolder(
+            name="own", root=str(tmp_path), cache="", image_size=8, channels=1, num_classes=2,
+            mean=(0.5,), std=(0.5,), **others
+        )  # fmt: skip
+
+    write_image_folder(tmp_path, num_train=4, num_test=4, num_classes=2, channels=1)
+    plain = protocol_of({}, folder()).reading
+    assert plain == {"image_size": 8, "channels": 1, "validation_fraction": 0.1, "square": 1.0}
+    assert protocol_of({}, folder(workers=3, resident_gib=1.0)).reading == plain
+    assert protocol_of({}, folder(square=0.5)).reading != plain
+
+
+def test_what_methods_do_not_imply_is_named_where_it_differs_between_them(sweep: Folder):
+    sweep.finish(0.5, "backbone.width=4", "optimizer.lr=0.01", untrained=0.3)
+    sweep.finish(0.6, "method=directclr", "backbone.width=16", "optimizer.lr=0.02", untrained=0.8)
+    assert [cell.variant for cell in sweep.cells()] == ["width=16, lr=0.02", "width=4, lr=0.01"]
+    measured = {name: metrics["linear/top1"] for name, metrics in untrained_encoders(sweep.cells()).items()}
+    assert measured == {"width=4": [0.3], "width=16": [0.8]}
 
 
 def test_data_that_have_changed_under_their_name_are_told_apart(command: Command, sweep: Folder):

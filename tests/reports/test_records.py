@@ -1,5 +1,6 @@
 """What a report reads of runs: the one that came furthest, and curves whose peaks are kept."""
 
+import json
 import math
 import os
 import re
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from ssl_lightning.evaluation.protocol import Protocol
 from ssl_lightning.files import write_text
+from ssl_lightning.reports.cells import cells_of
 from ssl_lightning.reports.records import MAX_POINTS, records_of
 from ssl_lightning.runs.run import Run, find_runs
 from tests.reports.test_report import Folder, config_of, forget, markdown, report, results_of, rows, sweep
@@ -75,6 +78,27 @@ def test_of_the_same_run_in_two_sweeps_the_furthest_counts(command, sweep, tmp_p
     assert {(record.run.id, record.status) for record in records} == {(finished.id, "finished"), (failed.id, "failed")}
     out = report(command, "runs/grid", "runs/other")
     assert "1 of 2 runs are not in the table" in out
+
+
+def test_what_several_sweeps_have_evaluated_a_run_with_is_shown(sweep, tmp_path):
+    """One run is one seed, under each protocol once."""
+    other = Folder(tmp_path / "runs" / "other")
+    first, second = sweep.finish(0.5, "evaluation.k=1"), other.finish(0.7)
+    assert first.id == second.id
+    cells = cells_of(records_of(find_runs([sweep.folder, other.folder])))
+    assert {cell.protocol: cell.values("linear/top1") for cell in cells} == {"k=1": [0.5], "standard": [0.7]}
+
+
+def test_evaluations_of_an_encoder_that_was_trained_further_are_not_those_of_the_run(command, sweep):
+    run = sweep.finish(0.5)
+    steps = 1234
+    run.finish(run.results() | {"cost": run.results()["cost"] | {"optimizer_steps": steps}})
+    for name, made_after in (("now", steps), ("once", 3)):
+        kept = {"metrics": {"linear/top1": 0.1}, "spectra": {"representation": [1.0]}, "optimizer_steps": made_after}
+        protocol = {"protocol": Protocol("digits", "", {"k": made_after}).as_dict()}
+        write_text(run.evaluation_file(name), json.dumps(kept | protocol))
+    assert {cell.protocol for cell in sweep.cells()} == {"standard", f"k={steps}"}
+    assert "evaluations holds 1 made before the run had taken its 1,234 optimizer steps" in report(command)
 
 
 def test_a_config_that_is_none_of_a_run(command, sweep):

@@ -94,7 +94,8 @@ class ImageFolder(ImageDataset):
                 yield f"{self.name}: in {files.part}/ passed over: {reasons}."
         test = self._listing.get("test")
         if test is not None and test.part != "test":
-            yield f"{self.name}: there is no test/, so {test.part}/ is the test split."
+            what = "the images in test/ have no classes" if (Path(self.root) / "test").is_dir() else "there is no test/"
+            yield f"{self.name}: {what}, so {test.part}/ is the test split."
         if (val := self._listing.get("val")) is not None:
             yield f"{self.name}: probes choose their settings on {val.part}/, {len(val):,} images."
         read = {files.part for files in self._listing.values()}
@@ -129,8 +130,9 @@ class ImageFolder(ImageDataset):
             return {"train": train}
         candidates = [image_files(root, part, cache) for part in TESTS]
         alike = [files for files in candidates if files.classes == train.classes]
-        if alike:
-            further = {"val": alike[1]} if alike[0].part == "test" and len(alike) > 1 else {}
+        named_so = candidates[0]
+        if alike and (alike[0] is named_so or not named_so.classes):
+            further = {"val": alike[1]} if alike[0] is named_so and len(alike) > 1 else {}
             return {"train": train, "test": alike[0], **further}
         files = next((files for files in candidates if len(files)), None)
         if files is None:
@@ -142,7 +144,7 @@ class ImageFolder(ImageDataset):
         raise UserError(
             f"{self.name}: the classes of {root / files.part} are not those of {root / 'train'}: "
             f"{', '.join(differing[:3])}{', ...' if len(differing) > 3 else ''} in only one of them. "
-            "Put images of the same classes into both."
+            "Put images of the same classes into both, or leave the class out of both."
         )
 
     @property

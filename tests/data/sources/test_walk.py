@@ -14,7 +14,7 @@ from ssl_lightning.data.sources.image_folder import ImageFolder
 from ssl_lightning.data.sources.listing import image_files
 from ssl_lightning.data.sources.walk import IMAGE_SUFFIXES
 from ssl_lightning.errors import UserError
-from ssl_lightning.evaluation.protocol import content_of
+from ssl_lightning.evaluation.protocol import protocol_of
 from ssl_lightning.evaluation.suite import EvaluationSuite
 
 
@@ -185,6 +185,20 @@ def test_another_split_that_is_the_test_split_is_told(tmp_path, part):
     assert f"there is no test/, so {part}/ is the test split" in folder.notice()
 
 
+def test_a_test_split_that_lacks_a_class_is_replaced_by_no_other(tmp_path):
+    put(tmp_path, *(f"{part}/{label}/0.png" for part in ("train", "val") for label in "abc"), "test/a/0.png")
+    with pytest.raises(UserError, match=r"the classes of .*test are not those of .*train: b, c in only one of them"):
+        folder_of(tmp_path).prepare()
+
+
+def test_a_test_split_without_classes_is_told(tmp_path):
+    """As of a competition, whose labels nobody has."""
+    put(tmp_path, *(f"{part}/{label}/0.png" for part in ("train", "val") for label in "ab"), "test/0.png")
+    folder = folder_of(tmp_path)
+    assert "the images in test/ have no classes, so val/ is the test split." in folder.notice()
+    assert len(folder.test().labels) == 2
+
+
 @pytest.mark.parametrize("storage", ["resident", "streamed"])
 def test_a_split_beside_test_chooses_settings_of_probes(tmp_path, storage):
     named = [f"{part}/{label}/{i}.png" for part in ("train", "valid", "test") for label in "ab" for i in range(3)]
@@ -200,12 +214,16 @@ def test_a_split_beside_test_chooses_settings_of_probes(tmp_path, storage):
     assert torch.equal(images[6:12], alone.train().images[:])
     assert not torch.equal(images[6:12], images[:6])
     EvaluationSuite().check(folder)
+
+    def content(folder):
+        return protocol_of({}, folder).content
+
     assert len(folder.train().labels) == len(folder.validation()) == 6  # pretraining sees none of it
 
-    before = content_of(folder), folder.content_digest("train")
+    before = content(folder), folder.content_digest("train")
     shutil.copy(tmp_path / "test/a/0.png", tmp_path / "valid/a/0.png")
     changed = folder_of(tmp_path, storage=storage)
-    assert (content_of(changed) != before[0], changed.content_digest("train") == before[1]) == (True, True)
+    assert (content(changed) != before[0], changed.content_digest("train") == before[1]) == (True, True)
     (tmp_path / "valid/b").rename(tmp_path / "valid/c")
     other = folder_of(tmp_path, storage=storage)
     assert not other.has_val  # its classes are others
