@@ -113,9 +113,11 @@ def check_batches(
             f"{type(method).__name__} compares at least {needed} with one another. Choose {needed * parts} or more."
         )
     if size is not None and batch_size > size:
+        largest = size - size % parts
+        enough = largest >= max(needed, 1) * parts
         raise UserError(
-            f"batch_size is {batch_size}, but the subset has only {size} images ({subset}). "
-            f"The largest legal batch_size is {size - size % parts}."
+            f"batch_size is {batch_size}, but the subset has only {size} image{'s' * (size != 1)} ({subset}). "
+            + (f"The largest legal batch_size is {largest}." if enough else "Raise subset.fraction: it is too few.")
         )
 
 

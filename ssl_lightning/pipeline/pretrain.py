@@ -164,6 +164,9 @@ def _bring_up_to_date(config: dict[str, Any], parts: Parts, results: dict[str, A
         if not quiet:  # a proxy is looked up again and again
             print(f"{run.id} is finished: {_summary(results, former, parts)}", flush=True)
         return
+    main = protocol_in(results)
+    if former is None and (main.dataset, main.settings) == (parts.protocol.dataset, parts.protocol.settings):
+        print(f"{run.id} is evaluated again: the images of {main.dataset} are others by now, or read in another way.")
     with run.held():
         parts.suite.check(parts.evaluated)
         device = parts.trainer.strategy.root_device

@@ -133,6 +133,13 @@ def test_the_largest_legal_batch_can_be_shared(shared):
     shared(12).setup()
 
 
+def test_a_subset_that_is_no_batch(command):
+    outcome = command("ssl-train", *TINY, "subset.fraction=1e-3")
+    assert "the subset has only 1 image (" in outcome.err
+    assert "Raise subset.fraction: it is too few." in outcome.err
+    assert "largest legal" not in outcome.err
+
+
 def test_a_backbone_that_directclr_cannot_train(command, finished):
     target = "backbone._target_=tests.parts.resnet_without_shortcut"
     message = refused(command, finished, "method=directclr", target)

@@ -169,3 +169,16 @@ def test_data_that_have_moved_can_be_named(command: Command, tmp_path):
     assert "dataset.root: no dataset is chosen. Choose one beside it: dataset=<one of cifar10," in lines
     found = command("ssl-evaluate", f"run={run.folder}", "trainer=cpu", *folder, "dataset.root=there")
     assert found.code == 0, found.err
+
+
+def test_a_finished_run_says_why_it_is_evaluated_again(command: Command, tmp_path):
+    write_image_folder(tmp_path / "here", num_train=40, num_test=20)
+    args = ("dataset=image_folder", "dataset.root=here", "dataset.image_size=8", "batch_size=8", "trainer=cpu")
+    args += ("trainer.max_epochs=1", "backbone.width=4", "evaluation.few_shots=[]", "evaluation.few_percents=[]")
+    assert command("ssl-train", *args).code == 0
+    assert "is finished" in command("ssl-train", *args).out
+    shutil.copy(next((tmp_path / "here/test/class_001").iterdir()), tmp_path / "here/test/class_000/more.png")
+    out = command("ssl-train", *args).out
+    assert "is evaluated again: the images of image_folder are others by now, or read in another way." in out
+    assert len(list(only_run(tmp_path).folder.glob("evaluations/*.json"))) == 1
+    assert "evaluated again" not in command("ssl-train", *args).out
