@@ -35,7 +35,7 @@ def sweep(name: str, overrides: list[str]) -> None:
 
     from ssl_lightning.commands import train
     from ssl_lightning.config.hydra import configs_in, quoted
-    from ssl_lightning.pipeline.report import report
+    from ssl_lightning.pipeline.report import report, report_folder
 
     file = _file(name)
     plain = [o.input_line for o in OverridesParser.create().parse_overrides(overrides) if not o.is_sweep_override()]
@@ -54,7 +54,7 @@ def sweep(name: str, overrides: list[str]) -> None:
             failure = error
     folders = [folder for folder in folders if any(folder.glob("*/config.yaml"))]
     if folders:
-        report(folders, None if len(folders) == 1 else runs / file.stem / "report")
+        report(folders, None if len(folders) == 1 else report_folder(runs / file.stem))
     if failure is not None:
         raise failure
     if not folders:
