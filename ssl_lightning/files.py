@@ -78,11 +78,12 @@ def remove_unfinished(folder: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_text(path: Path, limit: int = 2**28) -> str:
+def read_text(path: Path, limit: int = 2**28, errors: str = "strict") -> str:
     """The text of a regular file: reading a pipe or a device might never end.
 
     Args:
         limit: bytes; a file of ours is never larger.
+        errors: what becomes of bytes that are not UTF-8, as of `bytes.decode`.
 
     Raises:
         OSError: there is none, or it cannot be read.
@@ -94,7 +95,7 @@ def read_text(path: Path, limit: int = 2**28) -> str:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise ValueError(f"it is larger than {limit / 2**20:.0f} MiB")
-    return content.decode()
+    return content.decode(errors=errors)
 
 
 def inside(path: str, folder: str) -> bool:

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ssl_lightning.errors import UserError
-from ssl_lightning.files import read_text
 from ssl_lightning.runs.metrics import read_metrics
+from ssl_lightning.runs.reading import Damaged
 from ssl_lightning.runs.run import Identity, Run, Status
 
 MAX_POINTS = 200  # of a curve
@@ -80,7 +80,7 @@ def _record(run: Run, status: Status) -> Record:
         measured = status in MEASURED
         results = run.results() if measured else {}
         evaluations = run.evaluations(lambda error: damage.append(str(error))) if measured else []
-        error = read_text(run.error_file) if status == "failed" else ""
+        error = run.error() if status == "failed" else ""
     except (UserError, OSError, ValueError) as wrong:
         return Record(run, "damaged", Identity(), {}, {}, [], [], str(wrong))
     curves, unread = _curves(run)
@@ -92,6 +92,8 @@ def _curves(run: Run) -> tuple[list[Curve], list[str]]:
     try:
         rows = read_metrics(run.metrics_file)
         return _of_rows(rows), []
+    except Damaged as error:
+        return [], [f"{error.what}. Its curves are not shown."]
     except (OSError, ValueError, csv.Error) as error:
         return [], [f"{run.metrics_file} is damaged: {' '.join(str(error).split())}. Its curves are not shown."]
 
