@@ -152,6 +152,7 @@ def test_two_processes_give_the_evaluation_of_one(run, tmp_path):
         (("encoder=torchvision", "encoder.architecture=resnet51", "dataset=digits"), "did you mean 'resnet50'?"),
         (("run=nowhere", "datset=digits"), "datset"),
         (("run=nowhere/checkpoints/epoch5.ckpt",), "only checkpoints/last.ckpt is read"),
+        (("encoder=torchvision", "encoder.weights=/etc/passwd", "dataset=digits"), "/etc/passwd is no file of weights"),
         (
             ("encoder=torchvision", "encoder.architecture=squeezenet1_0", "encoder.weights=null", "dataset=digits"),
             "ends in",
