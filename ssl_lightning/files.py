@@ -118,6 +118,23 @@ def safe_name(name: str, key: str) -> str:
     return name
 
 
+RESERVED = {
+    "encoders": "ssl-evaluate keeps what it makes of encoders that belong to no run",
+    "report": "ssl-report keeps the report on all sweeps",
+}
+"""Names below `paths.runs` that are no sweep's, and what is there."""
+
+
+def folder_of_sweep(runs: str, name: str) -> Path:
+    """
+    Raises:
+        UserError: the name is none for a folder, or that of another folder of ours.
+    """
+    if (what := RESERVED.get(name.lower())) is not None:
+        raise UserError(f"sweep is {name!r}, the folder of paths.runs where {what}. Choose another name.")
+    return Path(runs) / safe_name(name, "sweep")
+
+
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as temporary:
         # Messages may hold names that are not UTF-8.
