@@ -78,11 +78,12 @@ def remove_unfinished(folder: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_text(path: Path, limit: int = 2**28) -> str:
+def read_text(path: Path, limit: int = 2**28, errors: str = "strict") -> str:
     """The text of a regular file: reading a pipe or a device might never end.
 
     Args:
         limit: bytes; a file of ours is never larger.
+        errors: what becomes of bytes that are not UTF-8, as of `bytes.decode`.
 
     Raises:
         OSError: there is none, or it cannot be read.
@@ -94,7 +95,7 @@ def read_text(path: Path, limit: int = 2**28) -> str:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise ValueError(f"it is larger than {limit / 2**20:.0f} MiB")
-    return content.decode()
+    return content.decode(errors=errors)
 
 
 def inside(path: str, folder: str) -> bool:
@@ -115,6 +116,23 @@ def safe_name(name: str, key: str) -> str:
             "digits and any of . _ + = @ ' -, no . at the end, at most 100 (50 beyond ASCII)."
         )
     return name
+
+
+RESERVED = {
+    "encoders": "ssl-evaluate keeps what it makes of encoders that belong to no run",
+    "report": "ssl-report keeps the report on all sweeps",
+}
+"""Names below `paths.runs` that are no sweep's, and what is there."""
+
+
+def folder_of_sweep(runs: str, name: str) -> Path:
+    """
+    Raises:
+        UserError: the name is none for a folder, or that of another folder of ours.
+    """
+    if (what := RESERVED.get(name.lower())) is not None:
+        raise UserError(f"sweep is {name!r}, the folder of paths.runs where {what}. Choose another name.")
+    return Path(runs) / safe_name(name, "sweep")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -79,11 +79,6 @@ KNOWN = (
         "trainer.accelerator is '{name}', which Lightning does not know. Write auto, cpu, gpu or mps.",
     ),
     Known(
-        "ValueError",
-        "invalid strategy name: `strategy='(?P<name>.*?)'",
-        "trainer.strategy is '{name}', which Lightning does not know. Write auto or ddp.",
-    ),
-    Known(
         "MisconfigurationException",
         r"Trainer\(devices=(?P<value>.*?)\)",
         "trainer.devices is {value}, which is no number of devices. Give 1 or more, or auto.",
@@ -131,7 +126,26 @@ KNOWN = (
         "The weights are those of another network than {name}: {first} Give the settings of the network that they were "
         "saved from.",
     ),
+    Known(
+        "ValidationError",
+        "for Settings\n(?P<setting>\\w+)\n +(?P<what>.*?) \\[type=.*?, input_value=(?P<value>.*?), input_type=",
+        "wandb's setting {setting} is {value}: {what}. Mend it where it is written: a variable WANDB_..., a settings "
+        "file of wandb's, or logger.wandb.",
+    ),
     Known("UsageError", "(?P<what>[^\n]*)", "wandb refuses a setting of logger.wandb: {what}. Choose another."),
+    # Callbacks of Lightning's
+    Known(
+        "RuntimeError",
+        "Early stopping conditioned on metric `(?P<name>.*?)` which is not available.*following: ``",
+        "EarlyStopping watches '{name}', but sees only what a method logs by self.log, and this one logs nothing so. "
+        "Leave it out, or log {name} in a method of your own.",
+    ),
+    Known(
+        "RuntimeError",
+        "Early stopping conditioned on metric `(?P<name>.*?)` which is not available.*following: (?P<known>`.*`)",
+        "EarlyStopping watches '{name}', but sees only what the method logs by self.log: {known}. Choose one of these "
+        "as its monitor, or log {name} in a method of your own.",
+    ),
     # Code that is missing, or cannot travel
     Known(
         "ImportError",

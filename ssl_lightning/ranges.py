@@ -11,6 +11,9 @@ Count = Annotated[int, Gt(0)]
 Number = Annotated[int, Ge(0)]
 """0 or more."""
 
+SeedNumber = Annotated[int, Ge(0), Le(2**32 - 1)]
+"""What the generators of NumPy, scikit-learn and torch all take."""
+
 Positive = Annotated[float, Gt(0), Lt(math.inf)]
 
 NonNegative = Annotated[float, Ge(0), Lt(math.inf)]

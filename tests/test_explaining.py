@@ -17,6 +17,7 @@ import torch
 import wandb
 import yaml
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import EarlyStopping
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -85,6 +86,15 @@ def killed_worker(folder: Path) -> None:
     list(DataLoader(Killing([1]), num_workers=1, multiprocessing_context="fork"))
 
 
+def unseen(logged: dict[str, float]) -> Callable[[Path], None]:
+    """A callback that waits for what nobody logs."""
+
+    def action(folder: Path) -> None:
+        EarlyStopping("foo")._validate_condition_metric(logged)
+
+    return action
+
+
 def deep(number: int = 0) -> int:
     return deep(number + 1) + 1
 
@@ -123,6 +133,14 @@ def deep(number: int = 0) -> int:
         (written("a.txt", b"\xff", lambda f: f.read_text(encoding="utf-8")), ["is not UTF-8", "Save it as UTF-8"]),
         (lambda folder: "é".encode("ascii"), ["'ascii' codec can't encode", "PYTHONUTF8=1"]),
         (lambda folder: wandb.Settings(project="a/b"), ["a setting of logger.wandb: Invalid project name 'a/b'"]),
+        (lambda folder: wandb.Settings(mode="bogus"), ["wandb's setting mode is 'bogus': Input should", "WANDB_"]),
+        (lambda folder: wandb.Settings(quiet="abc"), ["wandb's setting quiet is 'abc': Input should be a valid bool"]),
+        # Callbacks
+        (unseen({}), ["EarlyStopping watches 'foo', but", "logs nothing so. Leave it out"]),
+        (
+            unseen({"loss": 1, "x": 2}),
+            ["EarlyStopping watches 'foo'", "`loss`, `x`. Choose one of these as its monitor"],
+        ),
         # Memory
         (lambda folder: torch.empty(2**50), ["a tensor of 4503599627370496 bytes did not fit. Lower batch_size"]),
         (lambda folder: np.empty(2**50), ["The memory is full. Lower batch_size or dataset.workers"]),
@@ -151,7 +169,6 @@ def deep(number: int = 0) -> int:
         ),
         pytest.param(lambda folder: L.Trainer(accelerator="gpu"), ["no such device", "trainer=cpu"], marks=WITHOUT_GPU),
         (lambda folder: L.Trainer(accelerator="foo"), ["trainer.accelerator is 'foo'", "Write auto, cpu, gpu or mps"]),
-        (lambda folder: L.Trainer(strategy="foo"), ["trainer.strategy is 'foo'", "Write auto or ddp"]),
         (lambda folder: L.Trainer(accelerator="cpu", devices=0), ["trainer.devices is 0", "Give 1 or more"]),
         (lambda folder: L.Trainer(accelerator="cpu", devices=[0, 7]), ["trainer.devices must be a number"]),
         (with_text("RuntimeError", "No CUDA GPUs are available"), ["no such device", "nvidia-smi"]),

@@ -157,6 +157,62 @@ def test_names_of_foreign_runs_are_text_in_markdown(command: Command, sweep: Fol
     assert "&lt;img src=x" in markdown(sweep)
 
 
+def test_a_report_is_written_through_no_link_unasked(command: Command, sweep: Folder, tmp_path):
+    sweep.finish(0.5)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "report.html").write_text("mine")
+    (sweep.folder / "report").symlink_to(tmp_path / "elsewhere")
+    done = command("ssl-report", "runs/grid")
+    assert done.code == 1
+    assert "Error: runs/grid/report is a link: nothing is written through it unasked." in done.err
+    assert [(file.name, file.read_text()) for file in (tmp_path / "elsewhere").iterdir()] == [("report.html", "mine")]
+    done = command("ssl-report", "runs/grid", "--output", "runs/grid/report")
+    assert done.code == 0, done.err
+    assert (tmp_path / "elsewhere" / "report.md").exists()
+
+
+# What lies elsewhere on this machine
+
+TEXT_FILES = ("config.yaml", "results.json", "metrics.csv", "evaluations/digits-0.json", "evaluations", "error.txt")
+
+
+def with_all_files(sweep: Folder, name: str) -> Run:
+    """A run that has the file, and that a report shows."""
+    run = sweep.fail(RuntimeError("x"), seed=2) if name == "error.txt" else sweep.finish(0.6, seed=2)
+    run.metrics_file.write_text("step,epoch,loss\n1,0,0.5\n2,0,0.25\n")
+    run.evaluation_file("digits-0").parent.mkdir()
+    run.evaluation_file("digits-0").write_text(json.dumps(run.results() if run.done else {}))
+    return run
+
+
+@pytest.mark.parametrize("name", TEXT_FILES)
+def test_a_link_that_leads_out_of_a_run_shows_nothing(command: Command, sweep: Folder, tmp_path, name):
+    sweep.finish(0.5, seed=1)
+    run = with_all_files(sweep, name)
+    place = run.folder / name
+    secret = place.rename(tmp_path / "secret")
+    if secret.is_file():
+        secret.write_text(secret.read_text().replace("loss", "password").replace("linear/top1", "password"))
+    place.symlink_to(secret)
+    done = command("ssl-report", "runs/grid")
+    assert done.code == 0, done.err
+    assert "is a link that leads out of its run: nothing is read through it" in done.out
+    page = (sweep.folder / "report" / "report.html").read_text()
+    assert "password" not in page + markdown(sweep) + done.out
+
+
+@pytest.mark.parametrize("name", TEXT_FILES)
+def test_a_link_within_a_run_and_one_to_a_run_are_followed(command: Command, sweep: Folder, tmp_path, name):
+    run = with_all_files(sweep, name)
+    place = run.folder / name
+    place.symlink_to(os.path.relpath(place.rename(run.folder / "kept"), place.parent))
+    run.folder.rename(tmp_path / "moved")
+    run.folder.symlink_to(tmp_path / "moved")
+    done = command("ssl-report", "runs/grid")
+    assert done.code == 0, done.err
+    assert "is a link" not in done.out
+
+
 # Endless and gigantic
 
 

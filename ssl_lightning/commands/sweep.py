@@ -32,15 +32,27 @@ def sweep(name: str, overrides: list[str]) -> None:
     """
     from hydra import compose
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
 
     from ssl_lightning.commands import train
     from ssl_lightning.config.hydra import configs_in, quoted
-    from ssl_lightning.pipeline.report import report
+    from ssl_lightning.pipeline.report import report, report_folder
 
     file = _file(name)
     plain = [o.input_line for o in OverridesParser.create().parse_overrides(overrides) if not o.is_sweep_override()]
     with configs_in(file.parent):
-        config = compose(file.stem, [f"hydra.searchpath=[{quoted(str(CONF))}]", *(o for o in plain if o)])
+        try:
+            config = compose(file.stem, [f"hydra.searchpath=[{quoted(str(CONF))}]", *(o for o in plain if o)])
+        except HydraException as error:
+            if "must be a DictConfig" not in str(error):
+                raise
+            config = OmegaConf.create()
+    if "paths" not in config:
+        raise UserError(
+            f"{file} is no grid: it does not build on ssl-train's config. Begin it with the line "
+            "defaults: [/train, _self_] (see sweeps/quickstart.yaml)."
+        )
     runs = Path(config.paths.runs).expanduser()
     forget_application()
 
@@ -54,7 +66,7 @@ def sweep(name: str, overrides: list[str]) -> None:
             failure = error
     folders = [folder for folder in folders if any(folder.glob("*/config.yaml"))]
     if folders:
-        report(folders, None if len(folders) == 1 else runs / file.stem / "report")
+        report(folders, None if len(folders) == 1 else report_folder(runs / file.stem))
     if failure is not None:
         raise failure
     if not folders:

@@ -6,6 +6,7 @@ that nobody reads is an error wherever it was written: on the command line, with
 """
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -189,7 +190,7 @@ def _check_plain(value: Any, hint: Any, path: str) -> Any:
         given = tuple(value) if isinstance(value, list) and "tuple" in str(hint).lower() else value  # not in YAML
         made = checker.validate_python(given)
     except pydantic.ValidationError as error:
-        message = error.errors()[0]["msg"].replace("Input should", "it should")
+        message = re.sub(r"^\w+ should", "it should", error.errors()[0]["msg"]).replace(" after validation", "")
         raise UserError(f"{path} is {value!r}{origin(path)}, but {message}.") from None
     made = list(made) if isinstance(made, tuple) else made
     return made if _is_plain(made) else value

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from ssl_lightning.config.places import CONF
 from ssl_lightning.errors import UserError
-from ssl_lightning.files import safe_name
+from ssl_lightning.files import folder_of_sweep
 
 # Hydra 1.3 takes the defaults of 1.1 unless it is told otherwise; 1.4 has only its own, and wants to be told nothing.
 _VERSION: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
@@ -22,7 +22,7 @@ def _folder(runs: str, sweep: str = "") -> str:
     left out."""
     folder = Path(runs).expanduser()
     with contextlib.suppress(UserError):
-        folder /= safe_name(str(sweep), "sweep")
+        folder = folder_of_sweep(str(folder), str(sweep))
     return str(folder)
 
 

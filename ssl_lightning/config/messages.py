@@ -2,7 +2,9 @@
 
 import difflib
 import inspect
+import re
 import shlex
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -94,8 +96,14 @@ def explain(error: Exception, known: Iterable[str]) -> str | None:
         return f"{' '.join(what.split())} Check the name, or say in which folder it lies: --config-dir FOLDER."
     if isinstance(error, OverrideParseException):
         return _misread(error.override)
+    if (found := re.match(r"Error resolving interpolation '\$\{(\w+)\}'", text)) and (options := _options(found[1])):
+        return f"no {found[1]} is chosen, but another choice needs it. {_choose(found[1], options)}"
+    if isinstance(error, ValueError) and text.startswith("Config group override must be a string"):
+        return _no_name()
     if isinstance(error, InterpolationResolutionError):
         what, key = text.partition("\n")[0].rstrip("."), error.full_key or "the config"
+        if (found := re.search(r"Interpolation key '(\w+)' not found", what)) and (options := _options(found[1])):
+            return f"no {found[1]} is chosen, but {key} needs it. {_choose(found[1], options)}"
         return f"{key}{origin(key)} cannot be resolved: {what}. Mend what stands between ${{ and }}."
     if (unknown := unknown_override(error)) is not None:
         return _unknown_override(*unknown, known)
@@ -117,16 +125,34 @@ def _misread(override: str) -> str:
     )
 
 
+def _options(group: str) -> list[str]:
+    """The package's own options of a group; none where it is no group."""
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+def _choose(group: str, options: list[str]) -> str:
+    return f"Choose one: {group}=<one of {', '.join(options)}>."
+
+
+def _no_name() -> str:
+    """Of a group that was given a value which names none of its options, such as null; Hydra does not say which."""
+    for argument in sys.argv[1:]:
+        key, equal, value = argument.lstrip("+").partition("=")
+        group = key.partition("@")[0]
+        if equal and (options := _options(group)) and not re.search(r"[^\W\d]", value.replace("null", "")):
+            return (
+                f"{argument}: {group} takes the name of an option. Write {key}=<one of {', '.join(options)}>; ~{key} "
+                "chooses none, where there may be none."
+            )
+    return "A group of the config is given a value that is no name. Give it the name of an option, group=option."
+
+
 def _unknown_override(key: str, parent: DictConfig | None, top_level: Iterable[str]) -> str:
     """Hydra lets `key=` change only what some file mentions; a component may take more than that."""
     prefix, _, last = key.rpartition(".")
     prefix = f"{prefix}." if prefix else ""
     group, dot, _ = key.partition(".")
-    options = (
-        sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-        if dot and (parent is None or group not in root_of(parent))
-        else []
-    )
+    options = _options(group) if dot and (parent is None or group not in root_of(parent)) else []
     if options:
         return f"{key}: no {group} is chosen. Choose one beside it: {group}=<one of {', '.join(options)}>."
     known = set(top_level) if parent is None else set(map(str, parent))

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 
 from ssl_lightning.config.markers import After, Content, Place, Seed
+from ssl_lightning.ranges import SeedNumber
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Evaluated:
 class TrainConfig:
     """`conf/train.yaml`; see there for what each key means."""
 
-    seed: Annotated[int, Ge(0), Seed]
+    seed: Annotated[SeedNumber, Seed]
     sweep: Annotated[str, Place]
     batch_size: Annotated[int, Gt(0)]
     budget: Literal["epochs", "steps"]

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, Len
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
@@ -179,7 +179,7 @@ class Augment:
         ValueError: there is no view.
     """
 
-    def __init__(self, views: Sequence[View]) -> None:
+    def __init__(self, views: Annotated[Sequence[View], Len(1)]) -> None:
         if not views:
             raise ValueError("views is empty; pass at least one View.")
         self._views = [view for view in views for _ in range(view.copies)]

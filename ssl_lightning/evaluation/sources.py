@@ -184,6 +184,8 @@ class TimmEncoder(EncoderSource):
 def _load_state(network: nn.Module, file: str) -> None:
     """A state dict, or one under the key `state_dict` or `model`, its names after any prefix, such as `module.` or
     `backbone.`; the classifier may be another one or missing."""
+    if not Path(file).is_file():
+        raise UserError(f"There is no file of weights {file}. Check the path, relative to the working directory.")
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -191,8 +193,13 @@ def _load_state(network: nn.Module, file: str) -> None:
             f"{file} holds more than weights, or none; nothing in it was executed. If you trust it, save its weights "
             "alone: torch.save(torch.load(file, weights_only=False)['state_dict'], 'weights.pth')."
         ) from error
-    except Exception as error:  # of many kinds
+    except (OSError, RuntimeError, EOFError) as error:
         raise UserError(f"{file} cannot be read as weights: {explained(error).partition(DEBUG)[0].strip()}") from error
+    except Exception as error:  # of many kinds: what is no pickle is read as one
+        raise UserError(
+            f"{file} is no file of weights: torch.load reads nothing in it. Give one with a state dict, as "
+            "torch.save(network.state_dict(), file) writes it."
+        ) from error
     for key in ("state_dict", "model"):
         state = state.get(key, state) if isinstance(state, Mapping) else {}
     tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}

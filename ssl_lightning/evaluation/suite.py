@@ -17,7 +17,7 @@ from ssl_lightning.evaluation.knn import knn
 from ssl_lightning.evaluation.linear import few_label_probe, linear_probe
 from ssl_lightning.evaluation.sgd import sgd_probe
 from ssl_lightning.evaluation.spectrum import spectrum
-from ssl_lightning.ranges import Count, Number, Positive, Temperature
+from ssl_lightning.ranges import Count, Positive, SeedNumber, Temperature
 
 
 class Evaluation(NamedTuple):
@@ -56,7 +56,7 @@ class EvaluationSuite:
     """Percent of every class's labels (at least one) of further few-label probes."""
     draws: Count = 5
     """Random label subsets that a few-label probe averages over."""
-    seed: Number = 0
+    seed: SeedNumber = 0
     """Of these subsets, and of the order of `sgd`. Runs are compared on the same ones, so it does not follow the
     run's seed."""
     untrained: Annotated[bool, Place] = False

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ssl_lightning.errors import UserError
-from ssl_lightning.files import safe_name
+from ssl_lightning.files import folder_of_sweep
 
 GRACE = 30.0
 """Seconds that a job has to save its work once it was asked to stop."""
@@ -111,6 +111,6 @@ def tell_folder(runs: str, sweep: str) -> None:
     if (file := os.environ.get(_FOLDERS)) is None:
         return
     with contextlib.suppress(OSError, UserError):
-        folder = Path(runs).absolute() / safe_name(sweep, "sweep")
+        folder = folder_of_sweep(runs, sweep).absolute()
         with open(file, "a", encoding="utf-8") as lines:
             lines.write(json.dumps(str(folder)) + "\n")

@@ -1,6 +1,7 @@
 """wandb."""
 
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -34,7 +35,7 @@ class Wandb(WandbLogger):
         upload_seconds: how long it may keep a run from ending; `WANDB_FINISH_TIMEOUT` comes before.
 
     Raises:
-        UserError: mode is online, but there is no login.
+        UserError: mode is online, but there is no login; or `WANDB_FINISH_TIMEOUT` is no number of seconds.
     """
 
     metrics_file: Path | None = None
@@ -54,7 +55,7 @@ class Wandb(WandbLogger):
         settings = {
             "silent": True,  # a page of text a run otherwise
             "init_timeout": start_seconds,
-            "finish_timeout": float(os.environ.get("WANDB_FINISH_TIMEOUT", upload_seconds)),
+            "finish_timeout": _finish_timeout(upload_seconds),
             "finish_timeout_raises": True,
         }
         super().__init__(project=project, save_dir=save_dir, entity=entity, settings=settings)
@@ -131,6 +132,18 @@ class Wandb(WandbLogger):
         runs = Path(self.save_dir or "", "wandb", "offline-run-*")
         reason = reason.partition("\n")[0].rstrip(".")
         print(f"wandb goes on offline: {reason}. Later: wandb sync {runs}", flush=True)
+
+
+def _finish_timeout(upload_seconds: float) -> float:
+    if not (given := os.environ.get("WANDB_FINISH_TIMEOUT")):
+        return upload_seconds
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(given)) < math.inf:
+            return seconds
+    raise UserError(
+        f"WANDB_FINISH_TIMEOUT is {given!r}, which is no number of seconds above 0. Give one, or unset it: "
+        "logger.wandb.upload_seconds says the same."
+    )
 
 
 def log_to_wandb(logger: WandbLogger, results: Mapping[str, Any], figures: Mapping[str, Path]) -> None:

@@ -65,7 +65,7 @@ class _WithGradient(torch.autograd.Function):
 
 
 class GeSSL(SSLMethod):
-    """Wraps any method: its loss, plus agreement of an adapted model with its own future.
+    """Wraps any other method: its loss, plus agreement of an adapted model with its own future.
 
     The batch is split into `tasks` mini-batches; negatives are those of the task, so nothing is communicated inside
     a task, and 2 processes with M tasks each equal one with 2M tasks (but for BatchNorm's statistics).
@@ -101,6 +101,11 @@ class GeSSL(SSLMethod):
         optimizer: OptimizerRecipe | None = None,
     ) -> None:
         super().__init__(optimizer)
+        if isinstance(base, GeSSL):
+            raise UserError(
+                "method.base is GeSSL, whose loss comes with its gradient and cannot be taken at other weights, as "
+                "inner steps take it. Choose another method.base, such as simclr, and more method.inner_steps."
+            )
         self.base = base
         self.classifies, self.accumulates = base.classifies, base.accumulates
         self.tasks = tasks

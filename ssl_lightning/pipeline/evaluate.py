@@ -1,6 +1,6 @@
 """The way to an evaluation, top to bottom."""
 
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +24,7 @@ from ssl_lightning.files import safe_name, write_json
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.pipeline.launch import fabric_of, start_processes
 from ssl_lightning.processes import ProcessGroup
+from ssl_lightning.runs.reading import unless_damaged
 from ssl_lightning.runs.run import Run
 
 SCHEMA = 2
@@ -64,12 +65,14 @@ def evaluate(config: Mapping[str, Any]) -> Path:
     identity = [SCHEMA, what, dataset.validation_fraction, protocol.as_dict(), weights]
     name = f"{dataset.name}-{digest_of(identity)[:8]}"
     folder = source.run_folder() or Path(config["paths"]["runs"]) / "encoders" / f"{source.name()}-{weights[:8]}"
-    file = Run(folder).evaluation_file(name)
+    run = Run(folder)
+    file = run.evaluation_file(name)
     fabric = fabric_of(make(config["trainer"]))
     processes = start_processes(fabric)
-    if processes.broadcast(file.exists()):  # what the first process saw: another job may be faster
-        if processes.rank == 0:
-            _show(json.loads(file.read_text(encoding="utf-8")), file)
+    former = _former(run, file) if processes.rank == 0 else None
+    if processes.broadcast(former is not None):  # what the first process saw: another job may be faster
+        if former is not None:
+            _show(f"{source.name()} on {dataset.name}", former, file)
         return file
     device = fabric.device if fabric is not None else device_of(config["trainer"]["accelerator"])
     cache = Path(config["paths"]["cache"]).absolute() / "features" / digest_of([what, weights])[:16]
@@ -93,8 +96,15 @@ def evaluate(config: Mapping[str, Any]) -> Path:
             "evaluation": config["evaluation"],
         }
         write_json(file, result)
-        _show(result, file)
+        _show(f"{source.name()} on {dataset.name}", result, file)
     return file
+
+
+def _former(run: Run, file: Path) -> dict[str, Any] | None:
+    """The evaluation that is there, if any."""
+    if not os.path.lexists(file):
+        return None
+    return unless_damaged(lambda: run.evaluation(file), "It is made again.")
 
 
 def _here(dataset: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,14 +132,14 @@ def _features(encoder: Encoder, split: Split, folder: Path, processes: ProcessGr
     return stored(split, folder)
 
 
-def _show(result: Mapping[str, Any], file: Path) -> None:
+def _show(title: str, result: Mapping[str, Any], file: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{result['encoder']} on {result['dataset']}", title_justify="left", box=None)
+    table = Table(title=title, title_justify="left", box=None)
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in result["metrics"].items():
         table.add_row(name, f"{value:.4g}")
-    Console().print(table)
+    Console(markup=False).print(table)
     print(file, flush=True)

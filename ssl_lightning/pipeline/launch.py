@@ -57,7 +57,7 @@ def fabric_of(trainer: Launch) -> "Fabric | None":
         num_nodes=trainer.num_nodes,
     )
     limit_waiting(fabric.strategy, PATIENCE)
-    settle_rank(fabric.strategy, fabric.world_size)
+    settle_rank(fabric.strategy, fabric.world_size, trainer.num_nodes)
     refuse_in_multirun(fabric.world_size)
     return fabric
 
@@ -70,18 +70,26 @@ def start_processes(fabric: "Fabric | None") -> ProcessGroup:
     return ProcessGroup(fabric.global_rank, fabric.world_size, fabric.barrier, fabric.broadcast)
 
 
-def settle_rank(strategy: Any, size: int) -> None:
+def settle_rank(strategy: Any, size: int, nodes: int) -> None:
     """A process that works alone logs and speaks, though Lightning takes `RANK` or `SLURM_PROCID` for its rank. One of
     several that others are to have started says so, since it waits for them.
 
     Args:
         strategy: of a trainer or a Fabric of `size` processes.
+        nodes: machines that these are on.
+
+    Raises:
+        UserError: there are several, and nothing says where they meet.
     """
     if size == 1:
         rank_zero_only.rank = 0  # type: ignore[attr-defined]
         return
     environment: ClusterEnvironment = strategy.cluster_environment
-    if not environment.creates_processes_externally or started_by_command():
+    if started_by_command():
+        return
+    if nodes > 1 and isinstance(environment, LightningEnvironment):
+        _say_where_nodes_meet(environment, nodes)
+    if not environment.creates_processes_externally:
         return
     known = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "SLURM_NTASKS", "SLURM_PROCID")
     if not isinstance(environment, TorchElasticEnvironment) or environment.global_rank() == 0:  # which is sure of them
@@ -91,6 +99,30 @@ def settle_rank(strategy: Any, size: int) -> None:
             f"this waits for the others ({variables}). If it has not, unset these variables.",
             flush=True,
         )
+
+
+def _say_where_nodes_meet(environment: LightningEnvironment, nodes: int) -> None:
+    """Where neither torchrun nor SLURM has started the processes, variables say so."""
+    variables = "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"
+    alternatives = (
+        f"Start the command on each node by torchrun --nnodes={nodes} or SLURM's srun; or set there NODE_RANK, from 0 "
+        f"to {nodes - 1}, and MASTER_ADDR and MASTER_PORT, which lead to node 0"
+    )
+    if lacking := [name for name in variables if not os.environ.get(name)]:
+        raise UserError(
+            f"trainer.num_nodes is {nodes}, but {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not set, "
+            f"by which the nodes would find each other. {alternatives}."
+        )
+    node, address, port = (os.environ[name] for name in variables)
+    if not (node.isdecimal() and int(node) < nodes):
+        raise UserError(f"NODE_RANK is {node!r}, but trainer.num_nodes is {nodes}. {alternatives}.")
+    if not port.isdecimal():
+        raise UserError(f"MASTER_PORT is {port!r}, which is no number of a port. Choose one: MASTER_PORT=29500.")
+    print(
+        f"This is node {node} of {nodes} (NODE_RANK, from 0): it waits for the others, at {address}:{port} "
+        "(MASTER_ADDR, MASTER_PORT). Start the same command on each.",
+        flush=True,
+    )
 
 
 @contextlib.contextmanager

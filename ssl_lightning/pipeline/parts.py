@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -18,7 +17,7 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.protocol import Protocol, protocol_of
 from ssl_lightning.evaluation.splits import Splits, few_of, splits_of
 from ssl_lightning.evaluation.suite import EvaluationSuite
-from ssl_lightning.files import safe_name
+from ssl_lightning.files import folder_of_sweep, safe_name
 from ssl_lightning.pipeline.proxies import ProxyRun, Train, proxies_of
 from ssl_lightning.pipeline.trainer import make_trainer
 from ssl_lightning.runs.run import Identity, Run
@@ -76,7 +75,7 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
     safe_name(dataset.name, "dataset.name")
     identity = identity_of(config, read, further)
     safe_name(identity.subset, "the name of the subset rule")
-    run = Run(Path(config["paths"]["runs"]) / safe_name(config["sweep"], "sweep") / identity.run_name)
+    run = Run(folder_of_sweep(config["paths"]["runs"], config["sweep"]) / identity.run_name)
     protocol = protocol_of(config["evaluation"], evaluated)
     rehearsal = bool(config["trainer"]["fast_dev_run"])
     return Parts(dataset, subset, proxies, suite, evaluated, protocol, trainer, identity, run, rehearsal)

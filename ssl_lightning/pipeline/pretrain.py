@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +38,7 @@ from ssl_lightning.pipeline.trainer import callbacks_of
 from ssl_lightning.processes import ALONE, ProcessGroup
 from ssl_lightning.reports.figures import run_figures
 from ssl_lightning.runs.loading import load_run, resumable
+from ssl_lightning.runs.reading import unless_damaged
 from ssl_lightning.runs.results import cost, environment, summary
 from ssl_lightning.runs.run import SCHEMA, Run
 
@@ -144,13 +144,7 @@ def train_proxy(config: dict[str, Any]) -> Run:
 
 def _results_of(run: Run, speaks: bool) -> dict[str, Any] | None:
     """Of a finished run; None where they cannot be read, and are made again from its checkpoint."""
-    try:
-        return run.results()
-    except UserError as error:
-        if speaks:
-            what = str(error).rpartition(". Delete")[0]
-            print(f"Warning: {what}. It is made again from the checkpoint.", file=sys.stderr, flush=True)
-        return None
+    return unless_damaged(run.results, "It is made again from the checkpoint.", speaks)
 
 
 def _bring_up_to_date(config: dict[str, Any], parts: Parts, results: dict[str, Any], quiet: bool) -> None:

@@ -45,7 +45,7 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     if not records:
         raise UserError(f"There are no runs in {', '.join(map(str, folders))}: no folder in it has a config.yaml.")
     cells = cells_of(records)
-    output = output or folders[0] / "report"
+    output = output or report_folder(folders[0])
     heading = _heading(cells)
     explanation = EXPLANATION + (EXPLANATION_OF_CLASSIFIER if classifies(cells) else "")
     tables = alike(cells)
@@ -84,6 +84,21 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
         console.print(line, highlight=False, soft_wrap=True)
     where = f"Report: {output / 'report.html'}\n        {output / 'report.md'}, with {len(figures)} figures beside it"
     console.print(where, highlight=False, soft_wrap=True)
+
+
+def report_folder(folder: Path) -> Path:
+    """Of a folder of runs, where its report goes unless something else is said.
+
+    Raises:
+        UserError: it is a link, as one in somebody else's folder may be that leads elsewhere.
+    """
+    output = folder / "report"
+    if output.is_symlink():
+        raise UserError(
+            f"{output} is a link: nothing is written through it unasked. Put a folder in its place, or name the "
+            "one to write to: --output FOLDER"
+        )
+    return output
 
 
 @contextlib.contextmanager

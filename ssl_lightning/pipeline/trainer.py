@@ -27,6 +27,9 @@ from ssl_lightning.processes import PATIENCE
 from ssl_lightning.ranges import Count, NonNegative, Number, Positive, Unlimited
 from ssl_lightning.runs.run import Run
 
+Strategy = Literal["auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"]
+"""Those in which every process has the whole model, and still lives when the encoder is evaluated."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
@@ -36,7 +39,7 @@ class TrainerSettings:
     accelerator: Annotated[str, Speed] = "auto"
     devices: Annotated[Count | Unlimited | str | list[Number], Speed] = 1
     num_nodes: Annotated[int, Gt(0), Speed] = 1
-    strategy: Annotated[str, Speed] = "auto"
+    strategy: Annotated[Strategy, Speed] = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     max_epochs: Count | Unlimited = 100
     max_steps: Count | Unlimited = -1
@@ -114,7 +117,7 @@ def make_trainer(settings: TrainerSettings, alone: bool) -> L.Trainer:
     if ignored and trainer.is_global_zero and not alone:
         print(f"Not followed: {', '.join(ignored)}. A run is what its config says (trainer.*).", flush=True)
     limit_waiting(trainer.strategy, PATIENCE)
-    settle_rank(trainer.strategy, trainer.world_size)
+    settle_rank(trainer.strategy, trainer.world_size, settings.num_nodes)
     refuse_in_multirun(trainer.world_size)
     return trainer
 

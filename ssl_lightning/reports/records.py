@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ssl_lightning.errors import UserError
-from ssl_lightning.files import read_text
 from ssl_lightning.runs.metrics import read_metrics
+from ssl_lightning.runs.reading import Damaged
 from ssl_lightning.runs.run import Identity, Run, Status
 
 MAX_POINTS = 200  # of a curve
@@ -91,7 +91,7 @@ def _record(run: Run, status: Status) -> Record:
                 f"{run.folder / 'evaluations'} holds {former} made before the run had taken its {steps:,} optimizer "
                 "steps, not shown. ssl-evaluate makes it anew."
             )
-        error = read_text(run.error_file) if status == "failed" else ""
+        error = run.error() if status == "failed" else ""
     except (UserError, OSError, ValueError) as wrong:
         return Record(run, "damaged", Identity(), {}, {}, [], [], str(wrong))
     curves, unread = _curves(run)
@@ -103,6 +103,8 @@ def _curves(run: Run) -> tuple[list[Curve], list[str]]:
     try:
         rows = read_metrics(run.metrics_file)
         return _of_rows(rows), []
+    except Damaged as error:
+        return [], [f"{error.what}. Its curves are not shown."]
     except (OSError, ValueError, csv.Error) as error:
         return [], [f"{run.metrics_file} is damaged: {' '.join(str(error).split())}. Its curves are not shown."]
 

@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from ssl_lightning.files import write_text
+from ssl_lightning.runs.reading import read_of_run
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
     """The rows of a metrics.csv; a torn last line, left by a killed process, is no row, and no line is that names no
-    step, as in a damaged file."""
+    step, as in a damaged file.
+
+    Raises:
+        UserError: it leads out of the folder that it is in, which is the run's.
+        OSError, ValueError: it cannot be read.
+    """
     if not path.exists():
         return []
-    if not path.is_file():
-        raise ValueError("it is no regular file")
-    text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "\ufffd")
+    text = read_of_run(path, path.parent, errors="replace").replace("\0", "\ufffd")
     rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
     return [row for row in rows if (row.get("step") or "").isdecimal() and None not in row]
 

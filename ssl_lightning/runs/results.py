@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ssl_lightning.explaining import same_command
-from ssl_lightning.runs.run import stopped_early
+from ssl_lightning.runs.reading import stopped_early
 
 PACKAGES = ("ssl-lightning", "torch", "torchvision", "lightning", "hydra-core")
 

@@ -12,7 +12,7 @@ from ssl_lightning.errors import UserError, user_error_in
 from ssl_lightning.explaining import explained
 from ssl_lightning.files import inside, remove_unfinished, write_json, write_text
 from ssl_lightning.runs.former import IGNORED, SEEDS, moved
-from ssl_lightning.runs.reading import read_config, read_results, stopped_early
+from ssl_lightning.runs.reading import read_config, read_of_run, read_results, stopped_early
 
 Status = Literal["finished", "running", "stopped", "failed", "unfinished", "damaged"]
 
@@ -112,7 +112,16 @@ class Run:
         Raises:
             UserError: the file is damaged.
         """
-        return read_results(self.results_file, ("identity", "mask", "cost", "metrics", "spectra"))
+        return read_results(self.results_file, self.folder, ("identity", "mask", "cost", "metrics", "spectra"))
+
+    def error(self) -> str:
+        """Why it has failed.
+
+        Raises:
+            UserError: the file leads out of the run's folder.
+            OSError, ValueError: it cannot be read.
+        """
+        return read_of_run(self.error_file, self.folder)
 
     def evaluation_file(self, name: str) -> Path:
         """Of a further evaluation.
@@ -125,6 +134,14 @@ class Run:
             raise UserError(f"{folder} is a link. Put a folder in its place: nothing is written through it.")
         return folder / f"{name}.json"
 
+    def evaluation(self, file: Path) -> dict[str, Any]:
+        """
+        Raises:
+            UserError: the file is damaged.
+        """
+        remedy = "Delete it, and start the same ssl-evaluate, or ssl-train, again"
+        return read_results(file, self.folder, ("metrics", "spectra"), remedy)
+
     def evaluations(self, damaged: Callable[[UserError], object] = lambda error: None) -> list[dict[str, Any]]:
         """What the encoder was evaluated with further, under other protocols than that of `results`.
 
@@ -134,7 +151,7 @@ class Run:
         found = []
         for file in sorted(self.folder.glob("evaluations/*.json")):
             try:
-                found.append(read_results(file, ("metrics", "spectra")))
+                found.append(self.evaluation(file))
             except UserError as error:
                 damaged(error)
         return found

@@ -66,18 +66,23 @@ class _OfFeatures(LatentClasses):
         with open(self.file, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
+    def check_dataset(self, dataset: ImageDataset) -> None:
+        if self.file is not None:
+            self._in_file(self.file, len(dataset.train().labels))
+
     def vectors(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n e"]:
-        if self.file is None:
-            return features
+        return features if self.file is None else self._in_file(self.file, len(features))
+
+    def _in_file(self, file: str, n: int) -> Float[np.ndarray, "n e"]:
         try:
-            vectors = np.lib.format.open_memmap(self.file, mode="r")
-            if vectors.ndim != 2 or len(vectors) != len(features) or vectors.dtype.kind != "f":
+            vectors = np.lib.format.open_memmap(file, mode="r")
+            if vectors.ndim != 2 or len(vectors) != n or vectors.dtype.kind != "f":
                 raise ValueError(f"it holds {vectors.dtype}{list(vectors.shape)}")
             if not np.isfinite(vectors).all():
                 raise ValueError("it holds values that are not finite")
         except (OSError, ValueError, EOFError) as error:
             raise UserError(
-                f"subset.latent.file={self.file} is no .npy file of floats [{len(features)}, d], "
+                f"subset.latent.file={file} is no .npy file of floats [{n}, d], "
                 f"a row for each image of train in order ({error})."
             ) from error
         return vectors
@@ -97,8 +102,8 @@ class KMeans(_OfFeatures):
         return cluster(self.vectors(features), self.clusters or int(dataset.num_classes or 0), seed)[0]
 
     def check_dataset(self, dataset: ImageDataset) -> None:
-        if self.clusters is None:
-            check_clusters(dataset)
+        super().check_dataset(dataset)
+        check_clusters(dataset, self.clusters)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +117,7 @@ class FewLabels(_OfFeatures):
     percent: Annotated[float, Gt(0), Le(100)] = 1.0
 
     def check_dataset(self, dataset: ImageDataset) -> None:
+        super().check_dataset(dataset)
         if not len(dataset.labelled().labels):
             raise UserError(
                 f"subset.latent=few_labels learns from labels, but {dataset.name} has none. Choose "
@@ -129,14 +135,23 @@ class FewLabels(_OfFeatures):
         return assigned.numpy()
 
 
-def check_clusters(dataset: ImageDataset) -> None:
-    """Whether the dataset says how many classes it has."""
-    dataset.train()
-    if not dataset.num_classes:
+def check_clusters(dataset: ImageDataset, clusters: int | None) -> None:
+    """Whether the training images can be put into so many clusters; None: as many as the dataset has classes."""
+    images = len(dataset.train().labels)
+    if clusters is None and not dataset.num_classes:
         raise UserError(
             f"{dataset.name} has no labels, so that the number of clusters is not known. Give it: "
             "subset.latent.clusters=10 (subset=prototypes: subset.clusters=10)."
         )
+    if (asked := clusters or int(dataset.num_classes or 0)) > images:
+        raise _too_many(asked, images)
+
+
+def _too_many(clusters: int, images: int) -> UserError:
+    return UserError(
+        f"{clusters} clusters are asked for, but there are only {images} images. Set subset.latent.clusters "
+        "(subset=prototypes: subset.clusters) to fewer."
+    )
 
 
 def cluster(
@@ -148,10 +163,7 @@ def cluster(
     unit = np.array(vectors, np.float32)
     unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
     if clusters > len(unit):
-        raise UserError(
-            f"{clusters} clusters are asked for, but there are only {len(unit)} images. Set subset.latent.clusters "
-            "(subset=prototypes: subset.clusters) to fewer."
-        )
+        raise _too_many(clusters, len(unit))
     found = ScikitKMeans(clusters, n_init=1, random_state=seed).fit(unit)
     assigned = found.labels_.astype(np.int64)
     return assigned, np.linalg.norm(unit - found.cluster_centers_[assigned], axis=1)

@@ -32,8 +32,7 @@ class Prototypes(EmbeddingRule):
     name: ClassVar[str] = "prototypes"
 
     def check_dataset(self, dataset: ImageDataset) -> None:
-        if self.clusters is None:
-            check_clusters(dataset)
+        check_clusters(dataset, self.clusters)
 
     def rank(
         self, dataset: ImageDataset, proxies: Sequence[LoadedRun] = (), processes: ProcessGroup = ALONE

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from annotated_types import Ge
 
 from ssl_lightning.config.identity import described, digest_of
 from ssl_lightning.config.markers import Place, Seed
@@ -16,6 +15,7 @@ from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.data.mask import Mask
 from ssl_lightning.errors import UserError
 from ssl_lightning.processes import ALONE, ProcessGroup
+from ssl_lightning.ranges import SeedNumber
 from ssl_lightning.runs.loading import LoadedRun
 from ssl_lightning.subsets.ranking import RANKING_FORMAT, Budget, Ranking, check_fraction, size_of
 
@@ -32,15 +32,15 @@ class SubsetRule(ABC):
         cache: folder of cached rankings; None keeps none.
     """
 
-    seed: Annotated[int, Ge(0), Seed] = 0
+    seed: Annotated[SeedNumber, Seed] = 0
     cache: Annotated[str | None, Place] = None
 
     name: ClassVar[str]
     expensive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise UserError(f"subset.seed is {self.seed}: give 0 or more.")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"subset.seed is {self.seed}: give a number from 0 to {2**32 - 1}.")
 
     def needs(self) -> int:
         """How many finished runs the ranking is made with: proxies, whose seeds count upwards."""

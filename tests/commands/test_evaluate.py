@@ -1,6 +1,7 @@
 """ssl-evaluate: any encoder on any dataset, without touching what a run has left."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -63,6 +64,34 @@ def test_a_run_on_its_own_dataset_has_the_metrics_that_it_had(command, run):
     assert str(file) in done.out.replace("\n", "")
 
 
+def empty(file: Path) -> None:
+    file.write_text("")
+
+
+def pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def link_out(file: Path) -> None:
+    file.symlink_to(file.rename(file.parents[2] / "elsewhere.json"))
+
+
+@pytest.mark.parametrize("damage", [empty, pipe, link_out])
+def test_an_evaluation_that_is_damaged_is_made_again(command, run, damage):
+    assert command("ssl-evaluate", f"run={run.folder}", *PROBES).code == 0
+    (file,) = run.folder.glob("evaluations/*.json")
+    whole = file.read_bytes()
+    damage(file)
+    done = command("ssl-evaluate", f"run={run.folder}", *PROBES)
+    assert done.code == 0, done.err
+    (warning,) = (line for line in done.err.splitlines() if line.startswith("Warning: "))
+    assert str(file) in warning
+    assert warning.endswith(" It is made again.")
+    assert file.read_bytes() == whole
+    assert not file.is_symlink()
+
+
 def test_features_are_made_once_and_serve_every_evaluation(command, run, tmp_path, monkeypatch):
     assert command("ssl-evaluate", f"run={run.folder}", *PROBES).code == 0
     made = sorted((tmp_path / "cache" / "features").rglob("*.npy"))
@@ -123,6 +152,7 @@ def test_two_processes_give_the_evaluation_of_one(run, tmp_path):
         (("encoder=torchvision", "encoder.architecture=resnet51", "dataset=digits"), "did you mean 'resnet50'?"),
         (("run=nowhere", "datset=digits"), "datset"),
         (("run=nowhere/checkpoints/epoch5.ckpt",), "only checkpoints/last.ckpt is read"),
+        (("encoder=torchvision", "encoder.weights=/etc/passwd", "dataset=digits"), "/etc/passwd is no file of weights"),
         (
             ("encoder=torchvision", "encoder.architecture=squeezenet1_0", "encoder.weights=null", "dataset=digits"),
             "ends in",

@@ -40,6 +40,28 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("latent@subset.latent=kmeans", "subset.latent.clusters=2000"),
+            "2000 clusters are asked for, but there are only",
+        ),
+        (("subset=prototypes", "subset.clusters=2000"), "2000 clusters are asked for, but there are only 1257 images"),
+        (("latent@subset.latent=embeddings", "subset.latent.file=short.npy"), "is no .npy file of floats [1257, d]"),
+        (("latent@subset.latent=few_labels", "subset.latent.file=short.npy"), "is no .npy file of floats [1257, d]"),
+    ],
+)
+@pytest.mark.parametrize("name", ["ssl-select", "ssl-train"])
+def test_latent_classes_that_cannot_be_made_are_refused_before_a_proxy_trains(command, tmp_path, name, arguments, said):
+    np.save(tmp_path / "short.npy", np.zeros((3, 2)))
+    choices = arguments if arguments[0].startswith("subset=") else ("subset=sas", *arguments)
+    done = command(name, *QUICK, *choices)
+    assert done.code == 1
+    assert said in done.err
+    assert not list(tmp_path.rglob("checkpoints"))
+
+
 @pytest.fixture
 def here(made: Path, tmp_path: Path) -> Path:
     """A copy of it in the working directory of the commands."""

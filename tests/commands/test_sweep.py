@@ -40,6 +40,17 @@ def test_a_grid_over_several_sweeps_in_a_folder_of_any_name(command, odd):
     assert (odd / "my runs/two grids/report/report.md").read_text(encoding="utf-8") == report
 
 
+@pytest.mark.parametrize("content", ["", "word", "[1, 2]", "sweep: mine"])
+def test_a_file_that_is_no_grid(command, tmp_path, content):
+    (tmp_path / "mine.yaml").write_text(content)
+    outcome = command("ssl-sweep", "mine.yaml")
+    assert outcome.code == 1
+    assert outcome.err == (
+        f"Error: {tmp_path}/mine.yaml is no grid: it does not build on ssl-train's config. Begin it with the line "
+        "defaults: [/train, _self_] (see sweeps/quickstart.yaml).\n"
+    )
+
+
 def test_nothing_to_report_is_said(command, odd):
     outcome = command("ssl-sweep", "two grids.yaml", *TINY, "trainer.fast_dev_run=true")
     assert outcome.code == 0, outcome.err

@@ -309,6 +309,32 @@ def test_one_image_cannot_be_contrasted(command, method, arguments, message):
     assert not list(Path("runs").rglob("*.ckpt"))
 
 
+@pytest.mark.parametrize("name", ["encoders", "report", "Report"])
+def test_names_of_the_product_s_own_folders_are_no_sweeps(command, name, tmp_path):
+    done = command("ssl-train", *TINY, f"sweep={name}")
+    assert done.code == 1
+    assert f"Error: sweep is '{name}', the folder of paths.runs where ssl-" in done.err
+    assert not (tmp_path / "runs" / name).exists()
+
+
+def test_a_callback_that_watches_what_nobody_logs(command, finished):
+    callback = "+callbacks.stop._target_=lightning.pytorch.callbacks.EarlyStopping"
+    message = refused(command, finished, "subset.fraction=0.1", callback, "+callbacks.stop.monitor=foo")
+    assert "EarlyStopping watches 'foo'" in message
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("WANDB_MODE", "bogus", "wandb's setting mode is 'bogus'"),
+        *(("WANDB_FINISH_TIMEOUT", value, f"WANDB_FINISH_TIMEOUT is '{value}', which is no") for value in ("abc", "0")),
+    ],
+)
+def test_variables_of_wandb(command, finished, monkeypatch, variable, value, said):
+    monkeypatch.setenv(variable, value)
+    assert said in refused(command, finished, "logger=wandb", "seed=4")
+
+
 @pytest.mark.parametrize("precision", ["64-true", "16-true", "bf16-true", "half"])
 def test_precisions_that_do_not_work_are_refused(command, precision):
     done = command("ssl-train", *TINY, f"trainer.precision={precision}")

@@ -310,6 +310,19 @@ def test_ssl_sweep_without_such_a_grid(command: Command):
     assert "did you mean 'quickstart'?" in one_message(command("ssl-sweep", "quikstart"))
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("dataset=null", "dataset=null: dataset takes the name of an option. Write dataset=<one of cifar10, "),
+        ("experiment=null", "Write experiment=<one of simclr_"),
+        ("~dataset", "no dataset is chosen, but another choice needs it. Choose one: dataset=<one of cifar10, "),
+        ("~optimizer", "no optimizer is chosen, but method.optimizer needs it. Choose one: optimizer=<one of adam, "),
+    ],
+)
+def test_a_group_without_a_choice(command: Command, override, said):
+    assert said in one_message(command("ssl-train", override))
+
+
 @pytest.mark.parametrize("override", ["methd=simclr", "method=simclrr", "seed=abc", "+optimizer.lrr=1", "seed", "lr=["])
 def test_one_message_and_an_exit_code(command: Command, tmp_path, override):
     one_message(command("ssl-train", override))

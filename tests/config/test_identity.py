@@ -451,7 +451,7 @@ DIFFERENT = {
     "channels_last": False,
     "backbone": {"width": 4},
     "dataset": {"validation_fraction": 0.2},
-    "augment": {"views": []},
+    "augment": {"views": [{"_target_": "ssl_lightning.data.views.View", "copies": 2}]},
     "optimizer": {"lr": 0.5},
     "method": {"temperature": 0.9},
     "trainer": {"max_epochs": 3},

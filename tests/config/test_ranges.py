@@ -34,6 +34,8 @@ WRONG = [
         "projector@method.projector=linear +method.projector.outputs=0",
     ),
     *("backbone.width=0", "backbone.width=-16"),
+    *(f"{key}={value}" for key in ("seed", "subset.seed", "evaluation.seed") for value in ("-1", "4294967296")),
+    "augment.views=[]",
     *(f"optimizer.lr={value}" for value in ("-1", "0", "nan", "inf")),
     *(
         "optimizer.weight_decay=-1",

@@ -35,6 +35,11 @@ def meta_only(**settings) -> GeSSL:
     )
 
 
+def test_gessl_around_gessl_is_refused():
+    with pytest.raises(UserError, match=r"method\.base is GeSSL, whose loss comes with its gradient .* Choose another"):
+        GeSSL(meta_only())
+
+
 def flat(tensors) -> torch.Tensor:
     return torch.cat([t.flatten() for t in tensors])
 
@@ -266,14 +271,6 @@ def tensors_held(make, tasks: int, **settings) -> int:
 def test_memory_does_not_grow_with_the_number_of_tasks(make, settings):
     """Between tasks, only the sum of their gradients is held."""
     assert tensors_held(make, 8, **settings) == tensors_held(make, 2, **settings) > 0
-
-
-def test_wraps_a_wrapper():
-    """Any method is a base, another GeSSL too: `ssl_loss` is functional."""
-    inner = GeSSL(smooth_simclr(), tasks=1, weight_meta=0.0)
-    _, nested = gradient_of(GeSSL(inner, tasks=1, weight_meta=0.0), smooth_views(6))
-    _, base = gradient_of(smooth_simclr(), smooth_views(6))
-    assert torch.allclose(flat(nested), flat(base), rtol=1e-12)
 
 
 def test_half_precision_without_scaled_inner_gradients_is_refused():

@@ -7,6 +7,8 @@ from dataclasses import fields
 import lightning as L
 import pytest
 
+from ssl_lightning.errors import UserError
+from ssl_lightning.pipeline.launch import fabric_of
 from ssl_lightning.pipeline.trainer import TrainerSettings, make_trainer
 from tests.composing import TINY
 from tests.config.configs import forget, refused
@@ -38,6 +40,44 @@ def test_what_is_set_elsewhere_is_said_to_be(plus, key, instead):
     assert message.startswith(f"unknown key 'trainer.{key}' (command line")
     assert instead in message
     assert "known here" not in message
+
+
+NODE = {"NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize("make", [lambda settings: make_trainer(settings, alone=False), fabric_of])
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, "NODE_RANK, MASTER_ADDR, MASTER_PORT are not set, .* torchrun --nnodes=2 or SLURM's srun; or set there"),
+        ({**NODE, "MASTER_PORT": ""}, "trainer.num_nodes is 2, but MASTER_PORT is not set, by which"),
+        ({**NODE, "NODE_RANK": "2"}, "NODE_RANK is '2', but trainer.num_nodes is 2.* from 0 to 1"),
+        ({**NODE, "MASTER_PORT": "http"}, "MASTER_PORT is 'http', which is no number"),
+        (NODE, None),
+    ],
+)
+def test_nodes_that_cannot_meet_are_not_waited_for(monkeypatch, capsys, make, variables, said):
+    for name in NODE:
+        monkeypatch.setenv(name, variables.get(name, ""))
+        if name not in variables:
+            monkeypatch.delenv(name)
+    settings = TrainerSettings(accelerator="cpu", num_nodes=2, strategy="ddp")
+    if said is None:
+        make(settings)
+        assert "This is node 1 of 2 (NODE_RANK, from 0): it waits for the others, at 10.0.0.1:29500" in (
+            capsys.readouterr().out
+        )
+        return
+    with pytest.raises(UserError, match=said):
+        make(settings)
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "ddp_spawn", "deepspeed", "foo"])
+def test_strategies_that_do_not_work_are_refused(strategy):
+    said = (
+        f"trainer.strategy is '{strategy}' (command line: trainer.strategy={strategy}), but it should be 'auto', 'ddp'"
+    )
+    assert refused(f"trainer.strategy={strategy}").startswith(said)
 
 
 def test_a_profiler_prints_its_table(command):
