@@ -1,4 +1,4 @@
-"""NT-Xent and cross-view InfoNCE for any number of views, each as one matrix product."""
+"""NT-Xent and cross-view InfoNCE for any number of views, whose N×N matrix is never held where it is large."""
 
 import itertools
 
@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_lightning.losses.gather import LOCAL, Gather
+from ssl_lightning.losses.partition import log_partition, log_partitions
 from ssl_lightning.losses.precision import full_precision
 
 
@@ -28,17 +29,18 @@ def nt_xent(embeddings: Float[Tensor, "v n d"], temperature: float, gather: Gath
         temperature: τ > 0.
         gather: collects candidates over ranks (local ones only by default).
     """
-    num_views, num_images, _ = embeddings.shape
     with full_precision(embeddings.device):
         z = unit(embeddings)
         anchors = z.flatten(0, 1)
-        logits = anchors @ gather(anchors).T / temperature
-        rows = torch.arange(len(anchors), device=z.device)
-        logits.index_put_((rows, rows + gather.rank * len(anchors)), logits.new_tensor(-torch.inf))
-        total = z.sum(0)
-        # Σ over ordered pairs of different views of ⟨ẑ_v, ẑ_w⟩ = ‖Σ_v ẑ_v‖² − Σ_v ‖ẑ_v‖², per image.
-        positives = (total.square().sum() - z.square().sum()) / (temperature * (num_views - 1))
-        return logits.logsumexp(1).mean() - positives / (num_views * num_images)
+        candidates = gather(anchors)
+        partitions = log_partition(anchors, candidates, temperature, skipped=gather.rank * len(anchors))
+        return partitions.mean() - _positives(z).mean() / temperature
+
+
+def _positives(z: Float[Tensor, "v n d"]) -> Float[Tensor, " n"]:
+    """Mean of ⟨ẑ_v, ẑ_w⟩ over ordered pairs of different views, of each image: their sum is ‖Σ_v ẑ_v‖² − Σ_v ‖ẑ_v‖²."""
+    pairs = len(z) * (len(z) - 1)
+    return (z.sum(0).square().sum(1) - z.square().sum((0, 2))) / pairs
 
 
 def info_nce(embeddings: Float[Tensor, "v n d"], temperature: float, gather: Gather = LOCAL) -> Float[Tensor, ""]:
@@ -49,12 +51,14 @@ def info_nce(embeddings: Float[Tensor, "v n d"], temperature: float, gather: Gat
 
     Args: as for `nt_xent`.
     """
-    num_views = len(embeddings)
-    anchor_view, candidate_view = zip(*itertools.permutations(range(num_views), 2), strict=True)
+    pairs = itertools.combinations(range(len(embeddings)), 2)
     with full_precision(embeddings.device):
         z = unit(embeddings)
-        # [V, N, D] -> rows of one image -> [V, M, D] with the M images of the global batch.
-        candidates = gather(z.transpose(0, 1).flatten(1)).unflatten(1, z.shape[::2]).transpose(0, 1)
-        anchors, targets = z[list(anchor_view)], z[list(candidate_view)]
-        logits = anchors @ candidates[list(candidate_view)].mT / temperature
-        return logits.logsumexp(-1).mean() - (anchors * targets).sum(-1).mean() / temperature
+        if gather.world_size == 1:  # (v, w) and (w, v) are rows and columns of one matrix
+            partitions = [part for v, w in pairs for part in log_partitions(z[v], z[w], temperature)]
+        else:
+            # [V, N, D] -> rows of one image -> [V, M, D] with the M images of the global batch.
+            others = gather(z.transpose(0, 1).flatten(1)).unflatten(1, z.shape[::2]).transpose(0, 1)
+            ordered = itertools.permutations(range(len(z)), 2)
+            partitions = [log_partition(z[v], others[w], temperature) for v, w in ordered]
+        return torch.stack(partitions).mean() - _positives(z).mean() / temperature
