@@ -6,7 +6,6 @@ import pickle
 import resource
 import socket
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -193,7 +192,7 @@ def deep(number: int = 0) -> int:
         (lambda folder: __import__("a_package_of_mine"), ["a_package_of_mine is not installed", "PYTHONPATH="]),
         (lambda folder: exec("from torch import nothing_such"), ["cannot import name 'nothing_such' from 'torch'"]),
         (lambda folder: pickle.dumps(lambda: 0), ["an't pickle", "at the top of a module"]),
-        (lambda folder: pickle.dumps(threading.Lock()), ["annot pickle", "at the top of a module"]),
+        (lambda folder: pickle.dumps(i for i in ()), ["annot pickle", "at the top of a module"]),
         (lambda folder: deep(), ["nested without end"]),
     ],
 )

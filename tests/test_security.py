@@ -282,5 +282,5 @@ def test_results_are_data(foreign):
     results = json.loads(foreign.results_file.read_text())
     results["metrics"]["linear/top1"] = "<script>"
     foreign.results_file.write_text(json.dumps(results))
-    with pytest.raises(UserError, match=r"results\.json is damaged: its metric linear/top1 is no number"):
+    with pytest.raises(UserError, match=r"results\.json is damaged: its metrics.linear/top1 is .*, and no number"):
         foreign.results()

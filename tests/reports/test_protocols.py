@@ -156,7 +156,7 @@ def test_readings_of_other_data_are_no_difference(sweep: Folder):
 def test_a_dataset_says_how_it_is_read(tmp_path):
     def folder(**others):
         return ImageFolder(
-            name="own", root=str(tmp_path), cache="", image_size=8, channels=1, num_classes=2,
+            name="own", root=str(tmp_path), cache=str(tmp_path), image_size=8, channels=1, num_classes=2,
             mean=(0.5,), std=(0.5,), **others
         )  # fmt: skip
 

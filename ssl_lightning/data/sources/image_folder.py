@@ -94,7 +94,8 @@ class ImageFolder(ImageDataset):
                 yield f"{self.name}: in {files.part}/ passed over: {reasons}."
         test = self._listing.get("test")
         if test is not None and test.part != "test":
-            what = "the images in test/ have no classes" if (Path(self.root) / "test").is_dir() else "there is no test/"
+            there = (Path(self.root) / "test").is_dir()
+            what = "the images in test/ have none of the classes" if there else "there is no test/"
             yield f"{self.name}: {what}, so {test.part}/ is the test split."
         if (val := self._listing.get("val")) is not None:
             yield f"{self.name}: probes choose their settings on {val.part}/, {len(val):,} images."
@@ -131,7 +132,8 @@ class ImageFolder(ImageDataset):
         candidates = [image_files(root, part, cache) for part in TESTS]
         alike = [files for files in candidates if files.classes == train.classes]
         named_so = candidates[0]
-        if alike and (alike[0] is named_so or not named_so.classes):
+        lacks_some = bool(set(named_so.classes) & set(train.classes)) and named_so not in alike
+        if alike and not lacks_some:
             further = {"val": alike[1]} if alike[0] is named_so and len(alike) > 1 else {}
             return {"train": train, "test": alike[0], **further}
         files = next((files for files in candidates if len(files)), None)

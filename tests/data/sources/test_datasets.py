@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import shutil
 import tarfile
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -668,6 +669,8 @@ def test_classes_of_train_and_test_must_agree(tmp_path):
     # An unlabelled test folder, as many datasets have, gives way to a labelled val.
     write_image_folder(tmp_path / "other", num_classes=3, test_folder="val")
     (tmp_path / "other" / "val").rename(tmp_path / "data" / "val")
+    shutil.rmtree(tmp_path / "data" / "test")
+    shutil.copytree(tmp_path / "data" / "val" / "class_000", tmp_path / "data" / "test" / "images")
     test = image_folder(tmp_path / "data", tmp_path / "cache").test()
     np.testing.assert_array_equal(test.images.numpy(), written.test_images)
 

@@ -191,11 +191,12 @@ def test_a_test_split_that_lacks_a_class_is_replaced_by_no_other(tmp_path):
         folder_of(tmp_path).prepare()
 
 
-def test_a_test_split_without_classes_is_told(tmp_path):
+@pytest.mark.parametrize("name", ["0.png", "images/0.png"])
+def test_a_test_split_without_classes_is_told(tmp_path, name):
     """As of a competition, whose labels nobody has."""
-    put(tmp_path, *(f"{part}/{label}/0.png" for part in ("train", "val") for label in "ab"), "test/0.png")
+    put(tmp_path, *(f"{part}/{label}/0.png" for part in ("train", "val") for label in "ab"), f"test/{name}")
     folder = folder_of(tmp_path)
-    assert "the images in test/ have no classes, so val/ is the test split." in folder.notice()
+    assert "the images in test/ have none of the classes, so val/ is the test split." in folder.notice()
     assert len(folder.test().labels) == 2
 
 
