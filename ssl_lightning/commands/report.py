@@ -13,3 +13,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="where to write the report (default: <first DIR>/report)")
     arguments = parser.parse_args()
     run_command(lambda: report(arguments.folders, arguments.output))
+
+
+if __name__ == "__main__":
+    main()
