@@ -82,6 +82,7 @@ def accuracy_against_fraction(
             names = [_folded(line, 40) if axis is axes[0] else "" for line in lines]
             axis.set_yticks([-i for i in range(len(lines))], names, fontsize="small")
             axis.set(xlabel=f"{metric} (test), fraction {fractions[0]:g}", ylim=(0.5 - len(lines), 0.5))
+            axis.locator_params(axis="x", nbins=4)  # numbers of four digits beside one another
         else:
             axis.set(xlabel="fraction of the training images", ylabel=f"{metric} (test)")
             axis.set_xlim(left=0)

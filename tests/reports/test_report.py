@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import matplotlib
 import pytest
 from hydra.core.hydra_config import HydraConfig
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from ssl_lightning.config.identity import component_name, locate
@@ -425,6 +427,29 @@ def test_a_long_title_is_folded_and_not_cut(tmp_path):
     assert title.count("\n") == 3
     drawn = figure._suptitle.get_window_extent(FigureCanvasAgg(figure).get_renderer())
     assert 0 <= drawn.x0 < drawn.x1 <= figure.bbox.width
+
+
+def test_numbers_at_an_axis_stand_apart(sweep: Folder, monkeypatch):
+    """Accuracies of one fraction that are close to one another have many digits."""
+    boxes: list[list[Bbox]] = []
+
+    def look(figure, path, title):
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw(renderer)
+        boxes.extend(
+            [tick.get_window_extent(renderer) for tick in axis.get_xticklabels() if tick.get_text()]
+            for axis in figure.axes
+        )
+        return path
+
+    monkeypatch.setattr("ssl_lightning.reports.figures.save", look)
+    for i, top1 in enumerate((0.8648, 0.8704, 0.8759, 0.8852)):
+        sweep.finish(top1, f"optimizer.lr=0.0012345{i}", "method=gessl")
+    metrics = ["linear/top1", "knn/top1", "linear/top1"]
+    accuracy_against_fraction(sweep.cells(), {}, metrics, sweep.folder / "figure.png", "a title")
+    for some in boxes:
+        assert len(some) > 1
+        assert all(left.x1 < right.x0 for left, right in pairwise(some))
 
 
 # What users have named and configured
