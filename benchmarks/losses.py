@@ -3,7 +3,7 @@
     python -m benchmarks.losses [--images 1024 4096 8192] [--turns 3]
 
 Two views of length 128 an image, float32. Each figure is of a process of its own, by turns; memory is what a step needs
-beyond the inputs, at most at once. lightly is compared where it is installed: pip install 'ssl-lightning[bench]'.
+beyond the inputs, at most at once. lightly is compared where it is installed (pip install lightly).
 """
 
 import argparse
