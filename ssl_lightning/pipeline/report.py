@@ -26,6 +26,10 @@ EXPLANATION_OF_CLASSIFIER = (
 )
 
 
+SHOWN = 5
+"""Runs without results that are named one by one though they have the same reason."""
+
+
 def report(folders: Sequence[Path], output: Path | None = None) -> None:
     """Prints the comparison, and writes report.md, report.html and PNG files."""
     from rich.console import Console
@@ -49,12 +53,13 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     heading = _heading(cells)
     explanation = EXPLANATION + (EXPLANATION_OF_CLASSIFIER if classifies(cells) else "")
     tables = alike(cells)
-    unfinished = [_unfinished(record) for record in records if record.status not in MEASURED]
+    missing = [record for record in records if record.status not in MEASURED]
+    unfinished = _unfinished(missing)
     stopped = [f"stopped: {record.run.id} {record.progress}" for record in records if record.status == "stopped"]
     if stopped:
         stopped.insert(0, f"{len(stopped)} of {len(records)} runs were stopped before their end:")
     damage = [f"Warning: {line}" for record in records for line in record.damage]
-    others = f"{len(unfinished)} of {len(records)} runs are not in the table:"
+    others = f"{len(missing)} of {len(records)} runs are not in the table:"
 
     with _writing_to(output):
         figures = _figures(tables, output)
@@ -174,6 +179,14 @@ def _word(text: str) -> str:
     return re.sub("[^a-z0-9._]+", "-", text.lower()).strip("-.")[:60]
 
 
-def _unfinished(record: "Record") -> str:
-    reason = f": {record.reason}" if record.status in ("failed", "damaged") else ""
-    return f"{record.status}: {record.run.id}{reason}"
+def _unfinished(records: Sequence["Record"]) -> list[str]:
+    """A line a run; one for all where more than `SHOWN` are so for the same reason, as where data are missing."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        reason = f": {record.reason}" if record.status in ("failed", "damaged") else ""
+        groups.setdefault((record.status, reason), []).append(record.run.id)
+    return [
+        f"{status}: {name}{reason}"
+        for (status, reason), ids in groups.items()
+        for name in (ids if len(ids) <= SHOWN else [f"{len(ids)} runs, such as {ids[0]}"])
+    ]

@@ -13,6 +13,7 @@ import pytest
 
 from ssl_lightning.evaluation.protocol import Protocol
 from ssl_lightning.files import write_text
+from ssl_lightning.pipeline.report import SHOWN
 from ssl_lightning.reports.cells import cells_of
 from ssl_lightning.reports.records import MAX_POINTS, records_of
 from ssl_lightning.runs.run import Run, find_runs
@@ -170,3 +171,15 @@ def test_a_failure_s_reason_is_its_first_line(command, sweep):
     failed.finish(results_of(config_of(), 0.5))
     (record,) = records_of([failed])
     assert (record.status, record.error) == ("finished", "")
+
+
+@pytest.mark.parametrize("number", [SHOWN, SHOWN + 1])
+def test_runs_that_failed_alike_are_told_in_one_line(command, sweep, number):
+    """As where the data of a whole grid are missing."""
+    ids = [sweep.fail(ValueError("no such data"), seed=seed).id for seed in range(number)]
+    other = sweep.fail(ValueError("no luck"), seed=number).id
+    out = report(command)
+    assert f"{number + 1} of {number + 1} runs are not in the table" in out
+    assert out.count("no such data") == (number if number == SHOWN else 1)
+    assert number == SHOWN or f"failed: {number} runs, such as {ids[0]}: ValueError: no such data" in out
+    assert f"failed: {other}: ValueError: no luck" in out
