@@ -74,13 +74,15 @@ def protocol_of(evaluation: Mapping[str, Any], dataset: ImageDataset | str) -> P
 
 
 def _reading(dataset: ImageDataset) -> dict[str, Any]:
-    """Parameters of the dataset by which an encoder sees other images of the same data, or probes another part."""
+    """Parameters of the dataset by which an encoder sees other images of the same data, or probes another part; those
+    that are no plain values, as a dataset of a user's may have, left out."""
     hints = hints_of(type(dataset))
-    return {
+    values = {
         one.name: _plain(getattr(dataset, one.name))
         for one in fields(dataset)
         if one.init and one.name not in OF_ENCODERS and marker_of(hints.get(one.name)) not in IRRELEVANT
     }
+    return {name: value for name, value in values.items() if _is_written(value)}
 
 
 def protocol_in(results: Mapping[str, Any]) -> Protocol:
@@ -99,6 +101,13 @@ def same(one: Protocol, other: Protocol) -> bool:
         mine == others or not mine or not others
         for mine, others in ((one.content, other.content), (one.reading, other.reading))
     )
+
+
+def _is_written(value: Any) -> bool:
+    """Whether a JSON file gives it back."""
+    if isinstance(value, list):
+        return all(map(_is_written, value))
+    return value is None or type(value) in (str, bool, int, float)
 
 
 def _plain(value: Any) -> Any:

@@ -2,10 +2,14 @@
 
 import json
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from ssl_lightning.config.resolve import resolve
+from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.data.sources.image_folder import ImageFolder
 from ssl_lightning.evaluation.protocol import Protocol, protocol_in, protocol_of, same
 from ssl_lightning.pipeline.parts import identity_of
@@ -165,6 +169,32 @@ def test_a_dataset_says_how_it_is_read(tmp_path):
     assert plain == {"image_size": 8, "channels": 1, "validation_fraction": 0.1, "square": 1.0}
     assert protocol_of({}, folder(workers=3, resident_gib=1.0)).reading == plain
     assert protocol_of({}, folder(square=0.5)).reading != plain
+
+
+@dataclass(kw_only=True)
+class Own(ImageDataset):
+    """A dataset of a user's, with parameters of any kind."""
+
+    folder: Path
+    look: Callable[[int], int]
+    part: str = "upper"
+    shares: tuple[float, ...] = (0.5, 0.5)
+
+    def prepare(self):
+        raise NotImplementedError
+
+    read = count_classes = prepare
+
+
+def test_parameters_that_are_no_plain_values_are_no_part_of_a_protocol(tmp_path):
+    own = Own(
+        name="own", image_size=8, channels=1, num_classes=2, mean=(0.5,), std=(0.5,), folder=tmp_path, look=abs
+    )  # fmt: skip
+    made = protocol_of({}, own)
+    assert made.reading == {
+        "image_size": 8, "channels": 1, "validation_fraction": 0.1, "part": "upper", "shares": [0.5, 0.5]
+    }  # fmt: skip
+    assert protocol_in({"protocol": json.loads(json.dumps(made.as_dict()))}) == made
 
 
 def test_what_methods_do_not_imply_is_named_where_it_differs_between_them(sweep: Folder):
