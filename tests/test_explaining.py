@@ -189,7 +189,10 @@ def deep(number: int = 0) -> int:
         (with_text("RuntimeError", "[/pytorch/gloo/tcp/pair.cc:534] Connection closed by peer [::1]:1"), ["has ended"]),
         # Code
         (raising(ModuleNotFoundError("No module named 'timm.models'")), ["pip install 'ssl-lightning[timm]'"]),
-        (lambda folder: __import__("a_package_of_mine"), ["a_package_of_mine is not installed", "PYTHONPATH="]),
+        (
+            lambda folder: __import__("a_package_that_is_nowhere"),
+            ["a_package_that_is_nowhere is not installed", "PYTHONPATH="],
+        ),
         (lambda folder: exec("from torch import nothing_such"), ["cannot import name 'nothing_such' from 'torch'"]),
         (lambda folder: pickle.dumps(lambda: 0), ["an't pickle", "at the top of a module"]),
         (lambda folder: pickle.dumps(i for i in ()), ["annot pickle", "at the top of a module"]),
