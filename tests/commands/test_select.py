@@ -385,7 +385,10 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param(when, marks=() if when in ("embedding", "writing") else pytest.mark.nightly) for when in MOMENTS],
+)
 def test_a_process_that_is_killed_leaves_nothing_half_done(command: Command, tmp_path, made, moment):
     if moment != "training the proxy":
         shutil.copytree(made / "runs", tmp_path / "runs")
