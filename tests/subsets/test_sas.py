@@ -7,6 +7,7 @@ import re
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -358,10 +359,15 @@ def configured(*overrides):
     return subset.rank.ranking_file(components.make(config["dataset"]), [proxy.digest for proxy in proxies])
 
 
+def some(*overrides: str) -> list[Any]:
+    """Every third by `make test`; the others are left to the nightly tests."""
+    return [pytest.param(key, marks=pytest.mark.nightly if i % 3 else ()) for i, key in enumerate(overrides)]
+
+
 @pytest.mark.usefixtures("forget")
 @pytest.mark.parametrize(
     "override",
-    [
+    some(
         "subset.rule=row_sum",
         "subset=sas_row_sum",
         "subset.threshold=0.1",
@@ -385,7 +391,7 @@ def configured(*overrides):
         "backbone.width=4",
         "trainer.max_epochs=3",
         "dataset.validation_fraction=0.5",
-    ],
+    ),
 )
 def test_what_changes_a_ranking_changes_its_file(override):
     default, changed = configured(), configured(override)
@@ -397,7 +403,7 @@ def test_what_changes_a_ranking_changes_its_file(override):
 @pytest.mark.usefixtures("forget")
 @pytest.mark.parametrize(
     "override",
-    [
+    some(
         "subset.fraction=0.3",
         "subset.budget=floor",
         "subset.cache=elsewhere",
@@ -422,7 +428,7 @@ def test_what_changes_a_ranking_changes_its_file(override):
         "+subset.proxy.callbacks.rate._target_=lightning.pytorch.callbacks.LearningRateMonitor",
         "latent@subset.latent=labels",
         "subset.proxy=simclr",
-    ],
+    ),
 )
 def test_what_cannot_change_a_ranking_keeps_its_file(override):
     assert configured(override).name == configured().name
