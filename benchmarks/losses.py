@@ -55,7 +55,8 @@ def measure(name: str, how: str, images: int) -> tuple[float, float]:
 
     z = torch.randn(2, images, LENGTH, requires_grad=True)
     step(torch.randn(2, 8, LENGTH, requires_grad=True))
-    held = peak_memory(device) if count_memory(device) is None else 0
+    count_memory(device)
+    held = peak_memory(device)
     step(z)
     needed = (peak_memory(device) - held) / 2**20
     taken: list[float] = []
@@ -83,7 +84,9 @@ def main() -> None:
         print(*measure(*arguments.one, arguments.images[0]))
         return
     ways = [(name, how) for name in losses() for how in (("tiles", "whole") if name != "lightly" else ("chosen",))]
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; median of {arguments.turns} turns (all)")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads; of {arguments.turns} turns the median (range)"
+    )
     for images in arguments.images:
         turns = [{way: measured(*way, images) for way in ways} for _ in range(arguments.turns)]
         for way in ways:

@@ -31,10 +31,6 @@ class EncoderSource(ABC):
     def name(self) -> str:
         """For messages and folders."""
 
-    def steps(self) -> int | None:
-        """Optimizer steps by which a run has trained it: the same run may go on later."""
-        return None
-
     def run_folder(self) -> Path | None:
         """The run that it belongs to, if any."""
         return None
@@ -79,11 +75,6 @@ class RunEncoder(EncoderSource):
         from ssl_lightning.runs.loading import load_encoder
 
         return load_encoder(self.run_folder(), self.trusted)
-
-    def steps(self) -> int:
-        from ssl_lightning.runs.loading import checkpoint_of, read_checkpoint
-
-        return int(read_checkpoint(checkpoint_of(self.run_folder()))["global_step"])
 
     def name(self) -> str:
         return self.run_folder().name

@@ -20,6 +20,8 @@ class Encoder(nn.Module):
 
     mean: Tensor
     std: Tensor
+    optimizer_steps: int | None = None
+    """By which a run has trained it: the same run may go on later. None of an encoder from elsewhere."""
 
     def __init__(
         self,

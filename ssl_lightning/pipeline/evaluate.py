@@ -87,7 +87,7 @@ def evaluate(config: Mapping[str, Any]) -> Path:
             "schema": SCHEMA,
             "encoder": source.name(),
             "weights": weights,
-            "optimizer_steps": source.steps(),
+            "optimizer_steps": encoder.optimizer_steps,
             "dataset": dataset.name,
             "fingerprints": what,
             "protocol": protocol.as_dict(),

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.explaining import in_one_line
 from ssl_lightning.runs.metrics import read_metrics
 from ssl_lightning.runs.reading import Damaged
 from ssl_lightning.runs.run import Identity, Run, Status
@@ -56,6 +57,11 @@ class Record(NamedTuple):
         return f"after {self.results['cost']['optimizer_steps']:,} of {self.results['planned_steps']:,} optimizer steps"
 
     @property
+    def steps(self) -> int:
+        """Optimizer steps that a run with results has taken."""
+        return self.results.get("cost", {}).get("optimizer_steps", 0)
+
+    @property
     def reason(self) -> str:
         """The first line of the error."""
         return self.error.strip().partition("\n")[0]
@@ -72,7 +78,8 @@ def records_of(runs: Iterable[Run]) -> list[Record]:
 
 def _joined(several: Sequence[Record]) -> Record:
     *others, furthest = sorted(several, key=lambda record: _FURTHEST_LAST.index(record.status))
-    more = [made for one in others if one.status == furthest.status for made in (one.results, *one.evaluations) if made]
+    alike = [one for one in others if one.results and one.steps == furthest.steps]  # else the encoder is another
+    more = [made for one in alike for made in (one.results, *one.evaluations)]
     return furthest._replace(evaluations=[*furthest.evaluations, *more])
 
 
@@ -106,7 +113,7 @@ def _curves(run: Run) -> tuple[list[Curve], list[str]]:
     except Damaged as error:
         return [], [f"{error.what}. Its curves are not shown."]
     except (OSError, ValueError, csv.Error) as error:
-        return [], [f"{run.metrics_file} is damaged: {' '.join(str(error).split())}. Its curves are not shown."]
+        return [], [f"{run.metrics_file} is damaged: {in_one_line(error)}. Its curves are not shown."]
 
 
 def _of_rows(rows: Sequence[Mapping[str, str]]) -> list[Curve]:

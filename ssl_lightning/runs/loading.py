@@ -145,5 +145,8 @@ def load_encoder(run_folder: str | Path, trusted: Collection[str] | None = ()) -
     """The frozen encoder of a run: an `Encoder`, in eval mode, on the CPU. Arguments and safety as of `load_run`."""
     from ssl_lightning.models.encoder import Encoder
 
-    method, config, *_ = load_run(run_folder, trusted)
-    return Encoder(method, config["dataset"]["mean"], config["dataset"]["std"], method.project)
+    method, config, checkpoint, _ = load_run(run_folder, trusted)
+    encoder = Encoder(method, config["dataset"]["mean"], config["dataset"]["std"], method.project)
+    steps = checkpoint.get("global_step")  # of somebody else's it may be anything
+    encoder.optimizer_steps = steps if type(steps) is int else None
+    return encoder

@@ -90,6 +90,17 @@ def test_what_several_sweeps_have_evaluated_a_run_with_is_shown(sweep, tmp_path)
     assert {cell.protocol: cell.values("linear/top1") for cell in cells} == {"k=1": [0.5], "standard": [0.7]}
 
 
+def test_what_another_sweep_has_stopped_elsewhere_is_another_encoder(sweep, tmp_path):
+    other = Folder(tmp_path / "runs" / "other")
+    for folder, steps, k in ((sweep, 3, 1), (other, 7, 20)):
+        run = folder.begin(f"evaluation.k={k}")
+        results = results_of(run.config(), steps / 10)
+        run.finish(results | {"planned_steps": 9, "cost": results["cost"] | {"optimizer_steps": steps}})
+    (record,) = records_of(find_runs([sweep.folder, other.folder]))
+    assert record.status == "stopped"
+    assert record.evaluations == []
+
+
 def test_evaluations_of_an_encoder_that_was_trained_further_are_not_those_of_the_run(command, sweep):
     run = sweep.finish(0.5)
     steps = 1234
