@@ -7,7 +7,7 @@ _PUBLIC = {
     "load_encoder": "runs.loading",
     "SubsetDataModule": "data.datamodule",
     "Augment": "data.views",
-    "View": "data.views",
+    "View": "data.view",
     "SSLMethod": "methods.method",
     "Objective": "methods.method",
     "SimCLR": "methods.simclr",

@@ -3,7 +3,8 @@
 Each function names what it touches and why nothing public will do. Each has a test that fails when an upgrade renames
 it or gives it another meaning, so that an upgrade is mended here. Nothing heavy is imported before it is needed.
 
-Of torch, `torch.nn.modules.batchnorm._BatchNorm` is used where it is needed (the common class of all BatchNorms), and
+Of torch, `Module._compiled_call_impl` is used here (`Module.compile` sets it, and nothing public undoes that);
+`torch.nn.modules.batchnorm._BatchNorm` is used where it is needed (the common class of all BatchNorms), and
 so are the `torch._foreach_*` functions.
 """
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
     from lightning.pytorch.strategies import Strategy
     from omegaconf import DictConfig
+    from torch import nn
 
 
 def add_callbacks(trainer: "Trainer", callbacks: Iterable["Callback"]) -> None:
@@ -45,6 +47,14 @@ def limit_steps(trainer: "Trainer", steps: int) -> None:
     """
     trainer.fit_loop.epoch_loop.max_steps = steps
     trainer.fit_loop.max_epochs = steps  # more than enough: every epoch has a step
+
+
+def compile_in_place(module: "nn.Module", mode: str | None) -> None:
+    """`module.compile(mode=mode)`; None has the module called again as it was written."""
+    if mode is None:
+        module._compiled_call_impl = None
+    else:
+        module.compile(mode=mode)
 
 
 def limit_waiting(strategy: "FabricStrategy | Strategy", seconds: float) -> None:

@@ -124,7 +124,10 @@ def code_digest(config: Mapping[str, Any], schema: type) -> str:
 
 
 def _relevant(config: Mapping[str, Any], schema: type) -> dict[str, Any]:
-    return without(config, [key for key, marker in marked(config, schema) if marker in (*IRRELEVANT, Content)])
+    relevant = without(config, [key for key, marker in marked(config, schema) if marker in (*IRRELEVANT, Content)])
+    if "compile" in relevant and relevant["compile"] is None:
+        relevant["compile"] = False  # as it was written before there were modes: runs keep their names
+    return relevant
 
 
 def sources(value: Any) -> dict[str, str]:

@@ -75,7 +75,7 @@ class TrainConfig:
     sweep: Annotated[str, Place]
     batch_size: Annotated[int, Gt(0)]
     budget: Literal["epochs", "steps"]
-    compile: bool
+    compile: Literal["default", "reduce-overhead", "max-autotune"] | None
     float32_matmul: Literal["highest", "high", "medium"]
     channels_last: bool
     debug: Annotated[bool, Place]

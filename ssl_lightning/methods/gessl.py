@@ -151,8 +151,12 @@ class GeSSL(SSLMethod):
     def project(self, representations: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         return self.base.project(representations)
 
-    def compile_backbone(self) -> None:
-        raise UserError("compile must be false for method=gessl: its inner steps call the backbone with other weights.")
+    def compile_networks(self, mode: str | None) -> None:
+        if mode:
+            raise UserError(
+                f"compile is {mode}, but inner steps of method=gessl call the networks with other weights, and "
+                "order=second takes gradients of gradients: neither is compiled. Choose compile=null."
+            )
 
     def predictions(self, objective: Objective) -> Prediction:
         return self.base.predictions(objective)

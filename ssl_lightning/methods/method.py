@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.draw import Draw
 from ssl_lightning.errors import UserError
-from ssl_lightning.lightning_internals import load_training_batches
+from ssl_lightning.lightning_internals import compile_in_place, load_training_batches
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.losses.matching import Prediction
 from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
 
+CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
+"""Modes of `torch.compile` that record CUDA graphs, on GPUs."""
 COLUMNS = ("step", "epoch", "lr", "loss")
 """Of metrics.csv, in every run."""
 # Parameters of more than one dimension that are no weights of a layer: tokens, and embeddings of positions.
@@ -98,6 +100,7 @@ class SSLMethod(L.LightningModule):
         super().__init__()
         self.recipe = optimizer
         self._objectives: list[Objective] = []  # of the batches of an optimizer step
+        self._graphs = False
         self.logged: dict[str, Tensor] = {}
         """What was logged since the last batch, by name."""
         self.in_bar: set[str] = {"loss"}
@@ -192,9 +195,17 @@ class SSLMethod(L.LightningModule):
         if prog_bar:
             self.in_bar.add(name)
 
-    def compile_backbone(self) -> None:
-        """Compiles the backbone in place; the names of its weights stay."""
-        self.backbone.compile()
+    def compile_networks(self, mode: str | None) -> None:
+        """Compiles the backbone and the heads in place; the names of their weights stay. The loss is left as it is: it
+        is small, or of tiles whose number depends on the batch.
+
+        Args:
+            mode: of `torch.compile`; None goes back to what is not compiled.
+        """
+        self._graphs = mode in CUDA_GRAPHS
+        for network in self.children():
+            if any(True for _ in network.parameters()):
+                compile_in_place(network, mode)
 
     @property
     def batches_a_step(self) -> int:
@@ -221,6 +232,11 @@ class SSLMethod(L.LightningModule):
                 "of a batch with one another: accumulation would change its loss. Use a larger batch_size, or more "
                 "processes."
             )
+        if self.batches_a_step != 1 and self._graphs:
+            raise UserError(
+                f"trainer.accumulate_grad_batches is {self.batches_a_step}, but the CUDA graphs of this compile mode "
+                "overwrite what a step keeps of the batches before. Choose compile=default."
+            )
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         if batch.num_views < self.min_views:
@@ -229,6 +245,8 @@ class SSLMethod(L.LightningModule):
                 f"{type(self).__name__} needs at least {self.min_views}. "
                 f"Set copies: {self.min_views} in the file of the augment group, or add a view."
             )
+        if self._graphs:  # what the last step's graphs have written may be overwritten
+            torch.compiler.cudagraph_mark_step_begin()
         seed = getattr(self.trainer.datamodule, "seed", 0)  # type: ignore[attr-defined]
         objective = self.ssl_loss(batch, self._gather(), Draw(seed, self.batches, self.global_rank))
         self._objectives.append(detached(objective))

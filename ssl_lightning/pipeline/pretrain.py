@@ -211,6 +211,7 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
     trainer.loggers = [MetricsFile(run.metrics_file), *loggers]
     L.seed_everything(config["seed"], verbose=False)
     method: SSLMethod = make(config["method"])
+    method.compile_networks(config["compile"])
     dataset.prepare()
     if method.classifies:
         dataset.all_labels(f"method={component_name(config['method'])}")
@@ -218,6 +219,8 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
         rank_zero_only(print)(notice, flush=True)
     parts.suite.check(parts.evaluated)
     augment: Augment = make(config["augment"])
+    # On a CPU, operators on subsets of the images are faster than compiled ones on all.
+    augment.compiled = bool(config["compile"]) and trainer.strategy.root_device.type != "cpu"
     size = parts.subset.size(len(dataset.train().labels))
     shares = trainer.world_size, int(trainer.accumulate_grad_batches)
     check_batches(config["batch_size"], shares, method, size, parts.subset.rank.name)
@@ -231,13 +234,12 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
         isinstance(trainer.accelerator, CPUAccelerator) and crashes_in_channels_last(method)
     ):
         method.to(memory_format=torch.channels_last)
-    if config["compile"]:
-        method.compile_backbone()
     torch.set_float32_matmul_precision(config["float32_matmul"])
     recorder = Recorder()
     add_callbacks(trainer, callbacks_of(config, run, recorder))
     try:
         trainer.fit(method, data, ckpt_path=resumable(run), weights_only=True)
+        method.compile_networks(None)  # features have batches of other sizes
     except SystemExit as exit:
         if type(exit) is SystemExit and trainer.interrupted:  # Lightning's answer to SIGINT
             raise KeyboardInterrupt from None

@@ -123,7 +123,7 @@ RELEVANT = (
     "seed=1",
     "batch_size=128",
     "budget=steps",
-    "compile=true",
+    "compile=default",
     "channels_last=false",
     "float32_matmul=high",
     "method=directclr",
@@ -446,7 +446,7 @@ def test_a_ranking_depends_on_what_a_run_with_it_does(subset):
 DIFFERENT = {
     "seed": 7,
     "batch_size": 32,
-    "compile": True,
+    "compile": "default",
     "float32_matmul": "high",
     "channels_last": False,
     "backbone": {"width": 4},

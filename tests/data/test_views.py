@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,7 +12,12 @@ from torch.testing import assert_close
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
-from ssl_lightning.data import views as module
+from ssl_lightning.config.components import make
+from ssl_lightning.config.places import CONF
+from ssl_lightning.config.resolve import resolve
+from ssl_lightning.data import painting as module
+from ssl_lightning.data import views as views_module
+from ssl_lightning.data.choices import choose
 from ssl_lightning.data.color import (
     adjust_brightness,
     adjust_contrast,
@@ -21,7 +28,9 @@ from ssl_lightning.data.color import (
     solarise,
 )
 from ssl_lightning.data.geometry import crop_windows, resample
-from ssl_lightning.data.views import Augment, View, choose
+from ssl_lightning.data.view import View
+from ssl_lightning.data.views import Augment
+from tests.composing import composed
 
 BILINEAR = InterpolationMode.BILINEAR
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -167,9 +176,12 @@ def expected_view(image, view, drawn, k, size):
 
 
 @channels
-@pytest.mark.parametrize("group_floats", [1, 3 * 12 * 12 * 7, 10**6], ids=["each", "seven", "all"])
-def test_views_equal_torchvision_given_the_draws(c, group_floats, monkeypatch):
-    monkeypatch.setattr(module, "CPU_GROUP_FLOATS", group_floats)
+@pytest.mark.parametrize("way", [1, 3 * 12 * 12 * 7, 10**6, "masks"], ids=["each", "seven", "all", "masks"])
+def test_views_equal_torchvision_given_the_draws(c, way, monkeypatch, request):
+    if way == "masks":
+        request.getfixturevalue("masks")
+    else:
+        monkeypatch.setattr(module, "GROUP_FLOATS", way)
     n, size = 20, 12
     images = random_bytes(n, c, 16, 14)
     mean, std = torch.linspace(0.3, 0.5, c), torch.linspace(0.2, 0.4, c)
@@ -183,6 +195,60 @@ def test_views_equal_torchvision_given_the_draws(c, group_floats, monkeypatch):
             expected = expected_view(images[k], view, drawn, k, size)
             expected = tv.normalize(expected, mean.tolist(), std.tolist())
             assert_close(ours[v, k], expected, atol=1e-4, rtol=0)  # 1e-5 over the smallest std
+
+
+# The two ways
+
+
+AUGMENTS = sorted(file.stem for file in (CONF / "augment").glob("*.yaml"))
+SQUARE = dataclasses.replace(FULL, copies=2, rotation_degrees=20.0)
+
+
+@pytest.fixture
+def masks(monkeypatch) -> None:
+    """Views are made as on an accelerator: every operator on all images."""
+    monkeypatch.setattr(views_module, "by_subsets", views_module.by_masks)
+
+
+def augment_of(name: str) -> Augment:
+    """An option of conf/augment; `all` has every operator, in two sizes."""
+    if name == "all":
+        return Augment([SQUARE, dataclasses.replace(SQUARE, size=12, jitter_probability=1.0)])
+    return make(resolve(composed(f"augment={name}"))["augment"])
+
+
+@pytest.mark.parametrize("name", [*AUGMENTS, "all"])
+@pytest.mark.parametrize("group_floats", [3 * 16 * 16 * 5, 10**7])
+def test_masks_give_the_numbers_of_subsets(name, group_floats, request, monkeypatch):
+    monkeypatch.setattr(module, "GROUP_FLOATS", group_floats)
+    images, statistics = random_bytes(23, 3, 16, 16), (torch.tensor([0.1, 0.5, 0.3]), torch.tensor([0.2, 0.4, 0.9]))
+    subsets = [augment_of(name)(images, *statistics, seeded(seed)) for seed in range(3)]
+    request.getfixturevalue("masks")
+    for seed, expected in enumerate(subsets):
+        for ours, theirs in zip(augment_of(name)(images, *statistics, seeded(seed)), expected, strict=True):
+            assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+def compare_compiled(name: str) -> None:
+    """Views of 30 batches, of which each has another order of the jitter and touches other images."""
+    images, statistics = random_bytes(23, 3, 16, 16), (torch.tensor([0.1, 0.5, 0.3]), torch.tensor([0.2, 0.4, 0.9]))
+    compiled = augment_of(name)
+    compiled.compiled = True
+    compiled(images, *statistics, seeded(0))
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for seed in range(30):
+            made = compiled(images, *statistics, seeded(seed))
+            for ours, theirs in zip(made, augment_of(name)(images, *statistics, seeded(seed)), strict=True):
+                assert_close(ours, theirs, atol=3e-5, rtol=0)  # 1e-5 over the smallest std
+
+
+@pytest.mark.nightly  # half a minute of compiling each
+@pytest.mark.parametrize("name", ["all", "asymmetric"])
+def test_compiled_views_have_the_numbers_and_make_no_graph_anew(name):
+    """In a process whose annotations are not checked, which no graph could hold."""
+    command = f"from tests.data.test_views import compare_compiled; compare_compiled({name!r}); print('as they are')"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert done.stdout == "as they are\n", done.stderr
 
 
 def test_without_augmentation_a_view_is_the_normalised_image():

@@ -130,12 +130,12 @@ def test_after_step_comes_once_a_step_before_any_callback(tmp_path):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_compiled_backbone_keeps_the_names_of_its_weights(name, monkeypatch):
+def test_compiled_networks_keep_the_names_of_their_weights(name, monkeypatch):
     compiled = []
 
-    def compile(function, **_):  # what a compiler does takes a minute, and is PyTorch's affair
+    def compile(function, mode, **_):  # what a compiler does takes a minute, and is PyTorch's affair
         def call(*arguments):
-            compiled.append(name)
+            compiled.append((mode, function.__self__))
             return function(*arguments)
 
         return call
@@ -143,12 +143,17 @@ def test_a_compiled_backbone_keeps_the_names_of_its_weights(name, monkeypatch):
     monkeypatch.setattr(torch, "compile", compile)
     method, views = METHODS[name](), tiny_views(8)
     if name == "gessl":
-        with pytest.raises(UserError, match="compile must be false for method=gessl"):
-            method.compile_backbone()
+        method.compile_networks(None)
+        with pytest.raises(UserError, match=r"compile is default, but inner steps of method=gessl.*compile=null"):
+            method.compile_networks("default")
         return
     names = list(method.state_dict())
-    method.compile_backbone()
+    method.compile_networks("max-autotune")
     assert list(method.state_dict()) == names
     objective = method.ssl_loss(batch_of(views), LOCAL, Draw())
-    assert compiled == [name]
+    assert compiled == [("max-autotune", network) for network in method.children()]
+    assert compiled[0][1] is method.backbone
     assert torch.equal(objective.loss, METHODS[name]().ssl_loss(batch_of(views), LOCAL, Draw()).loss)
+    method.compile_networks(None)
+    method.ssl_loss(batch_of(views), LOCAL, Draw())
+    assert len(compiled) == len(list(method.children()))
