@@ -88,6 +88,17 @@ KNOWN = (
         "`devices` selected with `CPUAccelerator`",
         "trainer.devices must be a number of processes, of at least 1, where trainer.accelerator is cpu.",
     ),
+    Known(
+        "RuntimeError",
+        "InvalidCxxCompiler|No working C\\+\\+ compiler|TritonMissing|Cannot find a working triton",
+        "compile needs a C++ compiler (Debian: g++) and, on GPUs, triton, which torch's builds for them bring along. "
+        "Install it, or choose compile=null.",
+    ),
+    Known(
+        "BackendCompilerFailed|InductorError",
+        "(?P<what>[^\n]*)",
+        f"torch.compile failed: {{what}}. Choose compile=null, or another mode. {DEBUG}",
+    ),
     # Processes that work together
     Known(
         "DistNetworkError|RuntimeError",

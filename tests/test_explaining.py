@@ -149,6 +149,11 @@ def deep(number: int = 0) -> int:
             ["GPU is full", "batch_size", "bf16-mixed"],
         ),
         (with_text("AcceleratorError", "CUDA error: out of memory\nCUDA kernel errors"), ["GPU is full"]),
+        (
+            with_text("InductorError", "InvalidCxxCompiler: No working C++ compiler found in torch._inductor.config"),
+            ["compile needs a C++ compiler", "compile=null"],
+        ),
+        (with_text("BackendCompilerFailed", "backend='inductor' raised:\n..."), ["torch.compile failed: backend="]),
         (with_text("RuntimeError", "MPS backend out of memory (MPS allocated: 4 GB)"), ["GPU is full"]),
         (with_text("RuntimeError", "unable to open shared memory object </torch_1_2_3> in read-write"), ["--shm-size"]),
         (with_text("RuntimeError", "unable to mmap 4194304 bytes from file </torch_1>: No"), ["dataset.workers=0"]),

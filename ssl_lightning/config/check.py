@@ -153,7 +153,7 @@ def _check_value(value: Any, hint: Any, path: str, late: bool) -> Any:
     """The value, of the type that is annotated."""
     metadata = getattr(hint, "__metadata__", ())
     component = next((item for item in metadata if isinstance(item, Component)), None)
-    bare = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+    bare = _bare(hint)
     if component is not None:
         from hydra.utils import get_class
 
@@ -179,6 +179,11 @@ def _check_value(value: Any, hint: Any, path: str, late: bool) -> Any:
     return value
 
 
+def _bare(hint: Any) -> Any:
+    """Without metadata."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+
+
 def _check_plain(value: Any, hint: Any, path: str) -> Any:
     import pydantic
 
@@ -191,7 +196,8 @@ def _check_plain(value: Any, hint: Any, path: str) -> Any:
         made = checker.validate_python(given)
     except pydantic.ValidationError as error:
         message = re.sub(r"^\w+ should", "it should", error.errors()[0]["msg"]).replace(" after validation", "")
-        raise UserError(f"{path} is {value!r}{origin(path)}, but {message}.") from None
+        null = ", or null" if type(None) in typing.get_args(_bare(hint)) else ""
+        raise UserError(f"{path} is {value!r}{origin(path)}, but {message}{null}.") from None
     made = list(made) if isinstance(made, tuple) else made
     return made if _is_plain(made) else value
 

@@ -12,6 +12,9 @@ from ssl_lightning.data.view import CHANCES, View
 # The jitter's operators, in the order of their rows in `Choices.parameters`.
 JITTER = ("brightness", "contrast", "saturation", "hue")
 
+FLIP = 4
+"""Row of the flip in `Choices.parameters`."""
+
 
 @dataclass(frozen=True)
 class Choices:

@@ -4,6 +4,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from ssl_lightning.data.alternation import Alternation
 from ssl_lightning.data.batch import Batch, Stored
 from ssl_lightning.data.dataset import ImageDataset, Split
 from ssl_lightning.data.decoding import StreamedImages
@@ -33,6 +34,7 @@ class SubsetDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.seed = seed
         self._streamed: StreamedLoader | None = None
+        self._alternation: Alternation | None = None
 
     def prepare_data(self) -> None:
         """Once, in one process: fetch what all processes will read."""
@@ -58,9 +60,13 @@ class SubsetDataModule(L.LightningDataModule):
             trainer.accumulate_grad_batches,
         )
         split = self.dataset.train()
+        if self.augment.alternates:
+            self._alternation = Alternation(self.augment.num_views, len(split.labels), sampler, self.seed)
         if isinstance(split.images, StreamedImages):
             split.images.processes = trainer.num_devices
-            self._streamed = StreamedLoader(split, sampler, self._batches, self.augment, device.type == "cuda")
+            self._streamed = StreamedLoader(
+                split, sampler, self._batches, self.augment, device.type == "cuda", self._alternation
+            )
             return self._streamed
         return ResidentLoader(_resident(split, device), sampler, self._batches, pin_memory=device.type == "cuda")
 
@@ -78,7 +84,8 @@ class SubsetDataModule(L.LightningDataModule):
         if isinstance(batch.images, tuple):  # streamed images are crops already
             views = self.augment.colour(tuple(batch.images), self.mean, self.std, generator, size)
         else:
-            views = self.augment(batch.images, self.mean, self.std, generator, size)
+            mirrored = self._alternation(self._batches()) if self._alternation else None
+            views = self.augment(batch.images, self.mean, self.std, generator, size, mirrored)
         return Batch(views, batch.label, batch.index)
 
     def _batches(self) -> int:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -146,13 +146,17 @@ class StreamedImages:
         return self._cut(position, image, [window], [self.size])[0]
 
     def crops(
-        self, positions: Int[Tensor, " m"], augment: Augment, generator: torch.Generator
+        self,
+        positions: Int[Tensor, " m"],
+        augment: Augment,
+        generator: torch.Generator,
+        mirrored: Bool[Tensor, "v m"] | None = None,
     ) -> tuple[UInt8[Tensor, "_v m c _s _s"], ...]:
         """A random crop of each image for each view, mirrored or not, a tensor for each size of view, largest first;
-        colours are left to `Augment.colour`."""
+        colours are left to `Augment.colour`; `mirrored` is for `Augment.windows`."""
         images = [self._open(int(position)) for position in positions]
         width, height = torch.tensor([image.size for image in images]).T
-        windows, flips = augment.windows(height, width, generator)
+        windows, flips = augment.windows(height, width, generator, mirrored)
         sizes = augment.sizes(self.size)
         shape = len(images), self.channels
         made = by_size(sizes, lambda number, size: torch.empty(number, *shape, size, size, dtype=torch.uint8))

@@ -11,9 +11,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from ssl_lightning.data.alternation import Alternation
 from ssl_lightning.data.batch import Stored
 from ssl_lightning.data.dataset import Images, Split
 from ssl_lightning.data.decoding import StreamedImages
+from ssl_lightning.data.draw import to_device
 from ssl_lightning.data.sampler import BatchSampler, seed_of
 from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import UserError
@@ -69,10 +71,9 @@ class ResidentLoader(Loader):
         assert isinstance(split.images, Tensor)
         self.images, self.labels = split.images, split.labels
         self.pin_memory = pin_memory and not split.images.is_cuda
-        sampler.positions = sampler.positions.to(split.images.device)
 
     def batch(self, number: int) -> Stored:
-        index = self.sampler.batch(number)
+        index = to_device(self.sampler.batch(number), self.images.device)
         if not self.pin_memory:
             return Stored(self.images[index], self.labels[index], index)
         images = torch.empty(len(index), *self.images.shape[1:], dtype=self.images.dtype, pin_memory=True)
@@ -86,6 +87,7 @@ class StreamedLoader(Loader):
     Args:
         split: of streamed images.
         augment: what crops to cut, by a generator of (seed, batch number, rank).
+        alternation: which of them to mirror in views with `flip_alternates`.
         pin_memory: for copies to a GPU that nothing waits for.
     """
 
@@ -96,9 +98,10 @@ class StreamedLoader(Loader):
         number: Callable[[], int],
         augment: Augment,
         pin_memory: bool = False,
+        alternation: Alternation | None = None,
     ) -> None:
         super().__init__(sampler, number)
-        self.crops = _Crops(split, sampler, augment)
+        self.crops = _Crops(split, sampler, augment, alternation)
         self.pin_memory = pin_memory
         self._next: int | None = None
         self._batches: Iterator[Stored] | None = None
@@ -118,15 +121,17 @@ class StreamedLoader(Loader):
 class _Crops:
     """`self[number]` is the batch of this number."""
 
-    def __init__(self, split: Split, sampler: BatchSampler, augment: Augment) -> None:
+    def __init__(self, split: Split, sampler: BatchSampler, augment: Augment, alternation: Alternation | None) -> None:
         assert isinstance(split.images, StreamedImages)
         self.images, self.labels, self.sampler, self.augment = split.images, split.labels, sampler, augment
+        self.alternation = alternation
         self.workers = split.images.workers
 
     def __getitem__(self, number: int) -> Stored:
         index = self.sampler.batch(number)
         generator = torch.Generator().manual_seed(seed_of("crops", self.sampler.seed, number, self.sampler.rank))
-        return Stored(self.images.crops(index, self.augment, generator), self.labels[index], index)
+        mirrored = self.alternation(number) if self.alternation else None
+        return Stored(self.images.crops(index, self.augment, generator, mirrored), self.labels[index], index)
 
 
 def in_order(images: Images, part: range | None = None, batch_size: int = 512) -> Iterator[UInt8[Tensor, "n c h w"]]:

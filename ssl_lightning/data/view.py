@@ -27,6 +27,8 @@ class View:
         crop_scale: share of the image's area, uniform; as in torchvision's `RandomResizedCrop`.
         crop_ratio: width over height of the crop, log-uniform.
         flip_probability: of a horizontal flip.
+        flip_alternates: in training, each image is mirrored in every other epoch instead, at a probability of 0.5
+            (`data.alternation`).
         rotation_degrees: the crop window turns about its centre by an angle uniform in ± this.
         jitter_probability: of brightness, contrast, saturation and hue together.
         brightness, contrast, saturation: strength s; the factor is uniform in [max(0, 1 − s), 1 + s].
@@ -47,6 +49,7 @@ class View:
     crop_scale: Sequence[float] = (1.0, 1.0)
     crop_ratio: Sequence[float] = (3 / 4, 4 / 3)
     flip_probability: Share = 0.0
+    flip_alternates: bool = False
     rotation_degrees: Annotated[float, Ge(0), Le(180)] = 0.0
     jitter_probability: Share = 0.0
     brightness: NonNegative = 0.0
@@ -67,6 +70,11 @@ class View:
             raise ValueError(f"size is {self.size}; pass an integer of at least 1, or None for that of the images.")
         for name in CHANCES:
             self._check_number(f"{name}_probability", 0.0, 1.0)
+        if self.flip_alternates and self.flip_probability != 0.5:
+            raise ValueError(
+                f"flip_alternates is true, which mirrors an image in every other epoch, but flip_probability is "
+                f"{self.flip_probability}; set it to 0.5."
+            )
         self._check_number("rotation_degrees", 0.0, 180.0)
         for name in ("brightness", "contrast", "saturation"):
             self._check_number(name, 0.0, math.inf)

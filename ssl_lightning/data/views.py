@@ -13,11 +13,14 @@ from annotated_types import Len
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from ssl_lightning.data.choices import choose
+from ssl_lightning.data.choices import FLIP, choose
 from ssl_lightning.data.geometry import crop_windows
 from ssl_lightning.data.painting import Task, by_masks, by_subsets
 from ssl_lightning.data.sizes import by_size, views_of
 from ssl_lightning.data.view import View
+
+LATER = {"size": None, "flip_alternates": False}
+"""Fields of a view that there were not always, and what stands for their absence."""
 
 
 class Augment:
@@ -41,7 +44,7 @@ class Augment:
     def describe(self) -> list[dict[str, Any]]:
         """The fields of each view, for provenance; those that were added later only where they are used."""
         return [
-            {key: value for key, value in asdict(view).items() if key != "size" or value is not None}
+            {key: value for key, value in asdict(view).items() if key not in LATER or value != LATER[key]}
             for view in self._views
         ]
 
@@ -73,6 +76,7 @@ class Augment:
         std: Float[Tensor, "c"],
         generator: torch.Generator,
         size: int | None = None,
+        mirrored: Bool[Tensor, "v n"] | None = None,
     ) -> tuple[Float[Tensor, "_v n c _s _s"], ...]:
         """Views of 1 or 3 channels, float32, each normalised to (x − mean) / std with x in [0, 1]; a tensor for each
         size, largest first.
@@ -83,6 +87,7 @@ class Augment:
             generator: on the CPU, whatever the device of the images.
             size: side in pixels of the views that have none of their own; by default that of the images, which must
                 then be square.
+            mirrored: on the CPU, which images the views with `flip_alternates` mirror; by default a random half.
 
         Raises:
             ValueError: the images are not square and no size is given.
@@ -92,7 +97,7 @@ class Augment:
             if height != width:
                 raise ValueError(f"Images are {height}x{width} pixels, not square; pass the views' size.")
             size = height
-        return self._make([images] * self.num_views, self.sizes(size), mean, std, generator, cut=True)
+        return self._make([images] * self.num_views, self.sizes(size), mean, std, generator, mirrored, cut=True)
 
     @torch.no_grad()
     def colour(
@@ -105,10 +110,14 @@ class Augment:
     ) -> tuple[Float[Tensor, "_v n c _s _s"], ...]:
         """All of `__call__` but the geometry, for crops that were made by `windows`, as `by_size` arranges them."""
         sizes = self.sizes(size)
-        return self._make(views_of(crops, sizes), sizes, mean, std, generator, cut=False)
+        return self._make(views_of(crops, sizes), sizes, mean, std, generator, None, cut=False)
 
     def windows(
-        self, height: Int[Tensor, "n"], width: Int[Tensor, "n"], generator: torch.Generator
+        self,
+        height: Int[Tensor, "n"],
+        width: Int[Tensor, "n"],
+        generator: torch.Generator,
+        mirrored: Bool[Tensor, "v n"] | None = None,
     ) -> tuple[Float[Tensor, "v 4 n"], Bool[Tensor, "v n"]]:
         """Where to crop images of these sizes, and which crops to mirror, for whoever decodes them."""
         drawn = [
@@ -120,7 +129,16 @@ class Augment:
         ]
         windows, chances = zip(*drawn, strict=True)
         limits = torch.tensor([view.flip_probability for view in self._views])
-        return torch.stack(windows), torch.stack(chances) < limits[:, None]
+        flips = torch.stack(chances) < limits[:, None]
+        if mirrored is not None:
+            alternates = torch.tensor([view.flip_alternates for view in self._views])
+            flips = torch.where(alternates[:, None], mirrored, flips)
+        return torch.stack(windows), flips
+
+    @property
+    def alternates(self) -> bool:
+        """Whether any view mirrors an image in every other epoch."""
+        return any(view.flip_alternates for view in self._views)
 
     @property
     def turns(self) -> bool:
@@ -134,6 +152,7 @@ class Augment:
         mean: Float[Tensor, "c"],
         std: Float[Tensor, "c"],
         generator: torch.Generator,
+        mirrored: Bool[Tensor, "v n"] | None,
         cut: bool,
     ) -> tuple[Float[Tensor, "_v n c _s _s"], ...]:
         """Of the images of each view."""
@@ -141,9 +160,13 @@ class Augment:
         device = images[0].device
         made = by_size(sizes, lambda number, size: torch.empty(number, n, c, size, size, device=device))
         tasks = [
-            Task(view, choose(view, n, *some.shape[2:], generator), some, output, cut)
+            Task(view, choose(view, n, some.shape[2], some.shape[3], generator), some, output, cut)
             for view, some, output in zip(self._views, images, views_of(made, sizes), strict=True)
         ]
+        if mirrored is not None:
+            for task, mirror in zip(tasks, mirrored, strict=True):
+                if task.view.flip_alternates:
+                    task.drawn.parameters[FLIP] = mirror.float()
         mean, std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
         if self.compiled or device.type != "cpu":
             by_masks(tasks, mean, std, self.compiled)

@@ -85,11 +85,11 @@ def test_a_missing_dataset_says_how_to_get_it(command, finished, monkeypatch, tm
 @pytest.mark.parametrize(
     ("fraction", "range"),
     [
-        ("0", "greater than 0"),
-        ("-1", "greater than 0"),
-        ("1.5", "less than or equal to 1"),
-        ("nan", "less than or equal to 1"),
-        ("inf", "less than or equal to 1"),
+        ("0", "greater than 0, or null"),
+        ("-1", "greater than 0, or null"),
+        ("1.5", "less than or equal to 1, or null"),
+        ("nan", "less than or equal to 1, or null"),
+        ("inf", "less than or equal to 1, or null"),
     ],
 )
 def test_a_fraction_outside_its_range(command, finished, fraction, range):
