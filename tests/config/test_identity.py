@@ -145,6 +145,7 @@ RELEVANT = (
     "optimizer.lr=0.1",
     "optimizer.algorithm.betas=[0.5,0.999]",
     "optimizer=lars",
+    "schedule=one_cycle",
     "trainer.max_epochs=7",
     "trainer.max_steps=7",
     "trainer.precision=bf16-mixed",
@@ -344,7 +345,17 @@ def test_a_component_from_elsewhere_counts_with_its_source(tmp_path, monkeypatch
 def options() -> list[tuple[str, ...]]:
     """Overrides that bring each component of conf/ into a config."""
     found: list[tuple[str, ...]] = []
-    for group in ("dataset", "subset", "method", "backbone", "optimizer", "augment", "trainer", "evaluation"):
+    for group in (
+        "dataset",
+        "subset",
+        "method",
+        "backbone",
+        "optimizer",
+        "schedule",
+        "augment",
+        "trainer",
+        "evaluation",
+    ):
         for file in sorted((CONF / group).glob("*.yaml")):
             option = f"{group}={file.stem}"
             found.append((option, *NEEDED.get(option, ())))
