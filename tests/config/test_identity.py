@@ -145,6 +145,7 @@ RELEVANT = (
     "optimizer.lr=0.1",
     "optimizer.algorithm.betas=[0.5,0.999]",
     "optimizer=lars",
+    "optimizer=muon",
     "schedule=one_cycle",
     "trainer.max_epochs=7",
     "trainer.max_steps=7",

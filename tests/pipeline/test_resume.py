@@ -36,6 +36,7 @@ METHODS = {
     "simclr": SMALL,
     "directclr": (*(a for a in SMALL if "projector" not in a), "method=directclr"),
     "gessl": (*(a for a in SMALL if "projector" not in a), "method=gessl", "method.base.projector.hidden=64"),
+    "muon in one cycle": (*SMALL, "optimizer=muon", "schedule=one_cycle_momentum", "+trainer.gradient_clip_val=1.0"),
     "equal steps": (*SMALL, "budget=steps", "trainer.max_epochs=2"),  # 18 steps
     "max_steps": (*SMALL, "trainer.max_steps=10"),
 }
@@ -155,6 +156,7 @@ MOMENTS = {
     "between results and DONE": ("simclr", 12, Signal("ssl_lightning.runs.run.write_text", 2)),
     "directclr": ("directclr", 6, Signal(STEP, 8)),
     "gessl": ("gessl", 6, Signal(STEP, 8)),
+    "muon in one cycle": ("muon in one cycle", 6, Signal(STEP, 8)),
     "equal steps, in an epoch": ("equal steps", 9, Signal(STEP, 11)),
     "equal steps, at the end of an epoch": ("equal steps", 12, Signal(SAVE, 4, "after")),
     "equal steps, at the end": ("equal steps", 18, Signal(SAVE, 6, "after")),
