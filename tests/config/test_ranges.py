@@ -46,6 +46,7 @@ WRONG = [
     *("optimizer=lars optimizer.algorithm.trust_coefficient=0", "optimizer=lars optimizer.algorithm.momentum=1"),
     *("optimizer=muon optimizer.algorithm.momentum=1", "optimizer=muon optimizer.algorithm.betas=[0.9]"),
     "schedule=one_cycle optimizer.schedules.lr.rise=1.5",
+    *("resolution=progressive resolution.start=0.0", "resolution=progressive resolution.multiple=0"),
     *("trainer.max_epochs=0", "trainer.max_epochs=-2", "trainer.max_steps=0", "trainer.log_every_n_steps=0"),
     *("+trainer.limit_train_batches=0", "+trainer.limit_train_batches=1.5", "+trainer.limit_train_batches=-0.5"),
     *("+trainer.gradient_clip_val=0", "trainer.accumulate_grad_batches=0"),
