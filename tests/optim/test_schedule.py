@@ -144,11 +144,13 @@ def test_one_cycle_is_torchs_step_by_step(shape, rise, total_steps, start, final
         assert mine == pytest.approx(its, rel=1e-12, abs=1e-12)
 
 
-def test_the_option_is_torchs_one_cycle_with_its_defaults():
-    config = resolve(composed("optimizer=sgd", "schedule=one_cycle_momentum"))["optimizer"]
+@pytest.mark.parametrize("rise", [0.3, 0.5])
+def test_the_option_is_torchs_one_cycle_with_its_defaults(rise):
+    overrides = ("optimizer=sgd", "schedule=one_cycle_momentum", f"optimizer.schedules.lr.rise={rise}")
+    config = resolve(composed(*overrides))["method"]["optimizer"]
     optimizer, scheduler = make(config).build([{"params": list(nn.Linear(3, 4).parameters())}], 10, 40)
     reference = torch.optim.SGD(nn.Linear(3, 4).parameters(), 0.3, momentum=0.9)
-    theirs = OneCycleLR(reference, max_lr=0.06 * 256 / 128, total_steps=40)
+    theirs = OneCycleLR(reference, max_lr=0.06 * 256 / 128, total_steps=40, pct_start=rise)
     expected = course(reference, theirs, 39, "lr", "momentum")
     for (mine,), (its,) in zip(course(optimizer, scheduler, 39, "lr", "momentum"), expected, strict=True):
         assert mine == pytest.approx(its, rel=1e-12)
