@@ -64,7 +64,7 @@ def origin(path: str) -> str:
         prefix = (package or folder.replace("/", ".")).split(".")
         if keys[: len(prefix)] == prefix:
             parts.append((f"{folder}/{choice}", keys[len(prefix) :]))
-        elif package == "_global_" or folder == "experiment":
+        elif package == "_global_" or folder in ("experiment", "schedule"):
             whole.append((f"{folder}/{choice}", keys))
     candidates = [*whole, *parts, ("train", keys)]
     for name, rest in candidates:

@@ -10,6 +10,7 @@ from ssl_lightning.data.dataset import ImageDataset, Split
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.loading import Loader, ResidentLoader, StreamedLoader
 from ssl_lightning.data.mask import Mask
+from ssl_lightning.data.resolution import Resolution
 from ssl_lightning.data.sampler import BatchSampler, seed_of
 from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import UserError
@@ -24,15 +25,25 @@ class SubsetDataModule(L.LightningDataModule):
         augment: how an image becomes views.
         batch_size: images per optimizer step, over all processes.
         seed: of order, augmentation, and all that a loss draws.
+        resolution: size of the views over training; by default that of the dataset's images.
     """
 
-    def __init__(self, dataset: ImageDataset, mask: Mask, augment: Augment, batch_size: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        mask: Mask,
+        augment: Augment,
+        batch_size: int,
+        seed: int = 0,
+        resolution: Resolution | None = None,
+    ) -> None:
         super().__init__()
         self.dataset = dataset
         self.mask = mask
         self.augment = augment
         self.batch_size = batch_size
         self.seed = seed
+        self.resolution = resolution
         self._streamed: StreamedLoader | None = None
         self._alternation: Alternation | None = None
 
@@ -44,7 +55,7 @@ class SubsetDataModule(L.LightningDataModule):
         method = getattr(self.trainer, "lightning_module", None)
         shares = (self.trainer.world_size, self.trainer.accumulate_grad_batches) if self.trainer else (1, 1)
         check_batches(self.batch_size, shares, method, self.mask.size, f"{self.mask.rule}, {self.mask.fraction:g}")
-        check_views(self.augment, self.dataset)
+        check_views(self.augment, self.dataset, self.resolution)
         self.mean = torch.tensor(self.dataset.mean, dtype=torch.float32)
         self.std = torch.tensor(self.dataset.std, dtype=torch.float32)
 
@@ -65,7 +76,7 @@ class SubsetDataModule(L.LightningDataModule):
         if isinstance(split.images, StreamedImages):
             split.images.processes = trainer.num_devices
             self._streamed = StreamedLoader(
-                split, sampler, self._batches, self.augment, device.type == "cuda", self._alternation
+                split, sampler, self._batches, self.augment, device.type == "cuda", self._alternation, self._size
             )
             return self._streamed
         return ResidentLoader(_resident(split, device), sampler, self._batches, pin_memory=device.type == "cuda")
@@ -76,17 +87,27 @@ class SubsetDataModule(L.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Stored, dataloader_idx: int) -> Batch:
         assert self.trainer is not None
-        seed = seed_of("views", self.seed, self._batches(), self.trainer.global_rank)
+        number = self._batches()
+        seed = seed_of("views", self.seed, number, self.trainer.global_rank)
         generator = torch.Generator().manual_seed(seed)
         device = batch.label.device
         self.mean, self.std = self.mean.to(device), self.std.to(device)
-        size = self.dataset.image_size
+        size = self._size(number)
         if isinstance(batch.images, tuple):  # streamed images are crops already
             views = self.augment.colour(tuple(batch.images), self.mean, self.std, generator, size)
         else:
             mirrored = self._alternation(self._batches()) if self._alternation else None
             views = self.augment(batch.images, self.mean, self.std, generator, size, mirrored)
         return Batch(views, batch.label, batch.index)
+
+    def _size(self, number: int) -> int:
+        """Of the views of the batch of this number."""
+        full = self.dataset.image_size
+        if self.resolution is None:
+            return full
+        assert self.trainer is not None
+        total = int(self.trainer.estimated_stepping_batches) * self.trainer.accumulate_grad_batches
+        return self.resolution.size(number, total, full)
 
     def _batches(self) -> int:
         """Number of the next batch."""
@@ -128,8 +149,13 @@ def check_batches(
         )
 
 
-def check_views(augment: Augment, dataset: ImageDataset) -> None:
+def check_views(augment: Augment, dataset: ImageDataset, resolution: Resolution | None = None) -> None:
     """Raises UserError where views of these images cannot be made."""
+    if resolution is not None and 0 not in augment.sizes(0):
+        raise UserError(
+            "resolution changes the size of views that have none of their own, but each of augment.views has one. "
+            "Choose resolution=full, or remove the size of a view."
+        )
     if augment.turns and isinstance(dataset.train().images, StreamedImages):
         raise UserError(
             f"augment rotates views (rotation_degrees), which is not done for streamed images. Set it to 0, or "

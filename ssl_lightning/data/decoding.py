@@ -151,13 +151,19 @@ class StreamedImages:
         augment: Augment,
         generator: torch.Generator,
         mirrored: Bool[Tensor, "v m"] | None = None,
+        size: int | None = None,
     ) -> tuple[UInt8[Tensor, "_v m c _s _s"], ...]:
         """A random crop of each image for each view, mirrored or not, a tensor for each size of view, largest first;
-        colours are left to `Augment.colour`; `mirrored` is for `Augment.windows`."""
+        colours are left to `Augment.colour`.
+
+        Args:
+            mirrored: see `Augment.windows`.
+            size: side in pixels of the views that have none of their own; by default that of the images.
+        """
         images = [self._open(int(position)) for position in positions]
         width, height = torch.tensor([image.size for image in images]).T
         windows, flips = augment.windows(height, width, generator, mirrored)
-        sizes = augment.sizes(self.size)
+        sizes = augment.sizes(size or self.size)
         shape = len(images), self.channels
         made = by_size(sizes, lambda number, size: torch.empty(number, *shape, size, size, dtype=torch.uint8))
         crops = views_of(made, sizes)

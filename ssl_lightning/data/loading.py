@@ -89,6 +89,7 @@ class StreamedLoader(Loader):
         augment: what crops to cut, by a generator of (seed, batch number, rank).
         alternation: which of them to mirror in views with `flip_alternates`.
         pin_memory: for copies to a GPU that nothing waits for.
+        size: side of the views of a batch, by its number; by default that of the images.
     """
 
     def __init__(
@@ -99,16 +100,19 @@ class StreamedLoader(Loader):
         augment: Augment,
         pin_memory: bool = False,
         alternation: Alternation | None = None,
+        size: Callable[[int], int] | None = None,
     ) -> None:
         super().__init__(sampler, number)
         self.crops = _Crops(split, sampler, augment, alternation)
         self.pin_memory = pin_memory
+        self.size = size or (lambda _: self.crops.images.size)
         self._next: int | None = None
         self._batches: Iterator[Stored] | None = None
 
     def batch(self, number: int) -> Stored:
         if self._batches is None or number != self._next:  # the first, or one after a jump
-            self._batches = _by_workers(self.crops, self.crops.workers, itertools.count(number), self.pin_memory)
+            keys = ((number, self.size(number)) for number in itertools.count(number))
+            self._batches = _by_workers(self.crops, self.crops.workers, keys, self.pin_memory)
         self._next = number + 1
         images, label, index = next(self._batches)
         return Stored(tuple(images), label, index)  # DataLoader makes lists of tuples
@@ -119,7 +123,7 @@ class StreamedLoader(Loader):
 
 
 class _Crops:
-    """`self[number]` is the batch of this number."""
+    """`self[number, size]` is the batch of this number, its views of this size."""
 
     def __init__(self, split: Split, sampler: BatchSampler, augment: Augment, alternation: Alternation | None) -> None:
         assert isinstance(split.images, StreamedImages)
@@ -127,11 +131,12 @@ class _Crops:
         self.alternation = alternation
         self.workers = split.images.workers
 
-    def __getitem__(self, number: int) -> Stored:
+    def __getitem__(self, key: tuple[int, int]) -> Stored:
+        number, size = key
         index = self.sampler.batch(number)
         generator = torch.Generator().manual_seed(seed_of("crops", self.sampler.seed, number, self.sampler.rank))
         mirrored = self.alternation(number) if self.alternation else None
-        return Stored(self.images.crops(index, self.augment, generator, mirrored), self.labels[index], index)
+        return Stored(self.images.crops(index, self.augment, generator, mirrored, size), self.labels[index], index)
 
 
 def in_order(images: Images, part: range | None = None, batch_size: int = 512) -> Iterator[UInt8[Tensor, "n c h w"]]:

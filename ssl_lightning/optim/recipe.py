@@ -7,7 +7,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ssl_lightning.optim.schedule import Schedule, Scheduler
+from ssl_lightning.optim.schedule import OneCycle, Schedule, Scheduler
 from ssl_lightning.ranges import Count, NonNegative, Positive, Share
 
 
@@ -20,7 +20,7 @@ class ParameterGroup(TypedDict):
 
     params: list[Tensor]
     decay: NotRequired[bool]
-    schedules: NotRequired[Mapping[str, Schedule]]
+    schedules: NotRequired[Mapping[str, Schedule | OneCycle]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,8 @@ class OptimizerRecipe:
         warmup_ratio: share of the peak at which the warm-up starts, in [0, 1].
         schedule: of the learning rate: `cosine` to `final_ratio` of the peak, or `constant`.
         final_ratio: share of the peak at the end, in [0, 1].
-        schedules: of other hyper-parameters of the optimizer, by name, such as weight_decay or momentum.
+        schedules: of other hyper-parameters of the optimizer, by name, such as weight_decay or momentum; that of `lr`
+            stands instead of the four settings before.
     """
 
     algorithm: Callable[..., Optimizer]
@@ -51,7 +52,7 @@ class OptimizerRecipe:
     warmup_ratio: Share = 0.0
     schedule: Literal["cosine", "constant"] = "cosine"
     final_ratio: Share = 0.0
-    schedules: Mapping[str, Schedule] | None = None
+    schedules: Mapping[str, Schedule | OneCycle] | None = None
 
     @property
     def peak_lr(self) -> float:
@@ -71,7 +72,7 @@ class OptimizerRecipe:
     ) -> tuple[Optimizer, Scheduler]:
         """Optimizer of the parameters of all groups, and a scheduler to be stepped once a step."""
         given: list[dict[str, Any]] = []
-        schedules: list[Mapping[str, Schedule]] = []
+        schedules: list[Mapping[str, Schedule | OneCycle]] = []
         for group in groups:
             if not group["params"]:
                 continue

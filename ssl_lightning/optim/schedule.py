@@ -41,6 +41,37 @@ class Schedule:
         return self.final_ratio + (1 - self.final_ratio) * share
 
 
+@dataclass(frozen=True, kw_only=True)
+class OneCycle:
+    """A hyper-parameter that goes up and down again, or down and up, once (arXiv 1708.07120).
+
+    As a factor of the value that it was given: from `start_ratio` to `peak_ratio` at the step rise·T − 1, and on to
+    `final_ratio` at the last of T steps. Step by step what `torch.optim.lr_scheduler.OneCycleLR` does with two phases.
+
+    Args:
+        shape: of both ways: half a `cosine`, or `linear`.
+        rise: share of the training until the peak.
+        start_ratio, peak_ratio, final_ratio: factors; a momentum that falls meanwhile has its smallest at the peak.
+    """
+
+    shape: Literal["cosine", "linear"] = "cosine"
+    rise: Share = 0.3
+    start_ratio: NonNegative = 0.04
+    peak_ratio: NonNegative = 1.0
+    final_ratio: NonNegative = 4e-6
+
+    def factor(self, step: int, steps_per_epoch: int, total_steps: int) -> float:
+        """At the 0-based optimizer step."""
+        peak, last = max(0.0, self.rise * total_steps - 1), total_steps - 1
+        step = min(step, last)
+        if step <= peak:
+            start, end, progress = self.start_ratio, self.peak_ratio, step / peak if peak else 1.0
+        else:
+            start, end, progress = self.peak_ratio, self.final_ratio, (step - peak) / (last - peak)
+        left = (1 + math.cos(math.pi * progress)) / 2 if self.shape == "cosine" else 1 - progress
+        return end + (start - end) * left
+
+
 class Scheduler(LRScheduler):
     """Sets the hyper-parameters of each parameter group before each optimizer step.
 
@@ -56,7 +87,7 @@ class Scheduler(LRScheduler):
     def __init__(
         self,
         optimizer: Optimizer,
-        schedules: Sequence[Mapping[str, Schedule]],
+        schedules: Sequence[Mapping[str, Schedule | OneCycle]],
         steps_per_epoch: int,
         total_steps: int,
     ) -> None:

@@ -19,6 +19,7 @@ from ssl_lightning.config.components import make
 from ssl_lightning.config.identity import component_name
 from ssl_lightning.data.datamodule import SubsetDataModule, check_batches, check_views
 from ssl_lightning.data.mask import Mask
+from ssl_lightning.data.resolution import Resolution
 from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import UserError, warn
 from ssl_lightning.evaluation.protocol import protocol_in, same
@@ -211,6 +212,11 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
     trainer.loggers = [MetricsFile(run.metrics_file), *loggers]
     L.seed_everything(config["seed"], verbose=False)
     method: SSLMethod = make(config["method"])
+    if config["compile"] and config.get("resolution"):
+        raise UserError(
+            f"compile is {config['compile']}, but resolution changes the size of views during training, and each size "
+            "would be compiled anew. Choose compile=null, or resolution=full."
+        )
     method.compile_networks(config["compile"])
     dataset.prepare()
     if method.classifies:
@@ -221,15 +227,16 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
     augment: Augment = make(config["augment"])
     # On a CPU, operators on subsets of the images are faster than compiled ones on all.
     augment.compiled = bool(config["compile"]) and trainer.strategy.root_device.type != "cpu"
+    resolution: Resolution | None = make(config["resolution"]) if config.get("resolution") else None
     size = parts.subset.size(len(dataset.train().labels))
     shares = trainer.world_size, int(trainer.accumulate_grad_batches)
     check_batches(config["batch_size"], shares, method, size, parts.subset.rank.name)
-    check_views(augment, dataset)
+    check_views(augment, dataset, resolution)
     mask = mask_of(parts)  # before the trainer starts further processes, which would wait for a ranking only so long
     if not parts.rehearsal:
         _look_at_files(parts, mask)
     method.choose_images(torch.from_numpy(mask.positions), dataset.validation())
-    data = SubsetDataModule(dataset, mask, augment, config["batch_size"], config["seed"])
+    data = SubsetDataModule(dataset, mask, augment, config["batch_size"], config["seed"], resolution)
     if config["channels_last"] and not (
         isinstance(trainer.accelerator, CPUAccelerator) and crashes_in_channels_last(method)
     ):

@@ -35,7 +35,8 @@ class ProxyRun:
         settings = {key: value for key, value in config["subset"]["proxy"].items() if value is not None}
         self.folder: str | None = settings.pop("run", None)
         self._train = train
-        self.config = {**config, **settings}
+        inherited = {key: value for key, value in config.items() if key != "resolution"}  # one looks at whole images
+        self.config = {**inherited, **settings}
         self.config["trainer"] = {
             **config["trainer"],
             **settings.get("trainer", {}),

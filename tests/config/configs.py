@@ -22,8 +22,9 @@ NEEDED = {
     "subset=file": ["subset.path=list.npy"],
     "dataset=image_folder": ["dataset.root=images"],
     "latent=embeddings": ["subset.latent.file=vectors.npy"],
+    "schedule=one_cycle_momentum": ["optimizer=sgd"],
 }
-"""What an option has no value for."""
+"""What an option does not say itself, or does not go without."""
 
 
 @pytest.fixture(autouse=True)

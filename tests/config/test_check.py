@@ -61,7 +61,7 @@ def test_an_accepted_key_that_no_file_mentions_is_told_to_take_a_plus():
     [
         ("method=simclrr", "did you mean 'simclr'?"),
         ("dataset=cifar1", "did you mean 'cifar10'?"),
-        ("optimizer=zzz", "known here: adam, adamw, lars, sgd."),
+        ("optimizer=zzz", "known here: adam, adamw, lars, muon, sgd."),
     ],
 )
 def test_an_unknown_option_is_named_with_the_nearest(override, suggestion):

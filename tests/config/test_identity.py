@@ -142,9 +142,12 @@ RELEVANT = (
     "subset=random_balanced",
     "augment.views.0.flip_probability=0.3",
     "augment=simclr_cifar",
+    "resolution=progressive",
     "optimizer.lr=0.1",
     "optimizer.algorithm.betas=[0.5,0.999]",
     "optimizer=lars",
+    "optimizer=muon",
+    "schedule=one_cycle",
     "trainer.max_epochs=7",
     "trainer.max_steps=7",
     "trainer.precision=bf16-mixed",
@@ -344,7 +347,18 @@ def test_a_component_from_elsewhere_counts_with_its_source(tmp_path, monkeypatch
 def options() -> list[tuple[str, ...]]:
     """Overrides that bring each component of conf/ into a config."""
     found: list[tuple[str, ...]] = []
-    for group in ("dataset", "subset", "method", "backbone", "optimizer", "augment", "trainer", "evaluation"):
+    for group in (
+        "dataset",
+        "subset",
+        "method",
+        "backbone",
+        "optimizer",
+        "schedule",
+        "augment",
+        "resolution",
+        "trainer",
+        "evaluation",
+    ):
         for file in sorted((CONF / group).glob("*.yaml")):
             option = f"{group}={file.stem}"
             found.append((option, *NEEDED.get(option, ())))
@@ -451,6 +465,7 @@ DIFFERENT = {
     "channels_last": False,
     "backbone": {"width": 4},
     "dataset": {"validation_fraction": 0.2},
+    "resolution": {"_target_": "ssl_lightning.data.resolution.Resolution", "start": 0.25},
     "augment": {"views": [{"_target_": "ssl_lightning.data.views.View", "copies": 2}]},
     "optimizer": {"lr": 0.5},
     "method": {"temperature": 0.9},
@@ -474,7 +489,7 @@ def test_every_key_of_a_run_may_differ_in_its_proxy(key):
         assert proxy_of(config).config[key] == NOT_OF_A_PROXY.get(key, proxy_of(config).config["subset"])
         return
     value = DIFFERENT[key]
-    given[key] = {**(given.get(key) or config[key]), **value} if isinstance(value, dict) else value
+    given[key] = {**(given.get(key) or config.get(key) or {}), **value} if isinstance(value, dict) else value
     if key == "callbacks":
         given[key] = {"rate": {"_target_": "lightning.pytorch.callbacks.LearningRateMonitor"}}
     resolve(OmegaConf.create(config))  # it is a known key
@@ -482,6 +497,15 @@ def test_every_key_of_a_run_may_differ_in_its_proxy(key):
     assert (
         {name: made[key][name] for name in given[key]} == given[key] if isinstance(value, dict) else made[key] == value
     )
+
+
+def test_a_proxy_sees_whole_images_unless_it_says_otherwise():
+    """So that one ranking serves runs of any resolution."""
+    plain, growing = (proxy_of(resolved("subset=sas", f"resolution={name}")) for name in ("full", "progressive"))
+    assert growing.digest == plain.digest
+    asked = resolve(composed("subset=sas", "+resolution@subset.proxy.resolution=progressive"))
+    assert proxy_of(asked).config["resolution"]["start"] == 0.5
+    assert proxy_of(asked).digest != plain.digest
 
 
 def test_the_epochs_of_a_proxy_are_set_on_the_command_line():

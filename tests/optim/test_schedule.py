@@ -7,12 +7,18 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
+from ssl_lightning.config.components import make
+from ssl_lightning.config.resolve import resolve
 from ssl_lightning.errors import UserError
 from ssl_lightning.optim.lars import LARS
 from ssl_lightning.optim.recipe import OptimizerRecipe
-from ssl_lightning.optim.schedule import Schedule, Scheduler
+from ssl_lightning.optim.schedule import OneCycle, Schedule, Scheduler
+from tests.composing import composed
+from tests.config.configs import forget
+
+__all__ = ["forget"]
 
 ALGORITHMS = {
     "sgd": functools.partial(torch.optim.SGD, momentum=0.9),
@@ -106,16 +112,73 @@ def test_a_schedule_acts_on_the_step_that_it_is_for():
     torch.testing.assert_close(network.weight.detach(), expected, rtol=1e-14, atol=0)
 
 
+@pytest.mark.parametrize("shape", ["cosine", "linear"])
+@pytest.mark.parametrize(("rise", "total_steps"), [(0.3, 40), (0.3, 37), (0.5, 8), (0.9, 11), (1.0, 7)])
+@pytest.mark.parametrize(("start", "final"), [(1 / 25, 1 / 25e4), (0.5, 0.0)])
+def test_one_cycle_is_torchs_step_by_step(shape, rise, total_steps, start, final):
+    rate = OneCycle(shape=shape, rise=rise, start_ratio=start, final_ratio=final)
+    momentum = OneCycle(shape=shape, rise=rise, start_ratio=1.0, peak_ratio=0.85 / 0.95, final_ratio=1.0)
+    recipe = OptimizerRecipe(
+        algorithm=functools.partial(torch.optim.SGD, momentum=0.95),
+        lr=0.3,
+        batch_size=8,
+        schedules={"lr": rate, "momentum": momentum},
+    )
+    built = recipe.build([{"params": list(nn.Linear(3, 4).parameters())}], 10, total_steps)
+    ours = course(*built, total_steps - 1, "lr", "momentum")
+    reference = torch.optim.SGD(nn.Linear(3, 4).parameters(), 0.3, momentum=0.9)
+    theirs = OneCycleLR(
+        reference,
+        max_lr=0.3,
+        total_steps=total_steps,
+        pct_start=rise,
+        anneal_strategy={"cosine": "cos", "linear": "linear"}[shape],
+        base_momentum=0.85,
+        max_momentum=0.95,
+        div_factor=1 / start,
+        final_div_factor=start / final if final else math.inf,
+    )
+    expected = course(reference, theirs, total_steps - 1, "lr", "momentum")
+    assert len(ours) == total_steps
+    for (mine,), (its,) in zip(ours, expected, strict=True):
+        assert mine == pytest.approx(its, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("rise", [0.3, 0.5])
+def test_the_option_is_torchs_one_cycle_with_its_defaults(rise):
+    overrides = ("optimizer=sgd", "schedule=one_cycle_momentum", f"optimizer.schedules.lr.rise={rise}")
+    config = resolve(composed(*overrides))["method"]["optimizer"]
+    optimizer, scheduler = make(config).build([{"params": list(nn.Linear(3, 4).parameters())}], 10, 40)
+    reference = torch.optim.SGD(nn.Linear(3, 4).parameters(), 0.3, momentum=0.9)
+    theirs = OneCycleLR(reference, max_lr=0.06 * 256 / 128, total_steps=40, pct_start=rise)
+    expected = course(reference, theirs, 39, "lr", "momentum")
+    for (mine,), (its,) in zip(course(optimizer, scheduler, 39, "lr", "momentum"), expected, strict=True):
+        assert mine == pytest.approx(its, rel=1e-12)
+
+
+@pytest.mark.parametrize("total_steps", [1, 2, 3])
+@pytest.mark.parametrize("rise", [0.0, 0.3, 1.0])
+def test_one_cycle_of_few_steps(rise, total_steps):
+    """A rehearsal takes one step, at the peak."""
+    cycle = OneCycle(rise=rise)
+    factors = [cycle.factor(step, 1, total_steps) for step in range(total_steps + 3)]
+    assert max(factors) == 1
+    assert all(0 < factor <= 1 for factor in factors)
+    assert set(factors[total_steps:]) == {factors[total_steps - 1]}  # after the end, what there was
+
+
 SCHEDULES = {"weight_decay": Schedule(final_ratio=10.0), "momentum": Schedule(shape="linear", final_ratio=0.5)}
+CYCLES = {"lr": OneCycle(), "momentum": OneCycle(start_ratio=1.0, peak_ratio=0.9, final_ratio=1.0)}
 
 
+@pytest.mark.parametrize("schedules", [SCHEDULES, CYCLES], ids=["schedules", "one cycle"])
 @pytest.mark.parametrize("step", [0, 1, 7, 20, 39])
 @pytest.mark.parametrize("first", ["optimizer", "scheduler"])
-def test_a_resume_in_the_middle_goes_on_bit_for_bit(step, first):
+def test_a_resume_in_the_middle_goes_on_bit_for_bit(step, first, schedules):
     def started():
         torch.manual_seed(0)
         network = nn.Linear(3, 4)
-        return network, *built(network, "sgd", warmup_epochs=1, schedules=SCHEDULES)
+        return network, *built(network, "sgd", warmup_epochs=1, schedules=schedules)
 
     def train(network, optimizer, scheduler, steps) -> list[list[dict[str, float]]]:
         seen = []

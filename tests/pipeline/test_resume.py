@@ -37,6 +37,8 @@ METHODS = {
     "directclr": (*(a for a in SMALL if "projector" not in a), "method=directclr"),
     "gessl": (*(a for a in SMALL if "projector" not in a), "method=gessl", "method.base.projector.hidden=64"),
     "compiled": (*SMALL, "compile=default"),
+    "muon in one cycle": (*SMALL, "optimizer=muon", "schedule=one_cycle_momentum", "+trainer.gradient_clip_val=1.0"),
+    "progressive resolution": (*SMALL, "resolution=progressive", "resolution.multiple=1"),  # from 4 pixels to 8
     "equal steps": (*SMALL, "budget=steps", "trainer.max_epochs=2"),  # 18 steps
     "max_steps": (*SMALL, "trainer.max_steps=10"),
 }
@@ -157,6 +159,8 @@ MOMENTS = {
     "directclr": ("directclr", 6, Signal(STEP, 8)),
     "gessl": ("gessl", 6, Signal(STEP, 8)),
     "compiled": ("compiled", 6, Signal(STEP, 8)),
+    "muon in one cycle": ("muon in one cycle", 6, Signal(STEP, 8)),
+    "progressive resolution": ("progressive resolution", 3, Signal(STEP, 6)),
     "equal steps, in an epoch": ("equal steps", 9, Signal(STEP, 11)),
     "equal steps, at the end of an epoch": ("equal steps", 12, Signal(SAVE, 4, "after")),
     "equal steps, at the end": ("equal steps", 18, Signal(SAVE, 6, "after")),
@@ -167,7 +171,13 @@ MOMENTS = {
 
 EXAMPLES = (
     *("while a checkpoint is written", "after the last row of metrics", "in evaluation", "between results and DONE"),
-    *("before the first checkpoint", "gessl", "equal steps, at the end", "max_steps, before evaluation"),
+    *(
+        "before the first checkpoint",
+        "gessl",
+        "progressive resolution",
+        "equal steps, at the end",
+        "max_steps, before evaluation",
+    ),
 )
 """The other moments are left to the nightly tests."""
 
