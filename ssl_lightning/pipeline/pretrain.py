@@ -69,7 +69,7 @@ def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
 def _train_and_evaluate(config: dict[str, Any], parts: Parts) -> None:
     run, trainer = parts.run, parts.trainer
     if not trainer.is_global_zero:  # trains and makes features with the first process, which does the rest
-        method, _, _ = _fit(config, parts)
+        method, *_ = _fit(config, parts)
         features_of_encoders(config, parts, method, _group(trainer), trainer.strategy.root_device)
         return
     with run.locked(parts.identity, config), ended_by_errors():
@@ -86,24 +86,28 @@ def _work(config: dict[str, Any], parts: Parts) -> None:
     run, trainer = parts.run, parts.trainer
     if not parts.rehearsal:
         print(f"{run.id} {'resumes' if run.checkpoint.exists() else 'starts'}", flush=True)
-    method, data, recorder = _fit(config, parts)
+    method, mask, selection, recorder = _fit(config, parts)
     device = trainer.strategy.root_device
     cuda = device.type == "cuda"
+    evaluation = measured(config, parts, method, _group(trainer), device)
     results = {
         "schema": SCHEMA,
         "run": run.id,
-        "identity": _identity(parts, data.mask),
-        "mask": {"size": data.mask.size, "digest": data.mask.digest, "rule": data.mask.rule},
+        "identity": _identity(parts, mask),
+        "mask": {"size": mask.size, "digest": mask.digest, "rule": mask.rule},
         "planned_steps": recorder.planned_steps if recorder.planned_steps > 0 else trainer.estimated_stepping_batches,
         "cost": cost(
             recorder.train_seconds,
+            recorder.waiting_seconds,
             recorder.images_seen,
             method.steps,
             method.gradient_evaluations,
             recorder.peak_memory,
-        ),
+        )
+        | selection
+        | evaluation.pop("cost"),
         "environment": environment(cuda, trainer.world_size),
-    } | measured(config, parts, method, _group(trainer), device)
+    } | evaluation
     run.finish(results)
     shutil.rmtree(run.folder / "features", ignore_errors=True)
     log_results(trainer.loggers, config, results, _figures(parts, results))
@@ -200,8 +204,12 @@ def _draw_what_is_missing(parts: Parts, results: dict[str, Any]) -> None:
         _figures(parts, results)
 
 
-def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataModule, Recorder]:
-    """Trains from the last checkpoint, or from the start, to the end of the budget."""
+def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, Mask, dict[str, float], Recorder]:
+    """Trains from the last checkpoint, or from the start, to the end of the budget.
+
+    Returns:
+        the method; what it was trained on, and the seconds of selecting that; and what has recorded the training.
+    """
     run, trainer, dataset = parts.run, parts.trainer, parts.dataset
     # First: what a logger lacks is said before the work begins.
     loggers: list[Logger] = [make(options) for options in config["logger"].values()]
@@ -222,7 +230,8 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
     shares = trainer.world_size, int(trainer.accumulate_grad_batches)
     check_batches(config["batch_size"], shares, method, size, parts.subset.rank.name)
     check_views(augment, dataset)
-    mask = mask_of(parts)  # before the trainer starts further processes, which would wait for a ranking only so long
+    # Before the trainer starts further processes, which would wait for a ranking only so long.
+    mask, selection = mask_of(parts)
     if not parts.rehearsal:
         _look_at_files(parts, mask)
     method.choose_images(torch.from_numpy(mask.positions), dataset.validation())
@@ -242,7 +251,7 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
         if type(exit) is SystemExit and trainer.interrupted:  # Lightning's answer to SIGINT
             raise KeyboardInterrupt from None
         raise
-    return method, data, recorder
+    return method, mask, selection, recorder
 
 
 def _look_at_files(parts: Parts, mask: Mask) -> None:
@@ -255,15 +264,16 @@ def _look_at_files(parts: Parts, mask: Mask) -> None:
         parts.evaluated.check_images("train")
 
 
-def mask_of(parts: Parts) -> Mask:
-    """Which images pretraining sees; ranks them, and trains what they are ranked with, where that is missing."""
+def mask_of(parts: Parts) -> tuple[Mask, dict[str, float]]:
+    """Which images pretraining sees; ranks them, and trains what they are ranked with, where that is missing. Beside
+    it, what that has cost, now or once."""
     rule, proxies = parts.subset.rank, parts.proxies
     ranking = rule.ranking(
         parts.dataset, [proxy.digest for proxy in proxies], lambda: [proxy.load() for proxy in proxies]
     )
     if notice := parts.subset.notice(ranking):
         rank_zero_only(print)(notice, flush=True)
-    return parts.subset.cut(ranking)
+    return parts.subset.cut(ranking), ranking.cost
 
 
 def _group(trainer: L.Trainer) -> ProcessGroup:
