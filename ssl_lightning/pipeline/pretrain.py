@@ -33,6 +33,7 @@ from ssl_lightning.models.backbones import crashes_in_channels_last
 from ssl_lightning.pipeline.launch import as_first, quiet
 from ssl_lightning.pipeline.measuring import features_of_encoders, measured
 from ssl_lightning.pipeline.parts import Parts, parts_of
+from ssl_lightning.pipeline.profiling import name_profile, profiled
 from ssl_lightning.pipeline.rehearsal import rehearsed
 from ssl_lightning.pipeline.trainer import callbacks_of
 from ssl_lightning.processes import ALONE, ProcessGroup
@@ -113,6 +114,7 @@ def _work(config: dict[str, Any], parts: Parts) -> None:
     log_results(trainer.loggers, config, results, _figures(parts, results))
     if not parts.rehearsal:
         print(f"{run.id} {summary(results)}", flush=True)
+        name_profile(trainer, run)
 
 
 def _rehearse(config: dict[str, Any], parts: Parts, evaluates: bool) -> None:
@@ -161,6 +163,7 @@ def _bring_up_to_date(config: dict[str, Any], parts: Parts, results: dict[str, A
         _draw_what_is_missing(parts, results)
         if not quiet:  # a proxy is looked up again and again
             print(f"{run.id} is finished: {_summary(results, former, parts)}", flush=True)
+            name_profile(parts.trainer, run)
         return
     main = protocol_in(results)
     if former is None and (main.dataset, main.settings) == (parts.protocol.dataset, parts.protocol.settings):
@@ -176,6 +179,7 @@ def _bring_up_to_date(config: dict[str, Any], parts: Parts, results: dict[str, A
             write_json(run.evaluation_file(name), {"schema": SCHEMA, "run": run.id, **made})
         shutil.rmtree(run.folder / "features", ignore_errors=True)
         print(f"{run.id} {_summary(results, made, parts)}", flush=True)
+        name_profile(parts.trainer, run)
 
 
 def _summary(results: Mapping[str, Any], made: Mapping[str, Any], parts: Parts) -> str:
@@ -246,7 +250,8 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, Mask, dict[st
     recorder = Recorder()
     add_callbacks(trainer, callbacks_of(config, run, recorder))
     try:
-        trainer.fit(method, data, ckpt_path=resumable(run), weights_only=True)
+        with profiled(trainer, run, named=not parts.rehearsal):
+            trainer.fit(method, data, ckpt_path=resumable(run), weights_only=True)
     except SystemExit as exit:
         if type(exit) is SystemExit and trainer.interrupted:  # Lightning's answer to SIGINT
             raise KeyboardInterrupt from None
