@@ -70,8 +70,8 @@ class Recorder(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         count_memory(trainer.strategy.root_device)
         self._started = time.monotonic()
-        assert isinstance(trainer.train_dataloader, Loader)
-        self._loader = trainer.train_dataloader
+        loader = trainer.train_dataloader
+        self._loader = loader if isinstance(loader, Loader) else None
         self._first_bad_step = self._first_bad_step.to(pl_module.device)
         self._planned_steps = int(trainer.estimated_stepping_batches)
         self._sums = {name: pair.to(pl_module.device) for name, pair in self._own_part(trainer).items()}
