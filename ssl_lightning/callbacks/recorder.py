@@ -1,5 +1,6 @@
 """What a run logs: means over logging intervals, and what it has cost so far."""
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
+from ssl_lightning.data.loading import Loader
 from ssl_lightning.devices import count_memory, peak_memory
 from ssl_lightning.errors import UserError
 from ssl_lightning.methods.method import Objective, SSLMethod
@@ -29,6 +31,8 @@ class Recorder(L.Callback):
         self._of_ranks: dict[str, Tensor] = {}  # name -> those of each rank: of a checkpoint, or for the next
         self._first_bad_step = torch.zeros((), dtype=torch.int64)  # 0 for none
         self._train_seconds = 0.0
+        self._waiting_seconds = 0.0  # but for that of the loader; NaN where a former version has not measured it
+        self._loader: Loader | None = None
         self._images_seen = 0
         self._peak_memory = 0
         self._started: float | None = None
@@ -42,6 +46,12 @@ class Recorder(L.Callback):
     def train_seconds(self) -> float:
         """Wall time spent in training so far, over all resumptions."""
         return self._train_seconds + (time.monotonic() - self._started if self._started is not None else 0.0)
+
+    @property
+    def waiting_seconds(self) -> float:
+        """What of these was spent waiting for batches. Of several processes, since they were brought together for a
+        checkpoint or the end, of the one that has waited longest: the others have waited for it."""
+        return self._waiting_seconds + (self._loader.waited if self._loader is not None else 0.0)
 
     @property
     def planned_steps(self) -> int:
@@ -60,6 +70,8 @@ class Recorder(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         count_memory(trainer.strategy.root_device)
         self._started = time.monotonic()
+        loader = trainer.train_dataloader
+        self._loader = loader if isinstance(loader, Loader) else None
         self._first_bad_step = self._first_bad_step.to(pl_module.device)
         self._planned_steps = int(trainer.estimated_stepping_batches)
         self._sums = {name: pair.to(pl_module.device) for name, pair in self._own_part(trainer).items()}
@@ -106,6 +118,7 @@ class Recorder(L.Callback):
     def collect(self, trainer: L.Trainer) -> None:
         """Tells the first rank, whose state a checkpoint holds, the sums of all. All ranks must call this."""
         self._measure_memory(trainer)
+        self._take_longest(trainer)
         names, of_ranks = self._gathered(trainer)
         self._of_ranks = dict(zip(names, of_ranks.unbind(1), strict=True))
 
@@ -122,7 +135,15 @@ class Recorder(L.Callback):
         if self._sums:  # something ended training before its last step, or was logged after it
             self._flush(trainer)
         self._train_seconds, self._started = self.train_seconds, None
+        self._waiting_seconds, self._loader = self.waiting_seconds, None
         self._measure_memory(trainer)
+        self._take_longest(trainer)
+
+    def _take_longest(self, trainer: L.Trainer) -> None:
+        """Takes the longest of all ranks' times of waiting for one's own."""
+        if trainer.world_size > 1:
+            own = torch.tensor(self.waiting_seconds, device=trainer.strategy.root_device)
+            self._waiting_seconds += float(trainer.strategy.reduce(own, reduce_op="max")) - self.waiting_seconds
 
     def _measure_memory(self, trainer: L.Trainer) -> None:
         self._peak_memory = max(self._peak_memory, peak_memory(trainer.strategy.root_device))
@@ -176,6 +197,7 @@ class Recorder(L.Callback):
             "sums": self._of_ranks or {name: pair[None] for name, pair in self._sums.items()},
             "logged_step": self._logged_step,
             "train_seconds": self.train_seconds,
+            "waiting_seconds": self.waiting_seconds,
             "images_seen": self._images_seen,
             "peak_memory": self._peak_memory,
             "planned_steps": self._planned_steps,
@@ -185,6 +207,7 @@ class Recorder(L.Callback):
         self._of_ranks = {name: pairs.reshape(-1, 2) for name, pairs in state_dict["sums"].items()}  # [2] once
         self._logged_step = state_dict["logged_step"]
         self._train_seconds = state_dict["train_seconds"]
+        self._waiting_seconds = state_dict.get("waiting_seconds", math.nan)
         self._images_seen = state_dict["images_seen"]
         self._peak_memory = state_dict.get("peak_memory", 0)
         self._planned_steps = state_dict.get("planned_steps", -1)

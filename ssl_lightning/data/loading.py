@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -30,18 +31,26 @@ def normalise(
 
 
 class Loader(ABC):
-    """Batches of a sampler. `number` tells which one is next: how many batches training has seen."""
+    """Batches of a sampler. `number` tells which one is next: how many batches training has seen.
+
+    `waited` is how many seconds whoever iterates has waited for batches, on the host's clock: for workers, or for a
+    resident batch to be put together, or asked of the device, which is not waited for.
+    """
 
     def __init__(self, sampler: BatchSampler, number: Callable[[], int]) -> None:
         self.sampler = sampler
         self.number = number
+        self.waited = 0.0
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Stored]:
         for _ in range(len(self)):
-            yield self.batch(self.number())
+            asked = time.monotonic()
+            batch = self.batch(self.number())
+            self.waited += time.monotonic() - asked
+            yield batch
 
     @abstractmethod
     def batch(self, number: int) -> Stored:

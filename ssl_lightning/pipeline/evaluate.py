@@ -36,6 +36,8 @@ def evaluate(config: Mapping[str, Any]) -> Path:
     It goes into `evaluations/` in the run's folder, whose own results stay as they are; of an encoder that belongs to
     no run, into `<paths.runs>/encoders/<name>/`.
     """
+    if config["trainer"].get("profiler") is not None:
+        raise UserError("trainer.profiler looks at training, and ssl-evaluate trains nothing. Leave it out.")
     source: EncoderSource = make(config["encoder"])
     suite: EvaluationSuite = make(own(config["evaluation"], Evaluated))
     if (described := config.get("dataset") or config["evaluation"].get("dataset") or source.dataset()) is None:

@@ -1,5 +1,6 @@
 """What the frozen encoder of a run is worth."""
 
+import time
 from typing import Any
 
 import lightning as L
@@ -21,7 +22,8 @@ Both = tuple[Features, Features]
 def measured(
     config: dict[str, Any], parts: Parts, method: SSLMethod, processes: ProcessGroup, device: torch.device
 ) -> dict[str, Any]:
-    """What the frozen encoder, and where it is asked for the untrained one, is worth."""
+    """What the frozen encoder, and where it is asked for the untrained one, is worth; and what it took to know."""
+    started = time.monotonic()
     trained, untrained = features_of_encoders(config, parts, method, processes, device)
     metrics, spectra = _evaluate(parts, method, *trained, device)
     results: dict[str, Any] = {
@@ -32,7 +34,7 @@ def measured(
     }
     if untrained is not None:
         results["untrained"], _ = _evaluate(parts, method, *untrained, device)
-    return results
+    return results | {"cost": {"evaluation_seconds": time.monotonic() - started}}
 
 
 def features_of_encoders(

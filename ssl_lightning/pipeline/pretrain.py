@@ -34,6 +34,7 @@ from ssl_lightning.models.backbones import crashes_in_channels_last
 from ssl_lightning.pipeline.launch import as_first, quiet
 from ssl_lightning.pipeline.measuring import features_of_encoders, measured
 from ssl_lightning.pipeline.parts import Parts, parts_of
+from ssl_lightning.pipeline.profiling import name_profile, profiled
 from ssl_lightning.pipeline.rehearsal import rehearsed
 from ssl_lightning.pipeline.trainer import callbacks_of
 from ssl_lightning.processes import ALONE, ProcessGroup
@@ -70,7 +71,7 @@ def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
 def _train_and_evaluate(config: dict[str, Any], parts: Parts) -> None:
     run, trainer = parts.run, parts.trainer
     if not trainer.is_global_zero:  # trains and makes features with the first process, which does the rest
-        method, _, _ = _fit(config, parts)
+        method, *_ = _fit(config, parts)
         features_of_encoders(config, parts, method, _group(trainer), trainer.strategy.root_device)
         return
     with run.locked(parts.identity, config), ended_by_errors():
@@ -87,29 +88,34 @@ def _work(config: dict[str, Any], parts: Parts) -> None:
     run, trainer = parts.run, parts.trainer
     if not parts.rehearsal:
         print(f"{run.id} {'resumes' if run.checkpoint.exists() else 'starts'}", flush=True)
-    method, data, recorder = _fit(config, parts)
+    method, mask, selection, recorder = _fit(config, parts)
     device = trainer.strategy.root_device
     cuda = device.type == "cuda"
+    evaluation = measured(config, parts, method, _group(trainer), device)
     results = {
         "schema": SCHEMA,
         "run": run.id,
-        "identity": _identity(parts, data.mask),
-        "mask": {"size": data.mask.size, "digest": data.mask.digest, "rule": data.mask.rule},
+        "identity": _identity(parts, mask),
+        "mask": {"size": mask.size, "digest": mask.digest, "rule": mask.rule},
         "planned_steps": recorder.planned_steps if recorder.planned_steps > 0 else trainer.estimated_stepping_batches,
         "cost": cost(
             recorder.train_seconds,
+            recorder.waiting_seconds,
             recorder.images_seen,
             method.steps,
             method.gradient_evaluations,
             recorder.peak_memory,
-        ),
+        )
+        | selection
+        | evaluation.pop("cost"),
         "environment": environment(cuda, trainer.world_size),
-    } | measured(config, parts, method, _group(trainer), device)
+    } | evaluation
     run.finish(results)
     shutil.rmtree(run.folder / "features", ignore_errors=True)
     log_results(trainer.loggers, config, results, _figures(parts, results))
     if not parts.rehearsal:
         print(f"{run.id} {summary(results)}", flush=True)
+        name_profile(trainer, run)
 
 
 def _rehearse(config: dict[str, Any], parts: Parts, evaluates: bool) -> None:
@@ -158,6 +164,7 @@ def _bring_up_to_date(config: dict[str, Any], parts: Parts, results: dict[str, A
         _draw_what_is_missing(parts, results)
         if not quiet:  # a proxy is looked up again and again
             print(f"{run.id} is finished: {_summary(results, former, parts)}", flush=True)
+            name_profile(parts.trainer, run)
         return
     main = protocol_in(results)
     if former is None and (main.dataset, main.settings) == (parts.protocol.dataset, parts.protocol.settings):
@@ -173,6 +180,7 @@ def _bring_up_to_date(config: dict[str, Any], parts: Parts, results: dict[str, A
             write_json(run.evaluation_file(name), {"schema": SCHEMA, "run": run.id, **made})
         shutil.rmtree(run.folder / "features", ignore_errors=True)
         print(f"{run.id} {_summary(results, made, parts)}", flush=True)
+        name_profile(parts.trainer, run)
 
 
 def _summary(results: Mapping[str, Any], made: Mapping[str, Any], parts: Parts) -> str:
@@ -201,8 +209,12 @@ def _draw_what_is_missing(parts: Parts, results: dict[str, Any]) -> None:
         _figures(parts, results)
 
 
-def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataModule, Recorder]:
-    """Trains from the last checkpoint, or from the start, to the end of the budget."""
+def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, Mask, dict[str, float], Recorder]:
+    """Trains from the last checkpoint, or from the start, to the end of the budget.
+
+    Returns:
+        the method; what it was trained on, and the seconds of selecting that; and what has recorded the training.
+    """
     run, trainer, dataset = parts.run, parts.trainer, parts.dataset
     # First: what a logger lacks is said before the work begins.
     loggers: list[Logger] = [make(options) for options in config["logger"].values()]
@@ -232,7 +244,8 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
     shares = trainer.world_size, int(trainer.accumulate_grad_batches)
     check_batches(config["batch_size"], shares, method, size, parts.subset.rank.name)
     check_views(augment, dataset, resolution)
-    mask = mask_of(parts)  # before the trainer starts further processes, which would wait for a ranking only so long
+    # Before the trainer starts further processes, which would wait for a ranking only so long.
+    mask, selection = mask_of(parts)
     if not parts.rehearsal:
         _look_at_files(parts, mask)
     method.choose_images(torch.from_numpy(mask.positions), dataset.validation())
@@ -245,13 +258,14 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, SubsetDataMod
     recorder = Recorder()
     add_callbacks(trainer, callbacks_of(config, run, recorder))
     try:
-        trainer.fit(method, data, ckpt_path=resumable(run), weights_only=True)
+        with profiled(trainer, run, named=not parts.rehearsal):
+            trainer.fit(method, data, ckpt_path=resumable(run), weights_only=True)
         method.compile_networks(None)  # features have batches of other sizes
     except SystemExit as exit:
         if type(exit) is SystemExit and trainer.interrupted:  # Lightning's answer to SIGINT
             raise KeyboardInterrupt from None
         raise
-    return method, data, recorder
+    return method, mask, selection, recorder
 
 
 def _look_at_files(parts: Parts, mask: Mask) -> None:
@@ -264,15 +278,16 @@ def _look_at_files(parts: Parts, mask: Mask) -> None:
         parts.evaluated.check_images("train")
 
 
-def mask_of(parts: Parts) -> Mask:
-    """Which images pretraining sees; ranks them, and trains what they are ranked with, where that is missing."""
+def mask_of(parts: Parts) -> tuple[Mask, dict[str, float]]:
+    """Which images pretraining sees; ranks them, and trains what they are ranked with, where that is missing. Beside
+    it, what that has cost, now or once."""
     rule, proxies = parts.subset.rank, parts.proxies
     ranking = rule.ranking(
         parts.dataset, [proxy.digest for proxy in proxies], lambda: [proxy.load() for proxy in proxies]
     )
     if notice := parts.subset.notice(ranking):
         rank_zero_only(print)(notice, flush=True)
-    return parts.subset.cut(ranking)
+    return parts.subset.cut(ranking), ranking.cost
 
 
 def _group(trainer: L.Trainer) -> ProcessGroup:

@@ -36,10 +36,10 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
 
     from ssl_lightning.files import write_text
     from ssl_lightning.reports.cells import cells_of
-    from ssl_lightning.reports.comparison import alike, classifies
+    from ssl_lightning.reports.comparison import EXPLANATION_OF_TIMES, alike, classifies, comparison, times
     from ssl_lightning.reports.html import page
     from ssl_lightning.reports.records import MEASURED, records_of
-    from ssl_lightning.reports.tables import in_markdown, in_terminal, plain
+    from ssl_lightning.reports.tables import in_markdown, in_terminal, plain, times_in_terminal
     from ssl_lightning.runs.run import find_runs
 
     for folder in folders:
@@ -65,8 +65,13 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
         figures = _figures(tables, output)
         markdown = [f"# {plain(heading)}", ""]
         for here in tables:
-            markdown += [*_subheading(here, "## "), in_markdown(here), ""]
+            markdown += [*_subheading(here, "## "), in_markdown(comparison(here)), ""]
         markdown += [explanation, ""]
+        if tables:
+            markdown += ["## Seconds", ""]
+            for here in tables:
+                markdown += [*_subheading(here, "### "), in_markdown(times(here)), ""]
+            markdown += [EXPLANATION_OF_TIMES, ""]
         if unfinished:
             markdown += [others, "", *(f"- {plain(line)}" for line in unfinished), ""]
         if stopped:
@@ -78,7 +83,11 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     console = Console(markup=False)
     for here in tables:
         console.print(in_terminal(here, "\n".join([heading, *_subheading(here)])), "")
-    console.print(explanation, style="dim")
+    console.print(explanation, "", style="dim")
+    for here in tables:
+        console.print(times_in_terminal(here, "\n".join(["seconds of one run", *_subheading(here)])), "")
+    if tables:
+        console.print(EXPLANATION_OF_TIMES, style="dim")
     if unfinished:
         console.print(f"\n{others}", style="bold")
         console.print("\n".join(unfinished), highlight=False, soft_wrap=True)

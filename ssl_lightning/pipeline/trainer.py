@@ -1,7 +1,6 @@
 """The trainer of a run, and what happens in its steps."""
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -10,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import lightning as L
 from annotated_types import Gt, Le
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.profilers import Profiler
 
 from ssl_lightning.callbacks.budget import EqualSteps
 from ssl_lightning.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
@@ -56,7 +56,7 @@ class TrainerSettings:
     deterministic: bool | Literal["warn"] | None = None
     benchmark: Annotated[bool | None, Speed] = None
     detect_anomaly: Annotated[bool, Speed] = False
-    profiler: Annotated[Literal["simple", "advanced", "pytorch"] | None, Speed] = None
+    profiler: Annotated[Literal["simple", "advanced", "pytorch"] | Profiler | None, Speed] = None
 
     ELSEWHERE: ClassVar[Mapping[str, str]] = {
         "logger": "choose loggers by logger=wandb, logger=tensorboard or logger=csv (conf/logger).",
@@ -88,6 +88,11 @@ class TrainerSettings:
                 "trainer.max_epochs=-1 and trainer.max_steps=-1 name no end, by which learning rates are scheduled. "
                 "Give one of them; trainer.max_time may end training earlier."
             )
+        if isinstance(self.profiler, Profiler) and self.profiler.dirpath is not None:
+            raise UserError(
+                f"trainer.profiler.dirpath is {str(self.profiler.dirpath)!r}, but what is said of a run lies in its "
+                "folder, in profiles/. Leave it out; trainer.profiler.filename names its files."
+            )
 
     def arguments(self) -> dict[str, Any]:
         own = ("max_time",)  # see TimeLimit
@@ -101,8 +106,6 @@ def make_trainer(settings: TrainerSettings, alone: bool) -> L.Trainer:
     Args:
         alone: this process works for itself, even where it belongs to a group that others have started.
     """
-    # Its table is a message that Lightning logs, and `quiet` lets only warnings pass.
-    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)
     limit = [TimeLimit(settings.max_time)] if settings.max_time is not None else []
     with _no_further_arguments() as ignored:
         trainer = L.Trainer(

@@ -14,6 +14,8 @@ _WHAT = ("method", "dataset", "subset", "fraction", "budget")
 CONTENTS = "contents"
 STOPPED = "stopped"
 """Beside the keys of a config."""
+EVALUATING = "evaluation_seconds"
+"""What of a run's cost is that of one protocol."""
 _LENGTH = ("batch_size", "trainer.")
 """Beginnings of the keys that say how long is trained."""
 _IMPLIED = ("method.", "subset.", CONTENTS)
@@ -121,7 +123,9 @@ def _members(record: Record) -> Iterator[_Member]:
             known.append(protocol)
             rest = {key: value for key, value in record.results.items() if key != "untrained"}
             measured = {key: made[key] for key in ("metrics", "spectra", "untrained") if key in made}
-            yield _Member(record, {**rest, **measured}, protocol)
+            cost = {key: value for key, value in rest["cost"].items() if key != EVALUATING}
+            cost |= {key: value for key, value in made.get("cost", {}).items() if key == EVALUATING}
+            yield _Member(record, {**rest, **measured, "cost": cost}, protocol)
 
 
 def _known(members: Sequence[_Member]) -> list[_Member]:

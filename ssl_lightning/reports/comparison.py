@@ -16,6 +16,17 @@ METRICS = {
     "representation/rankme": "RankMe r",
 }
 CLASSIFIER = {"classifier/top1": "classifier %"}  # shown where a method has it
+TIMES = {
+    "selection_seconds": "selection",
+    "proxy_seconds": "proxies",
+    "train_seconds": "training",
+    "waiting_seconds": "waiting",
+    "evaluation_seconds": "evaluation",
+}
+EXPLANATION_OF_TIMES = (
+    "Seconds of one run, means over seeds. selection: making the ranking, once for all runs that share it; proxies: "
+    "training what it is made with; waiting: for data, a part of training; evaluation: of the frozen encoder."
+)
 MISSING = "–"
 
 
@@ -34,7 +45,7 @@ def comparison(cells: Sequence[Cell]) -> list[Row]:
     """The untrained encoders of each dataset and protocol, where they were measured, and the cells."""
     rows: list[Row] = []
     metrics = _metrics(cells)
-    shown = [key for key in ("dataset", "subset", "budget") if key in cells[0].shown] if cells else []
+    shown = _shown(cells)
     protocols = bool(cells) and "protocol" in cells[0].shown
     variants = any(cell.variant for cell in cells)
     for here in alike(cells):
@@ -51,11 +62,7 @@ def comparison(cells: Sequence[Cell]) -> list[Row]:
             for backbone, untrained in untrained_encoders(here).items()
         ]
         rows += [
-            {"method": cell.identity["method"]}
-            | {key: str(cell.identity[key]) for key in shown}
-            | protocol
-            | ({"variant": cell.variant or MISSING} if variants else {})
-            | {"fraction": _quantity(cell.fraction, "g")}
+            _what(cell, shown, protocol, variants)
             | {"images": _quantity(cell.results[0]["mask"]["size"], "d")}
             | {"seeds": _quantity(len(cell.results), "d")}
             | {column: _mean(*cell.statistics(name), name) for name, column in metrics.items()}
@@ -63,6 +70,31 @@ def comparison(cells: Sequence[Cell]) -> list[Row]:
             for cell in here
         ]
     return rows
+
+
+def times(cells: Sequence[Cell]) -> list[Row]:
+    """Where the time of a run of each cell went: seconds, mean over seeds."""
+    shown, variants = _shown(cells), any(cell.variant for cell in cells)
+    return [
+        _what(cell, shown, {"protocol": cell.protocol} if "protocol" in cell.shown else {}, variants)
+        | {column: _mean(*cell.statistics(name, cost=True), name) for name, column in TIMES.items()}
+        for cell in cells
+    ]
+
+
+def _shown(cells: Sequence[Cell]) -> list[str]:
+    return [key for key in ("dataset", "subset", "budget") if key in cells[0].shown] if cells else []
+
+
+def _what(cell: Cell, shown: Sequence[str], protocol: dict[str, str], variants: bool) -> dict[str, str | Quantity]:
+    """The columns that tell cells apart."""
+    return (
+        {"method": cell.identity["method"]}
+        | {key: str(cell.identity[key]) for key in shown}
+        | protocol
+        | ({"variant": cell.variant or MISSING} if variants else {})
+        | {"fraction": _quantity(cell.fraction, "g")}
+    )
 
 
 def table_of_runs(records: Sequence[Record], cells: Sequence[Cell]) -> list[Row]:

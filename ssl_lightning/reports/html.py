@@ -16,7 +16,7 @@ from string import Template
 from typing import Any, get_args
 
 from ssl_lightning.reports.cells import Cell
-from ssl_lightning.reports.comparison import Row, comparison, table_of_runs
+from ssl_lightning.reports.comparison import EXPLANATION_OF_TIMES, Row, comparison, table_of_runs, times
 from ssl_lightning.reports.records import Curve, Record
 from ssl_lightning.runs.run import Status
 
@@ -38,6 +38,8 @@ def page(
         "summary": f"{len(records)} run{'s' * (len(records) > 1)}: {summary}",
         "explanation": explanation,
         "comparison": _table(comparison(cells)),
+        "times": _table(times(cells)),
+        "explanation_of_times": EXPLANATION_OF_TIMES,
         "overview": _table(table_of_runs(records, cells)),
         "figures": [{"name": file.stem.replace("_", " "), "source": _data_uri(file)} for file in figures],
         "runs": [_run(record) for record in records],

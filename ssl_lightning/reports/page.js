@@ -147,9 +147,10 @@ function chart(curve) {
 
 function overview() {
   const cell = (column, text) => make("td", column === "variant" ? { class: "wide" } : {}, text);
-  const comparison = sortable("Comparison", report.comparison, (column, text) =>
-    column === "method" ? make("th", { scope: "row" }, text) : cell(column, text),
-  );
+  const ofCells = (name, table) =>
+    sortable(name, table, (column, text) =>
+      column === "method" ? make("th", { scope: "row" }, text) : cell(column, text),
+    );
   const idColumn = report.overview.columns.findIndex(([name]) => name === "id");
   const all = sortable(
     "Runs",
@@ -177,9 +178,18 @@ function overview() {
     {},
     make("h1", { tabindex: "-1" }, report.heading),
     make("p", { class: "faint" }, report.summary),
-    ...(report.comparison.rows.length ? [section("Comparison", ...comparison)] : []),
+    ...(report.comparison.rows.length ? [section("Comparison", ...ofCells("Comparison", report.comparison))] : []),
     make("p", { class: "faint explanation" }, report.explanation),
     ...(plots.length ? [section("Plots", make("div", { class: "plots" }, ...plots))] : []),
+    ...(report.times.rows.length
+      ? [
+          section(
+            "Seconds",
+            ...ofCells("Seconds", report.times),
+            make("p", { class: "faint explanation" }, report.explanation_of_times),
+          ),
+        ]
+      : []),
     section("Runs", ...all),
   );
 }

@@ -8,18 +8,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ssl_lightning.reports.cells import Cell
-    from ssl_lightning.reports.comparison import Quantity
+    from ssl_lightning.reports.comparison import Quantity, Row
 
 
 MAX_WORD = 17  # of the first column: what 80 columns leave
 
 
 def in_terminal(cells: Sequence["Cell"], title: str) -> "Table":
-    """What fits into 80 columns: deviations of accuracies alone, and all that tells a line from others in one column,
-    folded."""
-    from rich import box
-    from rich.table import Table
-
+    """Of the comparison, what fits into 80 columns."""
     from ssl_lightning.reports.comparison import CLASSIFIER, METRICS, classifies, comparison, untrained_encoders
 
     rows = comparison(cells)
@@ -28,7 +24,22 @@ def in_terminal(cells: Sequence["Cell"], title: str) -> "Table":
     columns = ["fraction", *METRICS.values(), "seconds"]
     if classifies(cells):
         columns[columns.index(METRICS["representation/rankme"])] = CLASSIFIER["classifier/top1"]
-    words = [word for label in ("untrained", *labels) for word in label.split()]
+    return _narrow(title, labels, columns, rows)
+
+
+def times_in_terminal(cells: Sequence["Cell"], title: str) -> "Table":
+    """Where the time went, in 80 columns."""
+    from ssl_lightning.reports.comparison import TIMES, times
+
+    return _narrow(title, [cell.line for cell in cells], ["fraction", *TIMES.values()], times(cells))
+
+
+def _narrow(title: str, labels: Sequence[str], columns: Sequence[str], rows: Sequence["Row"]) -> "Table":
+    """Deviations of accuracies alone, and all that tells a line from others in one column, folded."""
+    from rich import box
+    from rich.table import Table
+
+    words = [word for label in labels for word in label.split()]
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     table.add_column("method", min_width=min(MAX_WORD, max(map(len, words))), overflow="fold")
     for column in columns:
@@ -46,13 +57,10 @@ def in_terminal(cells: Sequence["Cell"], title: str) -> "Table":
     return table
 
 
-def in_markdown(cells: Sequence["Cell"]) -> str:
+def in_markdown(rows: Sequence["Row"]) -> str:
     from rich import box
     from rich.table import Table
 
-    from ssl_lightning.reports.comparison import comparison
-
-    rows = comparison(cells)
     table = Table(box=box.MARKDOWN)
     for column, value in rows[-1].items():
         table.add_column(column, justify="left" if isinstance(value, str) else "right")

@@ -39,6 +39,14 @@ class LoadedRun(NamedTuple):
     checkpoint: dict[str, Any]
     digest: str = ""
 
+    @property
+    def train_seconds(self) -> float | None:
+        """How long it was trained; None where its checkpoint, which may be somebody else's, does not say so."""
+        said: Any = self.checkpoint
+        for key in ("callbacks", "Recorder", "train_seconds"):
+            said = said.get(key) if isinstance(said, dict) else None
+        return said if type(said) is float else None
+
 
 def checkpoint_of(run_folder: str | Path) -> Path:
     """The last checkpoint of a run that has one."""

@@ -1,5 +1,6 @@
 """results.json: what a run has cost, where it was made, and its one-line summary."""
 
+import math
 import platform
 import shutil
 import subprocess
@@ -16,17 +17,24 @@ PACKAGES = ("ssl-lightning", "torch", "torchvision", "lightning", "hydra-core")
 
 
 def cost(
-    train_seconds: float, images_seen: int, steps: int, gradient_evaluations: float, peak_memory: int
+    train_seconds: float,
+    waiting_seconds: float,
+    images_seen: int,
+    steps: int,
+    gradient_evaluations: float,
+    peak_memory: int,
 ) -> dict[str, Any]:
     """
     Args:
         train_seconds: of wall time, over all resumptions.
+        waiting_seconds: what of these was spent waiting for batches; NaN where this is not known.
         steps: optimizer steps.
         gradient_evaluations: of a step, in passes of the whole batch through the encoder.
         peak_memory: bytes, of the first process in training.
     """
     return {
         "train_seconds": train_seconds,
+        **({} if math.isnan(waiting_seconds) else {"waiting_seconds": waiting_seconds}),
         "images_seen": images_seen,
         "optimizer_steps": steps,
         "gradient_evaluations": gradient_evaluations * steps,

@@ -35,6 +35,7 @@ class Run:
     results.json      identity, mask, metrics and their protocol, cost, environment
     evaluations/      metrics under other protocols, a JSON file each
     figures/          PNG
+    profiles/         with trainer.profiler: where the time of its commands went, a file or more each
     error.txt         why it failed, while it has
     DONE              written last, once training has taken as many steps as were planned; a run with results that
                       something has ended earlier, such as trainer.max_time, is *stopped*, and can be resumed
@@ -65,6 +66,10 @@ class Run:
     @property
     def error_file(self) -> Path:
         return self.folder / "error.txt"
+
+    @property
+    def profiles(self) -> Path:
+        return self.folder / "profiles"
 
     @property
     def id(self) -> str:

@@ -42,7 +42,8 @@ class Ranking:
         order: every position once.
         latent_class: the group of each position.
         score: of each position; larger is better, NaN where the rule has none.
-        provenance: JSON-able; "fingerprint" (`Fingerprint.as_dict`), "rule", "parameters", "seed" and more.
+        provenance: JSON-able; "fingerprint" (`Fingerprint.as_dict`), "rule", "parameters", "seed" and more, such as
+            the "seconds" that it took to make, and the "proxy_seconds" in which its proxies were trained.
 
     Raises ValueError if `order` is no permutation.
     """
@@ -77,6 +78,14 @@ class Ranking:
     def max_fraction(self) -> float:
         """Up to where it can be cut."""
         return self.provenance.get("max_fraction", 1.0)
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Seconds that it took, whoever made it: of ranking, and of training its proxies. Rankings of former versions
+        say nothing, and others may hold anything."""
+        said = {"selection_seconds": "seconds", "proxy_seconds": "proxy_seconds"}
+        values = {name: self.provenance.get(key) for name, key in said.items()}
+        return {name: value for name, value in values.items() if type(value) is float}
 
     def mask(self, fraction: float, budget: Budget = "exact") -> Mask:
         """Cut the ranking at a fraction in (0, 1].

@@ -1,5 +1,6 @@
 """The contract of subset rules, and what is cut from their rankings."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -121,14 +122,24 @@ class SubsetRule(ABC):
         path = self.ranking_file(dataset, proxies)
         if path is None:
             self.check_dataset(dataset)
-            return self.rank(dataset, load(), processes)
+            return self._timed(dataset, load(), processes)
         if processes.size > 1 or not path.exists():  # all ask together: another process may be building it right now
             with processes.building(path) as missing:
                 if missing:
                     self.check_dataset(dataset)
-                    ranking = self.rank(dataset, load(), processes)
+                    ranking = self._timed(dataset, load(), processes)
                     processes.by_first(lambda: ranking.save(path))
         return Ranking.load(path, dataset.fingerprint())
+
+    def _timed(self, dataset: ImageDataset, proxies: Sequence[LoadedRun], processes: ProcessGroup) -> Ranking:
+        """`rank`, with what it took in the provenance, unless that says it already, as of a ranking from a file."""
+        started = time.monotonic()
+        ranking = self.rank(dataset, proxies, processes)
+        ranking.provenance.setdefault("seconds", time.monotonic() - started)
+        known = [seconds for proxy in proxies if (seconds := proxy.train_seconds) is not None]
+        if proxies and len(known) == len(proxies):
+            ranking.provenance.setdefault("proxy_seconds", sum(known))
+        return ranking
 
 
 @dataclass(frozen=True)

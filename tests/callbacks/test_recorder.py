@@ -10,6 +10,7 @@ import torch
 
 from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.data.batch import Batch
+from ssl_lightning.data.loading import Loader
 from ssl_lightning.errors import UserError
 from ssl_lightning.methods.method import Objective, SSLMethod
 
@@ -58,13 +59,15 @@ class Training:
             strategy=SimpleNamespace(reduce=reduce, root_device=torch.device("cpu")),
             lightning_module=self.module,
             estimated_stepping_batches=steps,
+            train_dataloader=Mock(spec=Loader, waited=0.0),
         )
 
     def start(self):
         self.recorder.on_train_start(self.trainer, self.module)
         return self
 
-    def step(self, loss, scalars=None, averages=None, images=4):
+    def step(self, loss, scalars=None, averages=None, images=4, waits=0.25):
+        self.trainer.train_dataloader.waited += waits
         batch = Batch((), torch.zeros(images), torch.arange(images))
         self.trainer.optimizers[0].param_groups[0]["lr"] = 1 / (1 + self.module.steps)
         self.recorder.on_train_batch_start(self.trainer, self.module, batch, 0)
@@ -176,6 +179,7 @@ def test_resumed_recorder_writes_what_an_uninterrupted_one_would(saved):
     assert list(second.rows) == [3, 6, 8]
     assert second.recorder.images_seen == whole.recorder.images_seen == 32
     assert second.recorder.train_seconds >= state["train_seconds"]
+    assert second.recorder.waiting_seconds == whole.recorder.waiting_seconds == 8 * 0.25
 
 
 def test_early_end_writes_its_row_once_even_if_resumed_from_before():
@@ -239,6 +243,27 @@ def test_when_checkpoints_are_made_changes_no_bit_of_a_row(pair):
     for saved, resumed in (([7, 20, 33], None), ([13], 13), ([*range(1, 40)], 39)):
         rows, _ = pair(_interval_of_two_ranks, losses, top1, saved, resumed)
         assert rows == expected, (saved, resumed)
+
+
+def _waiting_of_two_ranks(rank):
+    """Rank 0 waits for a second in each of two steps, rank 1 for two and three; a checkpoint is made between them."""
+    import torch.distributed as dist
+
+    def reduce(x, reduce_op):
+        dist.all_reduce(x, {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}[reduce_op])
+        return x
+
+    training = Training(Recorder(), rank=rank, world_size=2, reduce=reduce).start()
+    training.step(1.0, waits=(1.0, 2.0)[rank])
+    training.recorder.collect(training.trainer)
+    saved = training.recorder.state_dict()["waiting_seconds"]
+    training.step(1.0, waits=(1.0, 3.0)[rank])
+    training.end()
+    return saved, training.recorder.waiting_seconds
+
+
+def test_of_several_processes_the_one_that_waits_longest_counts(pair):
+    assert pair(_waiting_of_two_ranks) == [(2, 5), (2, 5)]
 
 
 def test_a_checkpoint_of_two_processes_is_gone_on_with_by_one():

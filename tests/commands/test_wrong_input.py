@@ -69,7 +69,6 @@ def refused(command: Command, finished: Path, *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["compile=default", "resolution=progressive"], ["compile is default", "resolution=full"]),
         (["dataset=cifar10"], ["cifar-10-batches-py", "dataset.download=true", "cifar-10-python.tar.gz"]),
         (["dataset=cifar100"], ["cifar-100-python", "dataset.download=true", "cifar-100-python.tar.gz"]),
         (["dataset=fashion_mnist"], ["FashionMNIST/raw", "dataset.download=true", "dataset-fashion-mnist"]),

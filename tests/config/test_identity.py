@@ -69,6 +69,10 @@ def parts(*overrides: str) -> Parts:
         ("trainer.log_every_n_steps=3",),
         ("trainer.enable_progress_bar=false",),
         ("+trainer.profiler=simple",),
+        (
+            "++trainer.profiler._target_=lightning.pytorch.profilers.PyTorchProfiler",
+            "++trainer.profiler.profile_memory=true",
+        ),
         ("+trainer.benchmark=true",),
         ("+trainer.detect_anomaly=true",),
         ("trainer.devices=2",),  # counts as the number of processes: see below

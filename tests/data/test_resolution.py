@@ -92,7 +92,7 @@ def test_streamed_crops_have_the_size_of_their_batch(tmp_path, workers):
     for number in (6, 7, 2):  # as after a resume
         assert torch.equal(loader().batch(number).images[0], batches[number].images[0])
     generator = torch.Generator().manual_seed(seed_of("crops", 5, 4, 0))
-    (crops,) = split.images.crops(batches[4].index, VIEWS, generator, 12)
+    (crops,) = split.images.crops(batches[4].index, VIEWS, generator, size=12)
     assert torch.equal(crops, batches[4].images[0])
 
 

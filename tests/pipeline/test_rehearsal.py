@@ -120,3 +120,8 @@ def test_a_few_images_are_of_as_many_classes_as_there_are():
     assert torch.equal(labels[train.images.flatten()], train.labels)
     assert sorted(test.images.flatten().tolist()) == list(range(9))
     assert 0 < int(validation.sum()) < FEW
+
+
+def test_a_size_that_changes_is_not_compiled(place):
+    with pytest.raises(UserError, match=r"compile is default, but resolution changes.*compile=null"):
+        start(*REHEARSED, "compile=default", "resolution=progressive")

@@ -67,10 +67,14 @@ def trained(run: Run) -> Trained:
     assert run.done
     checkpoint = torch.load(run.checkpoint, weights_only=True)
     results = run.results()
-    for key in ("train_seconds", "images_per_second", "peak_memory_bytes"):
+    for key in [
+        *(key for key in results["cost"] if key.endswith("_seconds")),
+        "images_per_second",
+        "peak_memory_bytes",
+    ]:
         del results["cost"][key]
     for state in checkpoint["callbacks"].values():
-        for key in ("train_seconds", "peak_memory"):
+        for key in ("train_seconds", "waiting_seconds", "peak_memory"):
             state.pop(key, None)
     return Trained(checkpoint, results, run.metrics_file.read_bytes())
 

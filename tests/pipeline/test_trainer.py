@@ -80,14 +80,6 @@ def test_strategies_that_do_not_work_are_refused(strategy):
     assert refused(f"trainer.strategy={strategy}").startswith(said)
 
 
-def test_a_profiler_prints_its_table(command):
-    done = command("ssl-train", *TINY, "subset.fraction=0.1", "+trainer.profiler=simple")
-    assert done.code == 0, done.err
-    assert "FIT Profiler Report" in done.out + done.err
-    assert "SimCLR.optimizer_step" in done.out + done.err
-    assert "should be 'simple', 'advanced' or 'pytorch'" in refused("+trainer.profiler=fast")
-
-
 @pytest.mark.parametrize("limit", ["banana", "00:00:00:00", "{seconds: 0}", "{fortnights: 1}"])
 def test_a_time_limit_in_which_nothing_can_be_trained_is_refused(limit, command):
     done = command("ssl-train", *TINY, f"+trainer.max_time={limit}")

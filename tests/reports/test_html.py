@@ -216,6 +216,14 @@ def test_the_comparison_is_that_of_markdown(browser, sweeps):
     assert browser.find("h1").text == browser.driver.title == heading
 
 
+def test_where_time_went_is_that_of_markdown(browser, sweeps):
+    browser.open(sweeps.page)
+    shown = browser.table("Seconds")
+    assert shown == rows(sweeps.text.partition("\n## Seconds\n")[2])
+    assert [row["training"] for row in shown if row["method"] == "directclr"] == ["10.0"]
+    assert "waiting: for data, a part of training" in browser.find("main").text
+
+
 def test_all_runs_are_listed(browser, sweeps):
     browser.open(sweeps.page)
     found = {row["id"]: row for row in browser.table("Runs")}
@@ -273,17 +281,17 @@ def test_missing_means_come_last_and_words_sort_too(browser, sweeps):
 
 def test_a_filter_looks_into_every_column(browser, sweeps):
     browser.open(sweeps.page)
-    assert browser.filter(1, "") == "11 of 11 rows"
-    assert browser.filter(1, "DirectCLR") == "1 of 11 rows"
+    assert browser.filter(-1, "") == "11 of 11 rows"
+    assert browser.filter(-1, "DirectCLR") == "1 of 11 rows"
     assert [row["id"] for row in browser.table("Runs")] == [sweeps.tuned.id]
-    assert browser.filter(1, "no luck") == "1 of 11 rows"
+    assert browser.filter(-1, "no luck") == "1 of 11 rows"
     assert [row["id"] for row in browser.table("Runs")] == [sweeps.failed.id]
-    assert browser.filter(1, "finished simclr 70.3") == "2 of 11 rows"
-    assert browser.filter(1, "nothing of the kind") == "0 of 11 rows"
+    assert browser.filter(-1, "finished simclr 70.3") == "2 of 11 rows"
+    assert browser.filter(-1, "nothing of the kind") == "0 of 11 rows"
     assert browser.table("Runs") == []
     assert len(browser.table("Comparison")) == 6  # has its own
     assert browser.filter(0, "untrained") == "1 of 6 rows"
-    assert browser.filter(1, "") == "11 of 11 rows"
+    assert browser.filter(-1, "") == "11 of 11 rows"
 
 
 def test_by_keyboard(browser, sweeps):
@@ -318,7 +326,7 @@ def test_a_run_s_page_and_back(browser, sweeps):
     run = sweeps.finished[0]
     browser.open(sweeps.page)
     browser.sort("Runs", "seconds")
-    browser.filter(1, "0.05")
+    browser.filter(-1, "0.05")
     before = browser.table("Runs")
     browser.go(run)
     assert browser.driver.current_url.endswith(f"#run={run.id}")
@@ -326,7 +334,7 @@ def test_a_run_s_page_and_back(browser, sweeps):
     assert not browser.all('table[aria-label="Comparison"]')
     browser.back()
     assert browser.table("Runs") == before
-    assert browser.all("input[type=search]")[1].get_attribute("value") == "0.05"
+    assert browser.all("input[type=search]")[-1].get_attribute("value") == "0.05"
     assert browser.driver.title == browser.find("h1").text != run.id
     browser.all("tr.link:not([hidden]) td")[0].click()  # a row leads where its link does
     browser.wait("h1", before[0]["id"])
@@ -466,7 +474,7 @@ def test_names_and_errors_stay_text(browser, nasty, address):
     if opened is None:
         first, second = [row["error"] for row in browser.table("Runs")]
         assert (first, NASTY in second) == ("", True)
-        assert browser.filter(1, "<script>") == "1 of 2 rows"
+        assert browser.filter(-1, "<script>") == "1 of 2 rows"
     else:
         assert {"key": "sweep", "value": NASTY} in browser.table("Config")
         assert (NASTY in browser.run("return document.querySelector('pre')?.textContent ?? ''")) == (opened is failed)
@@ -587,7 +595,8 @@ def test_several_datasets_stand_in_one_table(browser, tmp_path):
     report([sweep.folder, other.folder])
     page = sweep.folder / "report" / "report.html"
     browser.open(page)
-    tables = re.findall(r"(?:^\|.*\n)+", page.with_name("report.md").read_text(encoding="utf-8"), re.M)
+    compared = page.with_name("report.md").read_text(encoding="utf-8").partition("\n## Seconds\n")[0]
+    tables = re.findall(r"(?:^\|.*\n)+", compared, re.M)
     assert len(tables) == 2
     assert browser.table("Comparison") == [row for table in tables for row in rows(table)]
     assert {(row["method"], row["dataset"]) for row in browser.table("Comparison")} == {

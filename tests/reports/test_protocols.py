@@ -50,10 +50,10 @@ def test_a_protocol_is_kept_and_read():
     assert not same(made, Protocol("cifar10", "abc", {"k": 1}))
 
 
-def further(run, top1: float, name: str, protocol: Protocol) -> None:
+def further(run, top1: float, name: str, protocol: Protocol, **more: object) -> None:
     """A further evaluation, as it is kept in a run's folder."""
     results = run.results()
-    kept = {"protocol": protocol.as_dict(), "metrics": {"linear/top1": top1}, "spectra": results["spectra"]}
+    kept = {"protocol": protocol.as_dict(), "metrics": {"linear/top1": top1}, "spectra": results["spectra"]} | more
     file = run.evaluation_file(name)
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(kept))
@@ -69,7 +69,8 @@ def test_each_protocol_has_its_cells_its_table_and_its_figures(command: Command,
     assert values == {"standard": [0.5, 0.6, 0.7], "k=1": [0.1, 0.2], "on fashion_mnist": [0.9]}
 
     out = report(command)
-    text = markdown(sweep)
+    text, _, seconds = markdown(sweep).partition("\n## Seconds\n")
+    assert seconds.count("\n### evaluation: ") == 3
     tables = dict(part.split("\n", 1) for part in text.split("## evaluation: ")[1:])
     assert [(name, [row["linear %"] for row in rows(table)]) for name, table in tables.items()] == [
         ("standard", ["60.0 ± 10.0"]),
@@ -77,7 +78,7 @@ def test_each_protocol_has_its_cells_its_table_and_its_figures(command: Command,
         ("on fashion_mnist", ["90.0"]),
     ]
     assert [line for line in out.splitlines() if "evaluation:" in line]
-    assert out.count("evaluation: k=1") == 1
+    assert out.count("evaluation: k=1") == 2  # of the comparison, and of seconds
     assert (sweep.folder / "report" / "accuracy_against_fraction.png").exists()
     assert (sweep.folder / "report" / "accuracy_against_fraction_k-1.png").exists()
     assert (sweep.folder / "report" / "accuracy_against_fraction_on-fashion_mnist.png").exists()
@@ -216,7 +217,7 @@ def test_data_that_have_changed_under_their_name_are_told_apart(command: Command
     assert sorted(values.values()) == [[0.2, 0.4], [0.5, 0.7]]
     assert all(re.fullmatch("standard, data [0-9a-f]{4}", name) for name in values)
     report(command)
-    assert markdown(sweep).count("## evaluation: standard, data ") == 2
+    assert markdown(sweep).count("\n## evaluation: standard, data ") == 2
 
 
 def test_runs_that_have_read_other_data_are_no_seeds_of_one_cell(command: Command, sweep: Folder):
@@ -230,3 +231,14 @@ def test_runs_that_have_read_other_data_are_no_seeds_of_one_cell(command: Comman
         "data=aaaaaaaa": [0.5],
         "data=bbbbbbbb": [0.7, 0.9],
     }
+
+
+def test_an_evaluation_of_another_protocol_has_its_own_seconds(sweep):
+    run = sweep.finish(0.5)
+    results = run.results()
+    run.finish(results | {"cost": results["cost"] | {"evaluation_seconds": 3.0}})
+    further(run, 0.6, "timed", settings("evaluation.k=1"), cost={"evaluation_seconds": 4.0, "train_seconds": 99.0})
+    further(run, 0.7, "untimed", settings("evaluation.k=2"))
+    seconds = {cell.values("linear/top1")[0]: cell.values("evaluation_seconds", cost=True) for cell in sweep.cells()}
+    assert seconds == {0.5: [3.0], 0.6: [4.0], 0.7: []}
+    assert all(cell.values("train_seconds", cost=True) == [10.0] for cell in sweep.cells())

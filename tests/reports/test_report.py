@@ -139,7 +139,8 @@ def markdown(sweep: Folder) -> str:
 
 
 def rows(text: str) -> list[dict[str, str]]:
-    """The Markdown table's rows, by column."""
+    """The Markdown table's rows, by column; not those of seconds, unless these are all that is there."""
+    text = text.partition("\n## Seconds\n")[0]
     lines = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
     ]
@@ -282,9 +283,38 @@ def test_each_dataset_has_its_table_and_figures(command, sweep):
     report(command)
     text = markdown(sweep)
     heads = [line for line in text.splitlines() if line.startswith("| method")]
-    assert len(heads) == 2
+    assert len(heads) == 2 * 2  # the comparison, and seconds
     for dataset in ("digits", "cifar10"):
         assert (sweep.folder / f"report/accuracy_against_fraction_{dataset}.png").exists()
+
+
+def times(sweep: Folder) -> list[dict[str, str]]:
+    return rows(markdown(sweep).partition("\n## Seconds\n")[2])
+
+
+def test_where_the_time_of_a_cell_went(command, sweep):
+    for seed in (1, 2):
+        run = sweep.finish(0.5, seed=seed, fraction=0.5, seconds=10.0 * seed)
+        results = run.results()
+        results["cost"] |= {"waiting_seconds": 2.0 * seed, "selection_seconds": 4.0, "proxy_seconds": 200.0}
+        run.finish(results | {"cost": results["cost"] | {"evaluation_seconds": 6.0 + seed}})
+    sweep.finish(0.6, fraction=1.0)  # of a former version
+    out = report(command)
+    half, whole = times(sweep)
+    assert half == {
+        "method": "simclr",
+        "fraction": "0.5",
+        "selection": "4.0 ± 0.0",
+        "proxies": "200.0 ± 0.0",
+        "training": "15.0 ± 7.1",
+        "waiting": "3.0 ± 1.4",
+        "evaluation": "7.5 ± 0.7",
+    }
+    missing = dict.fromkeys(("selection", "proxies", "waiting", "evaluation"), "–")
+    assert whole == {"method": "simclr", "fraction": "1", "training": "10.0", **missing}
+    lines = [line.split() for line in out.partition("seconds of one run")[2].splitlines()]
+    assert ["simclr", "0.5", "4.0", "200.0", "15.0", "3.0", "7.5"] in lines
+    assert ["1", "–", "–", "10.0", "–", "–"] in lines
 
 
 def test_the_terminal_s_table_fits_80_columns(command, sweep, monkeypatch):
@@ -307,7 +337,8 @@ def test_the_terminal_s_table_fits_80_columns(command, sweep, monkeypatch):
     assert "…" not in out
     assert out.count("76.0 ± 7.1") == 12  # of 0.71 and 0.81
     (start,) = (line.index("fraction") for line in out.splitlines() if "linear %" in line)
-    labels = "".join(line[:start].strip() for line in out.splitlines())
+    compared, _, _ = out.partition("seconds of one run")
+    labels = "".join(line[:start].strip() for line in compared.splitlines())
     for method in ("simclr", "directclr", "gessl-simclr"):
         for temperature in (0.1, 0.2):
             assert labels.count(f"{method}temperature={temperature}") == 1 + (method == "simclr")

@@ -33,6 +33,7 @@ RESULTS = [
     ("cost.train_seconds", None),
     ("cost.peak_memory_bytes", "much"),
     ("cost.optimizer_steps", 0.5),
+    ("cost.waiting_seconds", "long"),
     ("planned_steps", "many"),
     ("mask", {}),
     ("mask.size", "x"),
@@ -125,6 +126,15 @@ def test_an_evaluation(command: Command, sweep: Folder):
     file.parent.mkdir()
     file.write_text(json.dumps({"metrics": {}, "spectra": {}, "protocol": 5}))
     assert "protocol is no mapping" in told(command, sweep, "evaluations/x.json")
+
+
+@pytest.mark.parametrize("cost", [5, {"evaluation_seconds": "long"}])
+def test_what_an_evaluation_has_cost(command: Command, sweep: Folder, cost):
+    run = sweep.finish(0.5)
+    file = run.evaluation_file("x")
+    file.parent.mkdir()
+    file.write_text(json.dumps({"metrics": {}, "spectra": {}, "cost": cost}))
+    assert "its cost" in told(command, sweep, "evaluations/x.json")
 
 
 def test_an_evaluation_without_a_spectrum(command: Command, sweep: Folder):

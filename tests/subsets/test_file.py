@@ -145,7 +145,7 @@ def test_every_number_of_listed_positions_is_cut_exactly():
 def stored(tmp_path) -> tuple[Ranking, Path]:
     made = RandomBalanced(seed=5).rank(DATASET)
     score = np.arange(LENGTH, dtype=np.float64)
-    ranking = Ranking(made.order, made.latent_class, score, made.provenance)
+    ranking = Ranking(made.order, made.latent_class, score, made.provenance | {"seconds": 12.5, "proxy_seconds": 3.5})
     ranking.save(tmp_path / "ranking.npz")
     return ranking, tmp_path / "ranking.npz"
 
@@ -156,6 +156,7 @@ def test_a_ranking_keeps_its_order_classes_and_scores(stored):
     for key in ("order", "latent_class", "score"):
         np.testing.assert_array_equal(getattr(found, key), getattr(ranking, key))
     assert found.provenance == ranking.provenance | {"rule": "file"}
+    assert found.cost == {"selection_seconds": 12.5, "proxy_seconds": 3.5}  # whoever reads it
     for budget in ("exact", "floor"):
         mask = mask_of(make(path), DATASET, 0.3, budget)
         assert mask.digest == ranking.mask(0.3, budget).digest
