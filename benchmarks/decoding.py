@@ -28,12 +28,13 @@ BATCH = 32
 SCALE = (0.08, 1.0)
 
 
-def write_images(root: Path, number: int, height: int, width: int) -> None:
+def write_images(root: Path, number: int, height: int, width: int, part: str = "all") -> None:
+    """JPEG files root/part/<class>/*, of ten classes."""
     generator = np.random.default_rng(0)
     for i in range(number):
         coarse = Image.fromarray(generator.integers(0, 256, (8, 10, 3), np.uint8)).resize((width, height), 3)
         texture = generator.normal(0, 6, (height, width, 1))
-        path = root / "all" / f"{i % 10}" / f"{i}.jpg"
+        path = root / part / f"{i % 10}" / f"{i}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.clip(np.asarray(coarse) + texture, 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(path, quality=90)
