@@ -128,9 +128,9 @@ def test_a_step_is_that_of_float64(device, config, method):
     loss, gradient, weights = step(made, device, torch.float32)
     expected, expected_gradient, expected_weights = step(made, CPU, torch.float64)
     assert gradient.device.type == device.type
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert relative(gradient, expected_gradient) < 1e-4
-    assert relative(weights, expected_weights) < 1e-5
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert relative(gradient, expected_gradient) < 1e-3
+    assert relative(weights, expected_weights) < 1e-4
 
 
 class Strict(L.Callback):

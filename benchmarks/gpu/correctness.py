@@ -22,7 +22,7 @@ from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.pipeline.pretrain import pretrain
 from ssl_lightning.runs.run import Run, find_runs
 
-LOSS, GRADIENT = 1e-5, 1e-3
+LOSS, GRADIENT = 1e-4, 1e-3
 """Relative differences of float32 from float64 that are rounding."""
 
 
