@@ -125,13 +125,21 @@ def test_goals_are_those_of_the_fastest_simclr():
 
 def test_tables_say_what_was_measured_and_what_was_not():
     output = io.StringIO()
-    records = [*RECORDS, {"name": "tests", "table": "correctness", "status": "failed", "error": "no [GPU]"}]
+    failed = {
+        "name": "tests",
+        "table": "correctness",
+        "status": "failed",
+        "error": "no [GPU]",
+        "figures": {"passed": 3},
+    }
+    records = [*RECORDS, failed]
     show({"note": TOYS, "parts": records, "goals": goals(RECORDS)}, Console(file=output, width=200))
     lines = [" ".join(line.split()) for line in output.getvalue().splitlines()]
     assert lines[0] == TOYS
     assert "bf16 1.2 0.85 0.05 20 ok" in lines
     assert "late left out" in lines
-    assert "tests failed: no [GPU]" in lines
+    assert "tests failed passed 3" in lines
+    assert "tests: no [GPU]" in lines
     assert "of_bare ≥ 0.9: 0.85, missed (bf16)" in lines
 
 
@@ -181,7 +189,7 @@ def test_first_epochs_are_left_out(tmp_path, monkeypatch):
 def test_another_gradient_is_no_rounding():
     reference = Gradient(2.0, torch.tensor([3.0, 4.0]))
     close = differences(Gradient(2.0, torch.tensor([3.0, 4.001])), reference, "simclr")
-    assert close == {"simclr_loss": 0, "simclr_gradient": pytest.approx(2e-4, rel=1e-3)}
+    assert close == {"simclr_loss_difference": 0, "simclr_gradient_difference": pytest.approx(2e-4, rel=1e-3)}
     for found in (Gradient(2.001, reference.gradient), Gradient(2.0, torch.tensor([3.0, 4.1]))):
         with pytest.raises(RuntimeError, match="simclr: loss differs"):
             differences(found, reference, "simclr")
@@ -219,7 +227,7 @@ def test_the_whole_at_a_toy_size(tmp_path):
     figures = {record["name"]: record["figures"] for record in content["parts"]}
     assert figures["resumed"] == {"resumed": "equal"}
     assert figures["twice"] == {"by_default": "equal", "deterministic": "equal"}
-    assert figures["two_processes"]["simclr_gradient"] < 1e-3
+    assert figures["two_processes"]["simclr_gradient_difference"] < 1e-3
     assert figures["storage"]["streamed_images_per_second"] > 0
 
 

@@ -71,7 +71,7 @@ def differences(found: Gradient, reference: Gradient, name: str) -> Figures:
     gradient = float((found.gradient - reference.gradient).norm() / reference.gradient.norm())
     if not (loss < LOSS and gradient < GRADIENT):
         raise RuntimeError(f"{name}: loss differs by {loss:.1e}, its gradient by {gradient:.1e}, relatively")
-    return {f"{name}_loss": loss, f"{name}_gradient": gradient}
+    return {f"{name}_loss_difference": loss, f"{name}_gradient_difference": gradient}
 
 
 def same_draws(setting: Setting) -> Iterator[Figures]:

@@ -38,25 +38,33 @@ def show(content: Mapping[str, Any], console: Console | None = None) -> None:
     records = content["parts"]
     for name in dict.fromkeys(record["table"] for record in records):
         console.print(_table(name, [record for record in records if record["table"] == name]))
+        console.print()
+    for record in records:
+        if "error" in record:
+            console.print(f"{record['name']}: {record['error']}", markup=False)
     for goal in content["goals"]:
         verdict = "reached" if goal["reached"] else "missed"
         console.print(f"{goal['goal']}: {_text(goal['value'])}, {verdict} ({goal['part']})", markup=False)
 
 
 def _table(name: str, records: Sequence[Mapping[str, Any]]) -> Table:
+    """A column for each figure of training, which all parts have; of others, all in one."""
     of: Mapping[str, Any] = next((record["of"] for record in records if "of" in record), {})
     table = Table(title=f"{name} ({', '.join(f'{key} {value}' for key, value in of.items())})", box=None)
-    columns = dict.fromkeys(key for record in records for key in record.get("figures", {}))
+    columns = list(dict.fromkeys(key for record in records for key in record.get("figures", {})))
+    if name != "training":
+        columns = []
     table.add_column("part", no_wrap=True)
     for column in columns:
         table.add_column(column.replace("_", " "), justify="right")
-    table.add_column("part's seconds", justify="right")
-    table.add_column("status")
+    table.add_column("seconds of the part", justify="right")
+    table.add_column("status", no_wrap=True)
+    table.add_column("" if columns else "figures")
     for record in records:
         figures = record.get("figures", {})
-        status = record["status"] + (f": {record['error']}" if "error" in record else "")
-        cells = [*(_text(figures.get(column, "")) for column in columns), _text(record.get("seconds", "")), status]
-        table.add_row(record["name"], *cells)
+        others = [f"{key.replace('_', ' ')} {_text(value)}" for key, value in figures.items() if key not in columns]
+        cells = [*(_text(figures.get(column, "")) for column in columns), _text(record.get("seconds", ""))]
+        table.add_row(record["name"], *cells, record["status"], ", ".join(others))
     return table
 
 
