@@ -26,12 +26,16 @@ from ssl_lightning.files import write_json
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10.0, help="what would begin later is left out (default: 10)")
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, help="what goes on for longer is ended, the rest left out (10)"
+    )
     parser.add_argument("--only", nargs="+", choices=BY_NAME, metavar="PART", help=f"of: {', '.join(BY_NAME)}")
     parser.add_argument("--folder", type=Path, help="of images; by default they are noise in memory")
     parser.add_argument("--toy", action="store_true", help="a toy size on the CPU, as without a GPU")
-    parser.add_argument("--output", type=Path, default=Path("gpu.json"), help="JSON file (default: gpu.json)")
+    parser.add_argument("--output", type=Path, default=Path("gpu.json"), help="JSON file (gpu.json)")
     arguments = parser.parse_args()
     toy = arguments.toy or not torch.cuda.is_available()
     folder = arguments.folder and arguments.folder.resolve()
