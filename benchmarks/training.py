@@ -188,7 +188,7 @@ def main() -> None:
             config = settings(
                 runs, *noise(10 * batch), "trainer=cpu", f"trainer.max_epochs={epochs}", f"batch_size={batch}"
             )
-            theirs.append(bare(config))
+            theirs.append(bare(config, steps=10, windows=epochs - 1))
             ours.append(ssl_train(config)["images_per_second"])
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     print(f"threads: {torch.get_num_threads()}, {TURNS} turns, batch {batch}")

@@ -129,7 +129,7 @@ def test_a_step_is_that_of_float64(device, config, method):
     expected, expected_gradient, expected_weights = step(made, CPU, torch.float64)
     assert gradient.device.type == device.type
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
-    assert relative(gradient, expected_gradient) < 1e-3
+    assert relative(gradient, expected_gradient) < 1e-2  # the input of a ReLU may round to the other side of zero
     assert relative(weights, expected_weights) < 1e-4
 
 

@@ -22,8 +22,9 @@ from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.pipeline.pretrain import pretrain
 from ssl_lightning.runs.run import Run, find_runs
 
-LOSS, GRADIENT = 1e-4, 1e-3
-"""Relative differences of float32 from float64 that are rounding."""
+LOSS, GRADIENT = 1e-4, 1e-2
+"""Relative differences of float32 from float64 that rounding explains: of a gradient, more, as the input of a ReLU may
+round to the other side of zero (7e-4 of GeSSL's on a CPU)."""
 
 
 class Gradient(NamedTuple):
