@@ -37,10 +37,11 @@ CONTRAST = 16.0
 """Standard deviation, of 255, of the field of each scale."""
 
 
-def write_images(root: Path, number: int, height: int, width: int) -> None:
+def write_images(root: Path, number: int, height: int, width: int, part: str = "all") -> None:
+    """JPEG files root/part/<class>/*, of ten classes."""
     generator = np.random.default_rng(0)
     for i in range(number):
-        path = root / "all" / f"{i % 10}" / f"{i}.jpg"
+        path = root / part / f"{i % 10}" / f"{i}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(made_up(generator, height, width)).save(path, quality=QUALITY)
 

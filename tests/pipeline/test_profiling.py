@@ -121,7 +121,7 @@ def test_where_there_is_none(command):
     ("arguments", "said"),
     [
         (("+trainer.profiler=fast",), "trainer.profiler is 'fast' (command line: +trainer.profiler=fast), but it should"
-         " be 'simple', 'advanced' or 'pytorch'."),
+         " be 'simple', 'advanced' or 'pytorch', or null."),
         ((f"{TARGET}SimpleProfiler", "++trainer.profiler.dirpath=here"), "trainer.profiler.dirpath is 'here', but"),
         ((f"{TARGET}SimpleProfiler", "++trainer.profiler.rows=3"), "unknown key 'trainer.profiler.rows'"),
         (("++trainer.profiler._target_=torch.nn.Identity",), "does not make a lightning.pytorch.profilers"),

@@ -1,0 +1,1 @@
+"""What only a GPU shows; see __main__.py."""
