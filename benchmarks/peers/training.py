@@ -2,8 +2,8 @@
 
 SimCLR with resnet_tiny on images of 32×32 in memory, on the CPU. lightly's side follows its documented example: a
 LightningModule with its transform, its projection head and its loss, and a DataLoader of two workers. Backbone, sizes,
-optimizer and batch are those of ssl-train. The bare loop makes the same steps on two constant views: without data,
-augmentation, probe or logging. Seconds are those between the hooks `on_train_start` and `on_train_end`.
+optimizer and batch are those of ssl-train. The bare loop is that of benchmarks.training: the same steps on two constant
+views. Seconds of the others are those between the hooks `on_train_start` and `on_train_end`.
 """
 
 import contextlib
@@ -24,14 +24,12 @@ from torch import Tensor, nn
 from benchmarks.peers.figures import Figures, Options, Row, contest, installed
 from benchmarks.peers.images import Array, images_of, loader
 from benchmarks.peers.views import lightly_transform
+from benchmarks.training import bare
 from ssl_lightning.config.components import make
 from ssl_lightning.config.hydra import configs_in
 from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
-from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.dataset import ImageDataset
-from ssl_lightning.data.draw import Draw
-from ssl_lightning.losses.gather import LOCAL
 from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning.pipeline.pretrain import pretrain
 
@@ -82,23 +80,6 @@ def ours(config: dict[str, Any]) -> float:
     with tempfile.TemporaryDirectory() as runs, contextlib.redirect_stdout(io.StringIO()):
         run = pretrain({**config, "paths": {**config["paths"], "runs": runs}})
         return run.results()["cost"]["images_per_second"]
-
-
-def bare(config: dict[str, Any], steps: int) -> float:
-    method: SimCLR = make(config["method"])
-    assert method.recipe is not None
-    if config["channels_last"]:
-        method.to(memory_format=torch.channels_last)
-    optimizer, _ = method.recipe.build(method.parameter_groups(), steps, steps)
-    size = config["batch_size"]
-    batch = Batch((torch.randn(2, size, 3, 32, 32),), torch.zeros(size, dtype=torch.int64), torch.arange(size))
-    started = time.perf_counter()
-    for _ in range(steps):
-        loss = method.ssl_loss(batch, LOCAL, Draw()).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return steps * size / (time.perf_counter() - started)
 
 
 class Stopwatch(L.Callback):
@@ -155,7 +136,6 @@ def lightly(config: dict[str, Any], images: Array, channels_last: bool) -> float
 
 def rows(options: Options) -> Iterator[Row]:
     count, batch_size = (64, 32) if options.small else (5120, 256)
-    steps = EPOCHS * (count // batch_size)
 
     def rate(images_per_second: float) -> Figures:
         return {"images/s": images_per_second}
@@ -168,7 +148,7 @@ def rows(options: Options) -> Iterator[Row]:
         return {
             "ours": lambda: rate(ours(config)),
             **(peers if peer else {}),
-            "bare loop": lambda: rate(bare(config, steps)),
+            "bare loop": lambda: rate(bare(config)),
         }
 
     peer = installed("lightly")
