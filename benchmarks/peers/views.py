@@ -1,7 +1,7 @@
 """Views a second of SimCLR's augmentation, two views an image, with each side's way of using the machine.
 
 Ours and kornia take a batch at once, in as many threads as torch has; lightly and torchvision go image by image, in a
-DataLoader of two workers. Beside that torchvision in this process, and ours with one thread.
+DataLoader of two workers. Then all with one thread, in this process.
 """
 
 from collections.abc import Callable, Iterator
@@ -123,8 +123,7 @@ def rows(options: Options) -> Iterator[Row]:
 
             few = torch.from_numpy(images[: count // 8])
             sample = lambda few=few, view=view: [Two(view)(image) for image in few]  # noqa: E731
-            alone = {
-                "ours, 1 thread": rate(ways["ours"], 1),
-                "torchvision v2, 1 thread": rate(sample, 1, len(few)),
-            }
-            yield from contest(what, alone, options.turns)
+            alone = {"ours": rate(ways["ours"], 1), "torchvision v2, no worker": rate(sample, 1, len(few))}
+            if "kornia" in peers:
+                alone["kornia"] = rate(ways["kornia"], 1)
+            yield from contest(f"{what}, 1 thread", alone, options.turns)
