@@ -11,8 +11,8 @@ from benchmarks.peers import __main__ as peers
 from benchmarks.peers.figures import RATIO, Options, Row, contest, installed
 
 SMALL = Options(turns=2, small=True)
-LONG = ("b", "c", "e", "g")
-"""Trainings, or processes of their own."""
+LONG = ("b", "c", "d", "e", "g")
+"""Trainings, many steps of which FLOPs are counted, or processes of their own."""
 PEERS = {"a": ("lightly", "kornia"), "b": ("lightly",), "c": ("lightly",), "g": ("lightly",)}
 
 
