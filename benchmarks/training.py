@@ -1,16 +1,13 @@
-"""Training efficiency: images/s of ssl-train over images/s of a bare loop of the same network on constant tensors.
+"""Images/s of ssl-train, of a bare loop of the same network, and of views by themselves: for benchmarks.peers and
+benchmarks.gpu.
 
-    python -m benchmarks.training
-
-SimCLR with resnet_tiny on 32×32 colour images, on the CPU, both in one process and by turns. The bare loop makes the
-same steps (forward, loss, backward, optimizer) in the same mode on constant views, without data, augmentation, probe
-or logging. The first epoch, and as many steps of the bare loop, are left out. On GPUs: benchmarks.gpu.
+The bare loop makes the same steps (forward, loss, backward, optimizer) in the same mode on constant views, without
+data, augmentation, probe or logging. The first epoch, and as many steps of the bare loop, are left out.
 """
 
 import itertools
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +34,6 @@ from ssl_lightning.pipeline.pretrain import pretrain
 from ssl_lightning.ranges import Count
 
 CPU = torch.device("cpu")
-TURNS = 3
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -180,23 +176,3 @@ def seconds_of(step: Callable[[], object], device: torch.device, steps: int, win
             step()
         times.append((now(device) - started) / steps)
     return statistics.median(times[1:])
-
-
-def main() -> None:
-    batch, epochs = 256, 3
-    ours, theirs = [], []
-    for _ in range(TURNS):
-        with tempfile.TemporaryDirectory() as runs:
-            config = settings(
-                runs, *noise(10 * batch), "trainer=cpu", f"trainer.max_epochs={epochs}", f"batch_size={batch}"
-            )
-            theirs.append(bare(config, steps=10, windows=epochs - 1))
-            ours.append(ssl_train(config)["images_per_second"])
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    print(f"threads: {torch.get_num_threads()}, {TURNS} turns, batch {batch}")
-    print(f"ssl-train: {statistics.median(ours):.0f} images/s, bare loop: {statistics.median(theirs):.0f} images/s")
-    print(f"efficiency: {statistics.median(ratios):.3f} ({', '.join(f'{r:.3f}' for r in ratios)})")
-
-
-if __name__ == "__main__":
-    main()
