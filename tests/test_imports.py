@@ -16,7 +16,7 @@ TIERS = (
     ("pipeline",),
     ("reports", "loggers", "callbacks", "subsets", "evaluation", "runs"),
     ("data", "methods"),
-    ("optim", "losses", "models", "theory"),
+    ("optim", "losses", "metrics", "models", "theory"),
     ("config", "launchers", "processes", "lightning_internals"),
     ("files", "devices", "progress", "errors", "explaining", "known_errors", "ranges"),
 )

@@ -5,6 +5,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ssl_lightning.metrics.accuracy import accuracy
+
 
 @torch.no_grad()
 def knn(
@@ -44,4 +46,4 @@ def knn(
     weights = ((similarity - similarity[:, :1]) / temperature).exp()
     votes = weights.new_zeros(len(test), num_classes)
     votes.scatter_add_(1, train_labels.to(device).long()[neighbours], weights)
-    return {"knn/top1": int((votes.argmax(1) == test_labels.to(device)).sum()) / len(test)}
+    return {"knn/top1": accuracy(votes, test_labels.to(device))}

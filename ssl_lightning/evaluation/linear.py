@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from ssl_lightning.evaluation.spectrum import Moments
+from ssl_lightning.metrics.accuracy import accuracy
+from ssl_lightning.metrics.moments import Moments
 
 _ROWS = 8192  # rows that are converted at a time
 # Up to this many numbers (1 GiB) the solver holds its copy of the features in float64: reduced precision
@@ -179,12 +180,6 @@ def fit_logistic(
     return _LogisticRegression(features, labels, num_classes).solve(l2, initial, max_iterations, tolerance)
 
 
-def _accuracy(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"], k: int = 1) -> float:
-    """The share of samples whose label is among the k largest logits."""
-    hits = (logits.topk(k, dim=1).indices == labels[:, None]).any(1)
-    return hits.double().mean().item()
-
-
 def linear_probe(
     train: Float[Tensor, "n d"],
     train_labels: Int[Tensor, " n"],
@@ -211,21 +206,21 @@ def linear_probe(
     weights, best_weights, best_l2, best_accuracy = None, None, float("nan"), -1.0
     for l2 in sorted(l2_grid, reverse=True):
         weights = problem.solve(l2, initial=weights)
-        accuracy = _accuracy(weights.logits(held_out), held_out_labels)
-        if accuracy > best_accuracy:
-            best_weights, best_l2, best_accuracy = weights, l2, accuracy
+        right = accuracy(weights.logits(held_out), held_out_labels)
+        if right > best_accuracy:
+            best_weights, best_l2, best_accuracy = weights, l2, right
     del problem, held_out  # the largest tensors; the second fit needs as much again
 
     standardise = Standardiser.fit(train)
     weights = fit_logistic(standardise(train), train_labels, num_classes, best_l2, initial=best_weights)
     logits = weights.logits(standardise(test))
     metrics = {
-        "linear/top1": _accuracy(logits, test_labels),
+        "linear/top1": accuracy(logits, test_labels),
         "linear/val_top1": best_accuracy,
         "linear/l2": float(best_l2),
     }
     if num_classes > 10:
-        metrics["linear/top5"] = _accuracy(logits, test_labels, k=5)
+        metrics["linear/top5"] = accuracy(logits, test_labels, k=5)
     return metrics
 
 
@@ -284,7 +279,7 @@ def few_label_probe(
         features = train[subset]
         standardise = Standardiser.fit(features)
         weights = fit_logistic(standardise(features), train_labels[subset], num_classes, l2=1 / len(subset))
-        accuracies.append(_accuracy(weights.logits(standardise(test)), test_labels))
+        accuracies.append(accuracy(weights.logits(standardise(test)), test_labels))
     return {
         f"{name}/top1": statistics.fmean(accuracies),
         f"{name}/top1_std": statistics.stdev(accuracies) if draws > 1 else 0.0,

@@ -3,7 +3,9 @@ import math
 import pytest
 import torch
 
-from ssl_lightning.evaluation.spectrum import Moments, effective_rank, rankme, spectrum
+from ssl_lightning.evaluation.spectrum import spectrum
+from ssl_lightning.metrics.moments import Moments
+from ssl_lightning.metrics.ranks import effective_rank, rankme
 
 
 def _features(n: int, d: int, seed: int = 0, shift: float = 0.0) -> torch.Tensor:
