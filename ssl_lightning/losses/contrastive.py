@@ -9,12 +9,12 @@ from torch import Tensor
 
 from ssl_lightning.losses.gather import LOCAL, Gather
 from ssl_lightning.losses.partition import log_partition, log_partitions
-from ssl_lightning.losses.precision import full_precision
+from ssl_lightning.losses.precision import full_precision, widened
 
 
 def unit(z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
     """Rows of length one, in at least float32: half-precision embeddings are widened first."""
-    return F.normalize(z.float() if z.dtype in (torch.float16, torch.bfloat16) else z, dim=-1)
+    return F.normalize(widened(z), dim=-1)
 
 
 def nt_xent(embeddings: Float[Tensor, "v n d"], temperature: float, gather: Gather = LOCAL) -> Float[Tensor, ""]:

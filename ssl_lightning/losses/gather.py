@@ -24,6 +24,20 @@ class _AllGather(torch.autograd.Function):
         return total.narrow(0, dist.get_rank() * ctx.length, ctx.length)
 
 
+class _AllReduce(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()  # every rank's loss depends on this rank's summand
+        dist.all_reduce(total)
+        return total
+
+
 class Gather:
     """Collects the rows of all ranks, in rank order, so that a loss sees the candidates of the global batch.
 
@@ -41,6 +55,10 @@ class Gather:
 
     def __call__(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
         return x if self.world_size == 1 else _AllGather.apply(x)
+
+    def total(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The sum of all ranks' tensors, with gradient, for statistics over the global batch."""
+        return x if self.world_size == 1 else _AllReduce.apply(x)
 
 
 LOCAL = Gather()

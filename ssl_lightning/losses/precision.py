@@ -4,6 +4,12 @@ import contextlib
 from contextlib import AbstractContextManager
 
 import torch
+from torch import Tensor
+
+
+def widened(x: Tensor) -> Tensor:
+    """In at least float32."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:

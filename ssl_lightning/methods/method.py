@@ -2,8 +2,8 @@
 
 import numbers
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, cast
 
 import lightning as L
 import torch
@@ -159,12 +159,21 @@ class SSLMethod(L.LightningModule):
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """What is optimised: weights, and, without weight decay, biases, norms, tokens and positions."""
+        return self._groups(self.named_parameters())
+
+    def apart(self, module: nn.Module, **settings: Any) -> list[ParameterGroup]:
+        """`parameter_groups`, those of a part of the method apart, with settings of their own."""
+        own = set(module.parameters())
+        others = self._groups((name, p) for name, p in self.named_parameters() if p not in own)
+        return [*others, *(cast(ParameterGroup, group | settings) for group in self._groups(module.named_parameters()))]
+
+    def _groups(self, named: Iterable[tuple[str, Tensor]]) -> list[ParameterGroup]:
         groups: tuple[list[Tensor], list[Tensor]] = [], []
-        for name, parameter in self.named_parameters():
+        for name, parameter in named:
             if parameter.requires_grad:
                 token = any(word in name.rpartition(".")[2] for word in TOKENS)
                 groups[parameter.ndim < 2 or token].append(parameter)
-        return [{"params": list(groups[0])}, {"params": list(groups[1]), "decay": False}]
+        return [{"params": groups[0]}, {"params": groups[1], "decay": False}]
 
     def log(self, name: str, value: Any, prog_bar: bool = False, *args: Any, **kwargs: Any) -> None:
         """Lightning's, for callbacks that watch a number. To loggers goes its mean over the batches between two rows

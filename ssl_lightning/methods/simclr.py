@@ -3,22 +3,21 @@
 from collections.abc import Callable
 from typing import Literal
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.draw import Draw
 from ssl_lightning.losses.contrastive import info_nce, nt_xent
 from ssl_lightning.losses.gather import Gather
-from ssl_lightning.methods.method import Objective, SSLMethod
-from ssl_lightning.models.backbones import num_features_of
+from ssl_lightning.methods.method import Objective
+from ssl_lightning.methods.projected import Projected
 from ssl_lightning.optim.recipe import OptimizerRecipe
 from ssl_lightning.ranges import Temperature
 
 LOSSES = {"nt_xent": nt_xent, "info_nce": info_nce}
 
 
-class SimCLR(SSLMethod):
+class SimCLR(Projected):
     """Contrast views of an image with all other images, after a projector.
 
     Args:
@@ -26,8 +25,6 @@ class SimCLR(SSLMethod):
         temperature: τ > 0.
         loss: `nt_xent` as in the paper, or cross-view `info_nce` as in DirectCLR's comparisons.
     """
-
-    min_images = 2
 
     def __init__(
         self,
@@ -37,14 +34,9 @@ class SimCLR(SSLMethod):
         loss: Literal["nt_xent", "info_nce"] = "nt_xent",
         optimizer: OptimizerRecipe | None = None,
     ) -> None:
-        super().__init__(optimizer)
-        self.backbone = backbone
-        self.projector = projector(num_features_of(backbone))
+        super().__init__(backbone, projector, optimizer)
         self.temperature = temperature
         self.contrast = LOSSES[loss]
-
-    def project(self, representations: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
-        return self.projector(representations)
 
     def ssl_loss(self, batch: Batch, gather: Gather, draw: Draw) -> Objective:
         representations, embeddings = self.encode(batch.views, draw)

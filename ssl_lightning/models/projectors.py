@@ -46,6 +46,18 @@ def none(num_features: int) -> nn.Identity:
     return nn.Identity()
 
 
+def predictor(length: int, hidden: Count | None = None) -> nn.Sequential:
+    """From an embedding to another of the same length, through one hidden layer with BatchNorm: a bottleneck of a
+    quarter where `hidden` is None, as in SimSiam."""
+    return mlp(length, hidden or max(1, length // 4), length)
+
+
+def num_outputs_of(projector: nn.Module, num_features: int) -> int:
+    """E, the length of the embeddings of a head: what its last linear layer gives, or else D."""
+    lengths = [length for m in projector.modules() if isinstance(length := getattr(m, "out_features", None), int)]
+    return lengths[-1] if lengths else num_features
+
+
 class FixedLowRankDiagonal(nn.Module):
     """diag(1, …, 1, 0, …, 0) with `rank` ones (arXiv 2110.09348, §5): no parameter, nothing trained."""
 

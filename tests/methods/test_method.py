@@ -14,7 +14,7 @@ from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning.methods.supervised import Supervised
 from ssl_lightning.models.backbones import resnet_tiny
 from ssl_lightning.optim.recipe import OptimizerRecipe
-from tests.methods.networks import batch_of, tiny_simclr, tiny_views
+from tests.methods.networks import TINY, batch_of, tiny_simclr, tiny_views
 
 
 def directclr() -> DirectCLR:
@@ -32,7 +32,7 @@ METHODS = {
     "directclr": directclr,
     "gessl": lambda: GeSSL(tiny_simclr()),
     "supervised": supervised,
-}
+} | {name: make for name, make in TINY.items() if name != "simclr"}
 
 
 @pytest.mark.parametrize("name", METHODS)
