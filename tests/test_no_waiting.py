@@ -100,7 +100,7 @@ def reads_of_training(rank: int, config: dict[str, Any], world_size: int, folder
     with Reads(method) as reads:
         trainer.fit(method, data)
     assert method.batches == 12
-    assert recorder.row["loss"] > 0
+    assert recorder.row["loss"] != 0
     assert recorder.row["online/loss"] > 0
     return reads.at, reads.places
 
@@ -194,7 +194,8 @@ def test_views_are_made_where_no_value_can_be_read(augment, config):
     views = make(config(f"augment={augment}")["augment"])
     for some in views(images, colour, colour, torch.Generator().manual_seed(0)):
         assert some.is_meta
-        assert some.shape[1:] == (32, 3, 32, 32)
+        assert some.shape[1:3] == (32, 3)
+        assert some.shape[3:] in [(32, 32), (16, 16)]
 
 
 def test_reading_a_value_of_the_meta_device_raises():

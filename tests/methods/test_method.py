@@ -14,7 +14,7 @@ from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning.methods.supervised import Supervised
 from ssl_lightning.models.backbones import resnet_tiny
 from ssl_lightning.optim.recipe import OptimizerRecipe
-from tests.methods.networks import TINY, batch_of, tiny_simclr, tiny_views
+from tests.methods.networks import TINY, batch_of, gradients, tiny_simclr, tiny_views
 
 
 def directclr() -> DirectCLR:
@@ -59,7 +59,7 @@ def test_loss_is_pure(name):
         method.zero_grad()
         loss = method.ssl_loss(batch_of(views), LOCAL, Draw()).loss
         loss.backward()
-        results.append((loss.detach(), [p.grad.clone() for p in method.parameters()]))
+        results.append((loss.detach(), gradients(method)))
     assert torch.equal(results[0][0], results[1][0])
     assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[1][1], strict=True))
     assert all(torch.equal(p, before[n]) for n, p in method.named_parameters())
@@ -134,9 +134,9 @@ def test_compiled_networks_keep_the_names_of_their_weights(name, monkeypatch):
     compiled = []
 
     def compile(function, mode, **_):  # what a compiler does takes a minute, and is PyTorch's affair
-        def call(*arguments):
+        def call(*arguments, **settings):
             compiled.append((mode, function.__self__))
-            return function(*arguments)
+            return function(*arguments, **settings)
 
         return call
 
@@ -151,8 +151,9 @@ def test_compiled_networks_keep_the_names_of_their_weights(name, monkeypatch):
     method.compile_networks("max-autotune")
     assert list(method.state_dict()) == names
     objective = method.ssl_loss(batch_of(views), LOCAL, Draw())
-    assert compiled == [("max-autotune", network) for network in method.children()]
     assert compiled[0][1] is method.backbone
+    assert sorted(map(id, (network for _, network in compiled))) == sorted(map(id, method.children()))
+    assert {mode for mode, _ in compiled} == {"max-autotune"}
     assert torch.equal(objective.loss, METHODS[name]().ssl_loss(batch_of(views), LOCAL, Draw()).loss)
     method.compile_networks(None)
     method.ssl_loss(batch_of(views), LOCAL, Draw())
