@@ -139,6 +139,12 @@ class ImageDataset(ABC):
         """Raises UserError where one of a split cannot be decoded when it is needed."""
 
     @property
+    def unlabelled(self) -> str | None:
+        """Why classifiers of representations cannot be trained and tested, where that is known before `prepare`: what
+        comes after the dataset's name in a sentence."""
+        return None
+
+    @property
     def has_labels(self) -> bool:
         """Whether classifiers of representations can be trained and tested, after `prepare`."""
         return self.has_test and bool((self.train().labels >= 0).any())

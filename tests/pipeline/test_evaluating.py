@@ -114,9 +114,15 @@ def unlabelled(tmp_path: Path) -> tuple[str, ...]:
 @pytest.mark.parametrize("storage", ["auto", "streamed"])
 def test_images_without_labels_are_trained_on(command: Command, tmp_path, unlabelled, storage):
     streamed = (f"dataset.storage={storage}", "dataset.workers=1")
-    done = command("ssl-train", *NONE, *unlabelled, *streamed, "trainer.log_every_n_steps=1")
+    done = command("ssl-train", *TINY, *unlabelled, *streamed, "trainer.log_every_n_steps=1")
     assert done.code == 0, done.err
+    assert "image_folder: train/: 48 images for training, without labels." in done.out
+    assert "image_folder has no labels: evaluation=none is chosen" in done.out
+    assert "evaluation.dataset=cifar10" in done.out
     run = only_run(tmp_path)
+    chosen = run.results()["protocol"]
+    assert command("ssl-train", *NONE, *unlabelled, *streamed, "force=true").code == 0
+    assert only_run(tmp_path).results()["protocol"] == chosen  # as if it had been asked for
     assert run.results()["mask"]["size"] == 48
     assert "representation/rankme" in run.results()["metrics"]
     metrics = read_metrics(run.metrics_file)
@@ -125,9 +131,6 @@ def test_images_without_labels_are_trained_on(command: Command, tmp_path, unlabe
 
 
 def test_what_needs_labels_says_so_before_training(command: Command, tmp_path, unlabelled):
-    message = error(command("ssl-train", *TINY, *unlabelled))
-    assert "image_folder has no labelled train and test images, which the evaluation needs" in message
-    assert "evaluation=none" in message
     message = error(command("ssl-train", *NONE, *unlabelled, "subset=random_balanced"))
     assert "subset=random_balanced needs the labels of all images, but 48 of the 48" in message
     message = error(command("ssl-train", *NONE, *unlabelled, "subset=el2n"))
@@ -157,6 +160,22 @@ def test_they_are_ranked_within_clusters(command: Command, tmp_path, unlabelled)
     assert len(np.load(next(tmp_path.glob("cache/rankings/*.npz")))["order"]) == 48
 
 
+def test_other_data_with_labels_evaluate_what_was_trained_without(command: Command, tmp_path, unlabelled):
+    write_image_folder(tmp_path / "labelled", num_train=40, num_test=20, size=16)
+    other = ("+dataset@evaluation.dataset=image_folder", "evaluation.dataset.root=labelled")
+    other += ("evaluation.dataset.image_size=16", "evaluation.dataset.name=labelled")
+    done = command("ssl-train", *TINY, *unlabelled, *other)
+    assert done.code == 0, done.err
+    assert "evaluation=none" not in done.out
+    run = only_run(tmp_path)
+    assert run.results()["protocol"]["dataset"] == "labelled"
+    assert "linear/top1" in run.results()["metrics"]
+    here = command("ssl-evaluate", f"run={run.folder}", "trainer=cpu")
+    assert here.code == 0, here.err
+    assert "evaluation=none is chosen" in here.out
+    assert "To evaluate on labelled data, name them: dataset=cifar10" in here.out
+
+
 def test_data_that_have_moved_can_be_named(command: Command, tmp_path):
     folder = ("dataset=image_folder", "dataset.image_size=8")
     write_image_folder(tmp_path / "here", num_train=20, num_test=10)
@@ -165,7 +184,7 @@ def test_data_that_have_moved_can_be_named(command: Command, tmp_path):
     run = only_run(tmp_path)
     (tmp_path / "here").rename(tmp_path / "there")
     lines = error(command("ssl-evaluate", f"run={run.folder}", "trainer=cpu", "evaluation.few_percents=[]"))
-    assert "no images in" in lines
+    assert "there is no folder" in lines
     assert "dataset=<option> dataset.root=<folder> dataset.image_size=8" in lines
     lines = error(command("ssl-evaluate", f"run={run.folder}", "trainer=cpu", "dataset.root=there"))
     assert "dataset.root: no dataset is chosen. Choose one beside it: dataset=<one of cifar10," in lines
