@@ -39,7 +39,8 @@ class ImageFolder(ImageDataset):
     Args:
         root: the folder.
         cache: for decoded images, and for digests of what files hold.
-        labels: None: folders are classes; `none`: they are not, and images at any depth have no label.
+        labels: a list of images with their labels, and perhaps splits (see `listed_files`); None: folders are classes;
+            `none`: they are not, and images at any depth have no label.
         split: share of each class that is held out as the test split, where there is no other, in (0, 1).
         split_seed: of what is held out.
         storage: `resident` or `streamed`; `auto` is `resident` up to `resident_gib`.
@@ -50,7 +51,7 @@ class ImageFolder(ImageDataset):
 
     root: Annotated[str, Place]
     cache: Annotated[str, Place]
-    labels: Annotated[Literal["none"] | None, Place] = None  # which images are in which split: see `content_digest`
+    labels: Annotated[str | None, Place] = None  # which images are in which split: see `content_digest`
     split: Annotated[Part | None, Place] = None
     split_seed: Annotated[SeedNumber, Place] = 0
     storage: Annotated[Literal["auto", "resident", "streamed"], Speed] = "auto"  # see `content_digest`
@@ -77,9 +78,9 @@ class ImageFolder(ImageDataset):
 
     @property
     def unlabelled(self) -> str | None:
-        if self.has_test:
-            return None
-        return "has no labels" if not self._listing["train"].classes else "has no test split"
+        if not (self._listing["train"].labels >= 0).any():
+            return "has no labels"
+        return None if self.has_test else "has no test split"
 
     @property
     def has_test(self) -> bool:
@@ -117,7 +118,7 @@ class ImageFolder(ImageDataset):
     def _layout(self) -> Layout:
         root, cache = Path(self.root).absolute(), Path(self.cache).absolute()
         try:
-            return layout_of(root, cache, self.labels is None, self.split, self.split_seed)
+            return layout_of(root, cache, self.labels, self.split, self.split_seed)
         except UserError as error:
             raise UserError(f"{self.name}: {error}") from None
 

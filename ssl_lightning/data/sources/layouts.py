@@ -9,9 +9,12 @@ import numpy as np
 
 from ssl_lightning.data.sources.holding_out import held_out
 from ssl_lightning.data.sources.listing import ImageFiles, image_files
+from ssl_lightning.data.sources.lists import listed_files
 from ssl_lightning.data.sources.walk import IMAGE_SUFFIXES, TESTS
 from ssl_lightning.errors import UserError
 
+NONE = "none"
+"""Of labels: there are none, whatever folders images are in."""
 LIKE_SPLITS = {*TESTS, "train", "training", "testing"}
 """Names of folders, in lower case, that are taken for no classes."""
 
@@ -44,12 +47,12 @@ class Layout:
         return f"{self.found}: {', '.join(counts)}."
 
 
-def layout_of(root: Path, cache: Path, classes: bool = True, split: float | None = None, seed: int = 0) -> Layout:
+def layout_of(root: Path, cache: Path, labels: str | None = None, split: float | None = None, seed: int = 0) -> Layout:
     """
     Args:
         root: absolute.
         cache: see `image_files`.
-        classes: whether folders are classes.
+        labels: a list, which tells all; `none`: folders are no classes.
         split: share of each class that is held out as the test split, by this seed.
 
     Raises:
@@ -57,6 +60,9 @@ def layout_of(root: Path, cache: Path, classes: bool = True, split: float | None
     """
     if not root.is_dir():
         raise UserError(f"there is no folder {root}. Set dataset.root to that of the images.")
+    if labels not in (None, NONE):
+        return _of_list(root, cache, labels, split, seed)
+    classes = labels is None
     if not (root / "train").is_dir():
         return _of_one_folder(root, cache, classes, split, seed)
     train = image_files(root, "train", cache, classes)
@@ -84,6 +90,25 @@ def divided(files: ImageFiles, split: float, seed: int) -> dict[str, ImageFiles]
     if not out.any():
         raise UserError(f"dataset.split={split:g} holds out nothing: no class of {files.root} has two images.")
     return {"train": files.select(np.flatnonzero(~out)), "test": files.select(np.flatnonzero(out))}
+
+
+def _of_list(root: Path, cache: Path, labels: str, split: float | None, seed: int) -> Layout:
+    path = Path(labels).absolute()
+    if not path.exists() and (root / labels).exists():
+        path = root / labels
+    splits = listed_files(root, path, cache)
+    if split is not None:
+        if len(splits) > 1:
+            raise UserError(
+                f"dataset.split={split:g} is to hold out a test split, but {path} has splits. Leave it out."
+            )
+        if not splits["train"].classes:
+            raise UserError(f"dataset.split={split:g} holds out a share of each class, but {path} has no labels.")
+        return Layout(divided(splits["train"], split, seed), f"{path.name}, split={split:g}")
+    if "val" in splits and "test" not in splits:
+        splits["test"] = splits.pop("val")
+        return Layout(splits, path.name, ("no image is listed for test, so those for val are the test split.",))
+    return Layout(splits, path.name)
 
 
 def _of_one_folder(root: Path, cache: Path, classes: bool, split: float | None, seed: int) -> Layout:
