@@ -101,6 +101,12 @@ class StreamedImages:
         """The images of both."""
         return StreamedImages(self.files.joined(other.files), self.size, self.channels, self.square, self._workers)
 
+    def select(self, positions: Int[Tensor, " m"]) -> "StreamedImages":
+        """Some of the images, in this order."""
+        return StreamedImages(
+            self.files.select(positions.numpy()), self.size, self.channels, self.square, self._workers
+        )
+
     def __getitem__(self, positions: "slice | range | np.ndarray | Tensor") -> UInt8[Tensor, "m c s s"]:
         """Central squares, in order."""
         if isinstance(positions, slice):

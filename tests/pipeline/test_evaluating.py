@@ -20,6 +20,7 @@ Command = Callable[..., Outcome]
 
 NO_PROBES = tuple(item for item in TINY if not item.startswith("evaluation."))
 SHORT = ("+trainer.limit_train_batches=2", "subset.fraction=0.1")
+CLUSTERS = ("latent@subset.latent=kmeans", "subset.latent.clusters=4")
 NONE = (*NO_PROBES, "evaluation=none")
 
 
@@ -158,6 +159,24 @@ def test_they_are_ranked_within_clusters(command: Command, tmp_path, unlabelled)
     assert done.code == 0, done.err
     assert only_run(tmp_path).results()["mask"] == {**only_run(tmp_path).results()["mask"], "size": 24, "rule": "sas"}
     assert len(np.load(next(tmp_path.glob("cache/rankings/*.npz")))["order"]) == 48
+
+
+@pytest.mark.parametrize("probe", ["lbfgs", "sgd"])
+def test_some_labels_are_enough_for_every_probe(command: Command, tmp_path, unlabelled, probe):
+    labels = synthetic_images(48, 3, 3, 16)[1]
+    rows = [
+        f"train/{i:02d}.png,{label if i % 3 else ''},{'train' if i < 36 else 'test'}" for i, label in enumerate(labels)
+    ]
+    (tmp_path / "list.csv").write_text("\r\n".join(row for row in rows if not row.endswith(",,test")))
+    few = ("evaluation.few_shots=[1]", "evaluation.few_percents=[50.0]", "evaluation.draws=1", "evaluation.epochs=1")
+    shown = ("dataset.labels=list.csv", f"evaluation.linear={probe}", *few)
+    done = command("ssl-train", *NO_PROBES, *unlabelled, *shown, "subset=sas", "subset.looks=1", *CLUSTERS)
+    assert done.code == 0, done.err
+    assert "list.csv: 36 images for training, 24 of them labelled, in 3 classes, 8 for test." in done.out
+    results = only_run(tmp_path).results()
+    linear = "linear" if probe == "lbfgs" else "linear_sgd"
+    assert {f"{linear}/top1", "knn/top1", "linear_1shot/top1", "linear_50pct/top1"} <= set(results["metrics"])
+    assert results["mask"]["size"] == 36
 
 
 def test_other_data_with_labels_evaluate_what_was_trained_without(command: Command, tmp_path, unlabelled):
