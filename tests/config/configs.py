@@ -21,6 +21,7 @@ Command = Callable[..., Outcome]
 NEEDED = {
     "subset=file": ["subset.path=list.npy"],
     "dataset=image_folder": ["dataset.root=images"],
+    "dataset=arrays": ["dataset.path=images.npz"],
     "latent=embeddings": ["subset.latent.file=vectors.npy"],
     "schedule=one_cycle_momentum": ["optimizer=sgd"],
 }

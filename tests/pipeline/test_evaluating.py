@@ -179,6 +179,31 @@ def test_some_labels_are_enough_for_every_probe(command: Command, tmp_path, unla
     assert results["mask"]["size"] == 36
 
 
+def test_arrays_of_many_channels_go_all_the_way(command: Command, tmp_path):
+    """16 bits, five channels: trained, ranked, shown, evaluated and reported."""
+    images, labels = synthetic_images(60, 3, 5, 8)
+    np.savez(tmp_path / "x.npz", x=images.transpose(0, 2, 3, 1).astype(np.uint16) * 16, y=labels)
+    given = ("dataset=arrays", "dataset.path=x.npz", "dataset.split=0.2", "dataset.image_size=8", "dataset.channels=5")
+    message = error(
+        command("ssl-train", *TINY, *given, "dataset.mean=[0,0,0,0,0]", "dataset.std=[1,1,1,1,1]", "sweep=refused")
+    )
+    assert "Choose augment=geometric" in message
+    given += ("dataset.mean=[0.5,0.5,0.5,0.5,0.5]", "dataset.std=[0.2,0.2,0.2,0.2,0.2]", "augment=geometric")
+    ranked = ("subset=sas", "subset.looks=1")
+    done = command("ssl-select", *TINY, *given, *ranked)
+    assert done.code == 0, done.err
+    assert list(tmp_path.glob("cache/rankings/*.images.png"))
+    done = command("ssl-train", *TINY, *given, *ranked, "subset.fraction=0.5")
+    assert done.code == 0, done.err
+    assert "arrays: x.npz, split=0.2: 48 images for training in 3 classes, 12 for test." in done.out
+    assert "are scaled to 0 to 255" in done.out
+    done = command("ssl-evaluate", f"run={only_run(tmp_path).folder}", "trainer=cpu", "evaluation.few_percents=[]")
+    assert done.code == 0, done.err
+    done = command("ssl-report", "runs/default")
+    assert done.code == 0, done.err
+    assert "arrays" in done.out
+
+
 def test_other_data_with_labels_evaluate_what_was_trained_without(command: Command, tmp_path, unlabelled):
     write_image_folder(tmp_path / "labelled", num_train=40, num_test=20, size=16)
     other = ("+dataset@evaluation.dataset=image_folder", "evaluation.dataset.root=labelled")
@@ -206,7 +231,7 @@ def test_data_that_have_moved_can_be_named(command: Command, tmp_path):
     assert "there is no folder" in lines
     assert "dataset=<option> dataset.root=<folder> dataset.image_size=8" in lines
     lines = error(command("ssl-evaluate", f"run={run.folder}", "trainer=cpu", "dataset.root=there"))
-    assert "dataset.root: no dataset is chosen. Choose one beside it: dataset=<one of cifar10," in lines
+    assert "dataset.root: no dataset is chosen. Choose one beside it: dataset=<one of arrays," in lines
     found = command("ssl-evaluate", f"run={run.folder}", "trainer=cpu", *folder, "dataset.root=there")
     assert found.code == 0, found.err
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_lightning.data.sources.holding_out import held_out
 from ssl_lightning.data.sources.listing import ImageFiles, image_files
 from ssl_lightning.data.sources.lists import listed_files
+from ssl_lightning.data.sources.splits import found_line, held_out
 from ssl_lightning.data.sources.walk import IMAGE_SUFFIXES, TESTS
 from ssl_lightning.errors import UserError
 
@@ -34,17 +34,8 @@ class Layout:
 
     def __str__(self) -> str:
         """In one line, with the numbers of images and classes."""
-        train = self.splits["train"]
-        labelled = int((train.labels >= 0).sum())
-        counts = [f"{len(train):,} images for training"]
-        if not labelled:
-            counts[0] += ", without labels"
-        else:
-            if labelled < len(train):
-                counts[0] += f", {labelled:,} of them labelled,"
-            counts[0] += f" in {len(train.classes):,} classes"
-        counts += [f"{len(self.splits[part]):,} for {part}" for part in ("val", "test") if part in self.splits]
-        return f"{self.found}: {', '.join(counts)}."
+        labels = {part: files.labels for part, files in self.splits.items()}
+        return found_line(self.found, labels, len(self.splits["train"].classes))
 
 
 def layout_of(root: Path, cache: Path, labels: str | None = None, split: float | None = None, seed: int = 0) -> Layout:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ssl_lightning.data.sources.holding_out import held_out
 from ssl_lightning.data.sources.image_folder import ImageFolder
+from ssl_lightning.data.sources.splits import held_out
 from ssl_lightning.errors import UserError
 from tests.data.sources.test_walk import folder_of, put
 

@@ -1,7 +1,7 @@
-"""A test split of data that come without one."""
+"""Splits of data that somebody else has made: a test split where there is none, and what there is, in a line."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -21,3 +21,18 @@ def held_out(
         members = sorted(np.flatnonzero(labels == label).tolist(), key=drawn.__getitem__)
         chosen[members[: min(max(1, round(share * len(members))), len(members) - 1)]] = True
     return chosen
+
+
+def found_line(found: str, labels: Mapping[str, Int64[np.ndarray, " n"]], num_classes: int) -> str:
+    """What was found, with the numbers of images and classes."""
+    train = labels["train"]
+    labelled = int((train >= 0).sum())
+    counts = [f"{len(train):,} images for training"]
+    if not labelled:
+        counts[0] += ", without labels"
+    else:
+        if labelled < len(train):
+            counts[0] += f", {labelled:,} of them labelled,"
+        counts[0] += f" in {num_classes:,} classes"
+    counts += [f"{len(labels[part]):,} for {part}" for part in ("val", "test") if part in labels]
+    return f"{found}: {', '.join(counts)}."
