@@ -16,14 +16,14 @@ from jaxtyping import Int64, UInt8
 
 from ssl_lightning.config.markers import Place
 from ssl_lightning.data.sources.listing import contents_of
+from ssl_lightning.data.sources.splits import PARTS
 from ssl_lightning.data.sources.stored import Given, Positions, Source, StoredDataset
 from ssl_lightning.errors import UserError
 
 FORMAT = 1  # raised when other pixels are made of the same arrays
 MOST_CHANNELS = 16
 KINDS = {"images": "images", "image": "images", "x": "images", "labels": "labels", "label": "labels", "y": "labels"}
-PARTS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
-"""Words in the names of arrays, joined by _ : images, y, x_train, test_labels."""
+"""Words in the names of arrays, joined by _ to those of a split: images, y, x_train, test_labels."""
 SAMPLE = 10_000  # images whose statistics are measured
 CHUNK = 1024
 

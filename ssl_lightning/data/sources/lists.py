@@ -13,15 +13,13 @@ import numpy as np
 from jaxtyping import Int64
 
 from ssl_lightning.data.sources.listing import ImageFiles, contents_of
-from ssl_lightning.data.sources.walk import TESTS
+from ssl_lightning.data.sources.splits import PARTS
 from ssl_lightning.errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".txt")
 COLUMNS = ("file", "label", "split")
 NAMES = {"file": "file", "filename": "file", "path": "file", "image": "file", "label": "label", "class": "label"}
 """What a header may call the columns, in lower case."""
-PARTS = {"train": "train", "test": "test"} | dict.fromkeys(TESTS[1:], "val")
-"""The split that a word in the list means."""
 NUMBER = re.compile(r"(-?\d+)(\.0*)?")  # a table with empty labels makes 3.0 of 3
 SHOWN = 3  # of files that are missing
 

@@ -6,6 +6,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from ssl_lightning.data.sources.walk import TESTS
+
+PARTS = {"train": "train", "test": "test"} | dict.fromkeys(TESTS[1:], "val")
+"""The split that a word means."""
+
 
 def held_out(
     labels: Int64[np.ndarray, " n"], names: Sequence[bytes], share: float, seed: int
