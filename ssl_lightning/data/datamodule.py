@@ -164,7 +164,7 @@ def check_views(augment: Augment, dataset: ImageDataset, resolution: Resolution 
     if dataset.channels not in (1, 3) and (colours := augment.colours()):
         raise UserError(
             f"augment changes {', '.join(colours)} of views, which images of {dataset.channels} channels, as "
-            f"those of {dataset.name}, do not have. Set each to 0 in every view, such as "
+            f"those of {dataset.name}, do not have. Choose augment=geometric, or set each to 0 in every view, such as "
             f"augment.views.0.{colours[0]}=0; brightness, blur and all of the geometry work."
         )
 

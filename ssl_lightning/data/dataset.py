@@ -69,6 +69,14 @@ def joined(one: Split, other: Split) -> Split:
     return Split(torch.cat([one.images[:], other.images[:]]), labels)
 
 
+def selected(split: Split, positions: Int[Tensor, " m"]) -> Split:
+    """Some of the images, in this order."""
+    images, labels = split
+    if isinstance(images, StreamedImages):
+        return Split(images.select(positions), labels[positions])
+    return Split(images[positions], labels[positions])
+
+
 def label_digest(labels: Int[np.ndarray, " n"]) -> Any:
     """SHA-256 over labels, to be continued with images."""
     return hashlib.sha256(np.ascontiguousarray(labels, "<i8").tobytes())
@@ -139,6 +147,12 @@ class ImageDataset(ABC):
         """Raises UserError where one of a split cannot be decoded when it is needed."""
 
     @property
+    def unlabelled(self) -> str | None:
+        """Why classifiers of representations cannot be trained and tested, where that is known before `prepare`: what
+        comes after the dataset's name in a sentence."""
+        return None
+
+    @property
     def has_labels(self) -> bool:
         """Whether classifiers of representations can be trained and tested, after `prepare`."""
         return self.has_test and bool((self.train().labels >= 0).any())
@@ -154,14 +168,14 @@ class ImageDataset(ABC):
         return False
 
     def train(self) -> Split:
-        """What subsets are taken of. Images without a label, if any, come last."""
+        """What subsets are taken of."""
         return self._open("train")
 
     def labelled(self) -> Split:
         """The images of train that have a label, and those of val: what classifiers of representations learn from."""
-        images, labels = self.train()
-        count = int((labels >= 0).sum())
-        split = Split(images, labels) if count == len(labels) else Split(images[:count], labels[:count])
+        split = self.train()
+        known = torch.nonzero(split.labels >= 0).flatten()
+        split = split if len(known) == len(split.labels) else selected(split, known)
         return joined(split, self._open("val")) if self.has_val else split
 
     def all_labels(
@@ -188,10 +202,10 @@ class ImageDataset(ABC):
     def validation_part(self) -> Bool[Tensor, " m"]:
         """Which of the labelled images choose settings: those of val, or where there is no such split, of
         `validation`."""
-        count = int((self.train().labels >= 0).sum())
+        known = self.train().labels >= 0
         if self.has_val:
-            return torch.arange(count + len(self._open("val").labels)) >= count
-        return self.validation()[:count]
+            return torch.arange(int(known.sum()) + len(self._open("val").labels)) >= known.sum()
+        return self.validation()[known]
 
     def validation(self) -> Bool[Tensor, " n"]:
         """The positions of train that are held out for tuning: always the same, the same share of each class.

@@ -101,6 +101,12 @@ class StreamedImages:
         """The images of both."""
         return StreamedImages(self.files.joined(other.files), self.size, self.channels, self.square, self._workers)
 
+    def select(self, positions: Int[Tensor, " m"]) -> "StreamedImages":
+        """Some of the images, in this order."""
+        return StreamedImages(
+            self.files.select(positions.numpy()), self.size, self.channels, self.square, self._workers
+        )
+
     def __getitem__(self, positions: "slice | range | np.ndarray | Tensor") -> UInt8[Tensor, "m c s s"]:
         """Central squares, in order."""
         if isinstance(positions, slice):
@@ -139,11 +145,7 @@ class StreamedImages:
 
     def central(self, position: int) -> UInt8[np.ndarray, "c s s"]:
         """The central square of one image, its side resampled to `size` with antialias if it differs."""
-        image = self._open(position)
-        width, height = image.size
-        side = max(1, round(min(width, height) * self.square))
-        window = ((height - side) // 2, (width - side) // 2, side, side)
-        return self._cut(position, image, [window], [self.size])[0]
+        return _central(self.files.path(position), self._open(position), self.size, self.channels, self.square)
 
     def crops(
         self,
@@ -169,8 +171,9 @@ class StreamedImages:
         crops = views_of(made, sizes)
         images.reverse()
         for i, position in enumerate(positions.tolist()):
-            image = images.pop()  # whose pixels are freed with it
-            for crop, cut in zip(crops, self._cut(position, image, windows[:, :, i].tolist(), sizes), strict=True):
+            image, name = images.pop(), self.files.path(position)  # whose pixels are freed with it
+            cuts = cut_out(name, image, self.channels, windows[:, :, i].tolist(), sizes)
+            for crop, cut in zip(crops, cuts, strict=True):
                 np.copyto(crop[i].numpy(), cut)
         for crop, flip in zip(crops, flips, strict=True):
             crop.copy_(torch.where(flip[:, None, None, None], crop.flip(-1), crop))
@@ -181,40 +184,69 @@ class StreamedImages:
         path = self.files.path(position)
         try:
             with open(path, "rb") as file:
-                image = Image.open(io.BytesIO(file.read()), formats=FORMATS)
-            return _Opened(image, TURNS.get(image.getexif().get(ORIENTATION, 1)))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                content = file.read()
+        except OSError as error:
             raise _undecodable(path, error) from error
+        return _opened(content, path)
 
-    def _cut(
-        self, position: int, opened: "_Opened", windows: Sequence[Sequence[float]], sizes: Sequence[int]
-    ) -> list[UInt8[np.ndarray, "c _s _s"]]:
-        """Windows (top, left, height, width) of an opened image, each resampled to its size with antialias."""
-        image, turn = opened
-        width, height = image.size
-        mode = "L" if self.channels == 1 else "RGB"
-        shrink = min(min(window[2:]) / size for window, size in zip(windows, sizes, strict=True))
-        try:
-            if image.mode.startswith(("I", "F")):  # Pillow would cut these off at 255
-                raise ValueError(f"its pixels are of mode {image.mode}; convert it to 8 bits a channel")
-            if shrink >= 2:  # JPEG decoders give 1/2, 1/4 or 1/8 of the pixels for less work
-                image.draft(mode, (math.ceil(width / shrink), math.ceil(height / shrink)))
-            by = round(width / image.width)  # whose last column and row may stand for fewer pixels
-            image = _on_white(image).convert(mode)
-            image = image if turn is None else image.transpose(turn)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow's plugins raise
-            raise _undecodable(self.files.path(position), error) from error
-        views = []
-        for (top, left, tall, wide), size in zip(windows, sizes, strict=True):
-            box = (left / by, top / by, (left + wide) / by, (top + tall) / by)
-            if by == 1:  # whole pixels: none from outside of the window contributes
-                whole = (round(left), round(top), round(left + wide), round(top + tall))
-                view = image.crop(whole).resize((size, size), Image.Resampling.BILINEAR)
-            else:
-                inside = (*box[:2], min(box[2], image.width), min(box[3], image.height))
-                view = image.resize((size, size), Image.Resampling.BILINEAR, box=inside)
-            views.append(np.asarray(view).reshape(size, size, self.channels).transpose(2, 0, 1))
-        return views
+
+def central_square(content: bytes, name: str, size: int, channels: int, share: float) -> UInt8[np.ndarray, "c s s"]:
+    """Of an image file's content, its side resampled to `size` with antialias if it differs.
+
+    Args:
+        name: for messages.
+        share: side of the square, as a share of the image's shorter side.
+
+    Raises:
+        UserError: it cannot be decoded.
+    """
+    return _central(name, _opened(content, name), size, channels, share)
+
+
+def _central(name: str, image: "_Opened", size: int, channels: int, share: float) -> UInt8[np.ndarray, "c s s"]:
+    width, height = image.size
+    side = max(1, round(min(width, height) * share))
+    window = ((height - side) // 2, (width - side) // 2, side, side)
+    return cut_out(name, image, channels, [window], [size])[0]
+
+
+def _opened(content: bytes, name: str) -> "_Opened":
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        return _Opened(image, TURNS.get(image.getexif().get(ORIENTATION, 1)))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _undecodable(name, error) from error
+
+
+def cut_out(
+    name: str, opened: "_Opened", channels: int, windows: Sequence[Sequence[float]], sizes: Sequence[int]
+) -> list[UInt8[np.ndarray, "c _s _s"]]:
+    """Windows (top, left, height, width) of an opened image, each resampled to its size with antialias."""
+    image, turn = opened
+    width, height = image.size
+    mode = "L" if channels == 1 else "RGB"
+    shrink = min(min(window[2:]) / size for window, size in zip(windows, sizes, strict=True))
+    try:
+        if image.mode.startswith(("I", "F")):  # Pillow would cut these off at 255
+            raise ValueError(f"its pixels are of mode {image.mode}; convert it to 8 bits a channel")
+        if shrink >= 2:  # JPEG decoders give 1/2, 1/4 or 1/8 of the pixels for less work
+            image.draft(mode, (math.ceil(width / shrink), math.ceil(height / shrink)))
+        by = round(width / image.width)  # whose last column and row may stand for fewer pixels
+        image = _on_white(image).convert(mode)
+        image = image if turn is None else image.transpose(turn)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow's plugins raise
+        raise _undecodable(name, error) from error
+    views = []
+    for (top, left, tall, wide), size in zip(windows, sizes, strict=True):
+        box = (left / by, top / by, (left + wide) / by, (top + tall) / by)
+        if by == 1:  # whole pixels: none from outside of the window contributes
+            whole = (round(left), round(top), round(left + wide), round(top + tall))
+            view = image.crop(whole).resize((size, size), Image.Resampling.BILINEAR)
+        else:
+            inside = (*box[:2], min(box[2], image.width), min(box[3], image.height))
+            view = image.resize((size, size), Image.Resampling.BILINEAR, box=inside)
+        views.append(np.asarray(view).reshape(size, size, channels).transpose(2, 0, 1))
+    return views
 
 
 def _own(cores: int) -> bool:

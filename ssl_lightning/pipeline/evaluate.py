@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_lightning.config.check import own
 from ssl_lightning.config.components import make
@@ -23,6 +24,7 @@ from ssl_lightning.evaluation.suite import EvaluationSuite
 from ssl_lightning.files import safe_name, write_json
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.pipeline.launch import fabric_of, start_processes
+from ssl_lightning.pipeline.parts import of_labels, possible_evaluation
 from ssl_lightning.processes import ProcessGroup
 from ssl_lightning.runs.reading import unless_damaged
 from ssl_lightning.runs.run import Run
@@ -39,7 +41,6 @@ def evaluate(config: Mapping[str, Any]) -> Path:
     if config["trainer"].get("profiler") is not None:
         raise UserError("trainer.profiler looks at training, and ssl-evaluate trains nothing. Leave it out.")
     source: EncoderSource = make(config["encoder"])
-    suite: EvaluationSuite = make(own(config["evaluation"], Evaluated))
     if (described := config.get("dataset") or config["evaluation"].get("dataset") or source.dataset()) is None:
         raise UserError(f"dataset has no value: say what {source.name()} is to look at, for instance dataset=cifar10.")
     settings: Mapping[str, Any] = described if config.get("dataset") else _here(described, config)
@@ -49,6 +50,10 @@ def evaluate(config: Mapping[str, Any]) -> Path:
         dataset.prepare()
     except UserError as error:
         raise _moved(error, settings, source) if settings is not config.get("dataset") else error from None
+    evaluation = possible_evaluation(config["evaluation"], dataset)
+    if evaluation is not config["evaluation"]:
+        rank_zero_only(print)(of_labels(dataset, "dataset"), flush=True)
+    suite: EvaluationSuite = make(own(evaluation, Evaluated))
     suite.check(dataset)
     torch.manual_seed(0)  # random weights are the same in every process and call
     encoder = source.load()
@@ -63,7 +68,7 @@ def evaluate(config: Mapping[str, Any]) -> Path:
     if suite.needs_labels:
         seen += ["val", "test"] if dataset.has_val else ["test"]
     what = [asdict(dataset.fingerprint(split)) for split in seen]
-    protocol = protocol_of(config["evaluation"], dataset)
+    protocol = protocol_of(evaluation, dataset)
     identity = [SCHEMA, what, dataset.validation_fraction, protocol.as_dict(), weights]
     name = f"{dataset.name}-{digest_of(identity)[:8]}"
     folder = source.run_folder() or Path(config["paths"]["runs"]) / "encoders" / f"{source.name()}-{weights[:8]}"
@@ -95,7 +100,7 @@ def evaluate(config: Mapping[str, Any]) -> Path:
             "protocol": protocol.as_dict(),
             "metrics": metrics,
             "spectra": spectra,
-            "evaluation": config["evaluation"],
+            "evaluation": evaluation,
         }
         write_json(file, result)
         _show(f"{source.name()} on {dataset.name}", result, file)

@@ -30,7 +30,7 @@ def measured(
         "protocol": parts.protocol.as_dict(),
         "metrics": metrics,
         "spectra": spectra,
-        "evaluation": config["evaluation"],
+        "evaluation": parts.evaluation,
     }
     if untrained is not None:
         results["untrained"], _ = _evaluate(parts, method, *untrained, device)

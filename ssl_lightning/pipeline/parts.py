@@ -16,7 +16,7 @@ from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.protocol import Protocol, protocol_of
 from ssl_lightning.evaluation.splits import Splits, few_of, splits_of
-from ssl_lightning.evaluation.suite import EvaluationSuite
+from ssl_lightning.evaluation.suite import EvaluationSuite, RanksOnly
 from ssl_lightning.files import folder_of_sweep, safe_name
 from ssl_lightning.pipeline.proxies import ProxyRun, Train, proxies_of
 from ssl_lightning.pipeline.trainer import make_trainer
@@ -32,6 +32,7 @@ class Parts:
         dataset: what is pretrained on.
         subset: which images of it.
         proxies: runs that the subset is ranked with.
+        evaluation: settings of the suite.
         suite, evaluated: what is done with the frozen encoder, and on which dataset.
         protocol: what tells its numbers from those of other evaluations.
         rehearsal: all is done with little, and nothing kept.
@@ -40,6 +41,7 @@ class Parts:
     dataset: ImageDataset
     subset: Subset
     proxies: Sequence[ProxyRun]
+    evaluation: Mapping[str, Any]
     suite: EvaluationSuite
     evaluated: ImageDataset
     protocol: Protocol
@@ -64,7 +66,10 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
     """
     dataset: ImageDataset = make(config["dataset"])
     subset, proxies = subset_of(config, train)
-    suite, evaluated = evaluation_of(config["evaluation"], dataset)
+    evaluation = config["evaluation"]
+    if evaluation.get("dataset") is None:
+        evaluation = possible_evaluation(evaluation, dataset)
+    suite, evaluated = evaluation_of(evaluation, dataset)
     trainer = make_trainer(make(config["trainer"]), alone)
     read = {"data": dataset.content_digest("train"), "subset": subset.rank.content_digest()}
     further = {
@@ -76,9 +81,9 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
     identity = identity_of(config, read, further)
     safe_name(identity.subset, "the name of the subset rule")
     run = Run(folder_of_sweep(config["paths"]["runs"], config["sweep"]) / identity.run_name)
-    protocol = protocol_of(config["evaluation"], evaluated)
+    protocol = protocol_of(evaluation, evaluated)
     rehearsal = bool(config["trainer"]["fast_dev_run"])
-    return Parts(dataset, subset, proxies, suite, evaluated, protocol, trainer, identity, run, rehearsal)
+    return Parts(dataset, subset, proxies, evaluation, suite, evaluated, protocol, trainer, identity, run, rehearsal)
 
 
 def identity_of(
@@ -115,6 +120,23 @@ def subset_of(config: Mapping[str, Any], train: Train) -> tuple[Subset, Sequence
     if config["trainer"]["fast_dev_run"]:
         rule = rule.for_fast_dev_run()
     return Subset(rule, cut["fraction"], cut["budget"]), proxies_of(config, rule.needs(), train)
+
+
+def possible_evaluation(config: Mapping[str, Any], dataset: ImageDataset) -> Mapping[str, Any]:
+    """The settings of an evaluation of this dataset; where it needs labels and these are known to be missing, those of
+    `evaluation=none`."""
+    if not dataset.unlabelled or not locate(config["_target_"]).needs_labels:
+        return config
+    target = f"{RanksOnly.__module__}.{RanksOnly.__qualname__}"
+    return {"_target_": target, "untrained": config.get("untrained", False), "dataset": None}
+
+
+def of_labels(dataset: ImageDataset, key: str = "evaluation.dataset") -> str:
+    """What a user should know of an evaluation that was chosen for lack of labels; `key` names other data."""
+    return (
+        f"{dataset.name} {dataset.unlabelled}: evaluation=none is chosen, spectra and ranks. To evaluate on labelled "
+        f"data, name them: {key}=cifar10."
+    )
 
 
 def evaluation_of(config: Mapping[str, Any], pretrained: ImageDataset) -> tuple[EvaluationSuite, ImageDataset]:

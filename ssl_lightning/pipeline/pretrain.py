@@ -33,7 +33,7 @@ from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.models.backbones import crashes_in_channels_last
 from ssl_lightning.pipeline.launch import as_first, quiet
 from ssl_lightning.pipeline.measuring import features_of_encoders, measured
-from ssl_lightning.pipeline.parts import Parts, parts_of
+from ssl_lightning.pipeline.parts import Parts, of_labels, parts_of
 from ssl_lightning.pipeline.profiling import name_profile, profiled
 from ssl_lightning.pipeline.rehearsal import rehearsed
 from ssl_lightning.pipeline.trainer import callbacks_of
@@ -235,6 +235,8 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, Mask, dict[st
         dataset.all_labels(f"method={component_name(config['method'])}")
     if notice := dataset.notice():
         rank_zero_only(print)(notice, flush=True)
+    if parts.evaluation != config["evaluation"]:
+        rank_zero_only(print)(of_labels(dataset), flush=True)
     parts.suite.check(parts.evaluated)
     augment: Augment = make(config["augment"])
     # On a CPU, operators on subsets of the images are faster than compiled ones on all.

@@ -45,6 +45,8 @@ class Labels(LatentClasses):
 
     def _labels(self, dataset: ImageDataset) -> Int[Tensor, " n"]:
         advice = "Choose latent classes that need none: subset.latent=kmeans subset.latent.clusters=10."
+        if (dataset.train().labels >= 0).any():
+            advice = f"{advice.removesuffix('.')}; or that learn from those there are: subset.latent=few_labels."
         return dataset.all_labels("subset.latent=labels", advice)
 
 
@@ -118,16 +120,17 @@ class FewLabels(_OfFeatures):
 
     def check_dataset(self, dataset: ImageDataset) -> None:
         super().check_dataset(dataset)
-        if not len(dataset.labelled().labels):
+        if not (dataset.train().labels >= 0).any():
             raise UserError(
                 f"subset.latent=few_labels learns from labels, but {dataset.name} has none. Choose "
                 "subset.latent=kmeans subset.latent.clusters=10."
             )
 
     def assign(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Int64[np.ndarray, " n"]:
-        labels = dataset.labelled().labels  # they come first
+        labels = dataset.train().labels
         vectors = torch.from_numpy(np.array(self.vectors(features), np.float32))
-        known = draw_labels(labels, self.percent, torch.Generator().manual_seed(seed))
+        labelled = torch.nonzero(labels >= 0).flatten()
+        known = labelled[draw_labels(labels[labelled], self.percent, torch.Generator().manual_seed(seed))]
         standardise = Standardiser.fit(vectors[known])
         weights = fit_logistic(standardise(vectors[known]), labels[known], int(labels.max()) + 1, l2=1 / len(known))
         assigned = weights.logits(standardise(vectors)).argmax(1)

@@ -21,6 +21,8 @@ Command = Callable[..., Outcome]
 NEEDED = {
     "subset=file": ["subset.path=list.npy"],
     "dataset=image_folder": ["dataset.root=images"],
+    "dataset=arrays": ["dataset.path=images.npz"],
+    "dataset=huggingface": ["dataset.path=images"],
     "latent=embeddings": ["subset.latent.file=vectors.npy"],
     "schedule=one_cycle_momentum": ["optimizer=sgd"],
 }

@@ -313,9 +313,9 @@ def test_ssl_sweep_without_such_a_grid(command: Command):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("dataset=null", "dataset=null: dataset takes the name of an option. Write dataset=<one of cifar10, "),
+        ("dataset=null", "dataset=null: dataset takes the name of an option. Write dataset=<one of arrays, "),
         ("experiment=null", "Write experiment=<one of simclr_"),
-        ("~dataset", "no dataset is chosen, but another choice needs it. Choose one: dataset=<one of cifar10, "),
+        ("~dataset", "no dataset is chosen, but another choice needs it. Choose one: dataset=<one of arrays, "),
         ("~optimizer", "no optimizer is chosen, but method.optimizer needs it. Choose one: optimizer=<one of adam, "),
     ],
 )

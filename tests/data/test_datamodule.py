@@ -31,7 +31,7 @@ def data(view: View, channels: int) -> SubsetDataModule:
 )
 def test_colours_of_images_that_have_none(changes, named):
     with pytest.raises(
-        UserError, match=rf"augment changes {named} of views, which images of 5 channels.* Set each to 0"
+        UserError, match=rf"augment changes {named} of views, which images of 5 channels.* set each to 0"
     ):
         data(replace(PLAIN, **changes), 5).setup()
     for channels in (1, 3):

@@ -20,6 +20,7 @@ Command = Callable[..., Outcome]
 
 NO_PROBES = tuple(item for item in TINY if not item.startswith("evaluation."))
 SHORT = ("+trainer.limit_train_batches=2", "subset.fraction=0.1")
+CLUSTERS = ("latent@subset.latent=kmeans", "subset.latent.clusters=4")
 NONE = (*NO_PROBES, "evaluation=none")
 
 
@@ -114,9 +115,15 @@ def unlabelled(tmp_path: Path) -> tuple[str, ...]:
 @pytest.mark.parametrize("storage", ["auto", "streamed"])
 def test_images_without_labels_are_trained_on(command: Command, tmp_path, unlabelled, storage):
     streamed = (f"dataset.storage={storage}", "dataset.workers=1")
-    done = command("ssl-train", *NONE, *unlabelled, *streamed, "trainer.log_every_n_steps=1")
+    done = command("ssl-train", *TINY, *unlabelled, *streamed, "trainer.log_every_n_steps=1")
     assert done.code == 0, done.err
+    assert "image_folder: train/: 48 images for training, without labels." in done.out
+    assert "image_folder has no labels: evaluation=none is chosen" in done.out
+    assert "evaluation.dataset=cifar10" in done.out
     run = only_run(tmp_path)
+    chosen = run.results()["protocol"]
+    assert command("ssl-train", *NONE, *unlabelled, *streamed, "force=true").code == 0
+    assert only_run(tmp_path).results()["protocol"] == chosen  # as if it had been asked for
     assert run.results()["mask"]["size"] == 48
     assert "representation/rankme" in run.results()["metrics"]
     metrics = read_metrics(run.metrics_file)
@@ -125,9 +132,6 @@ def test_images_without_labels_are_trained_on(command: Command, tmp_path, unlabe
 
 
 def test_what_needs_labels_says_so_before_training(command: Command, tmp_path, unlabelled):
-    message = error(command("ssl-train", *TINY, *unlabelled))
-    assert "image_folder has no labelled train and test images, which the evaluation needs" in message
-    assert "evaluation=none" in message
     message = error(command("ssl-train", *NONE, *unlabelled, "subset=random_balanced"))
     assert "subset=random_balanced needs the labels of all images, but 48 of the 48" in message
     message = error(command("ssl-train", *NONE, *unlabelled, "subset=el2n"))
@@ -157,6 +161,65 @@ def test_they_are_ranked_within_clusters(command: Command, tmp_path, unlabelled)
     assert len(np.load(next(tmp_path.glob("cache/rankings/*.npz")))["order"]) == 48
 
 
+@pytest.mark.parametrize("probe", ["lbfgs", "sgd"])
+def test_some_labels_are_enough_for_every_probe(command: Command, tmp_path, unlabelled, probe):
+    labels = synthetic_images(48, 3, 3, 16)[1]
+    rows = [
+        f"train/{i:02d}.png,{label if i % 3 else ''},{'train' if i < 36 else 'test'}" for i, label in enumerate(labels)
+    ]
+    (tmp_path / "list.csv").write_text("\r\n".join(row for row in rows if not row.endswith(",,test")))
+    few = ("evaluation.few_shots=[1]", "evaluation.few_percents=[50.0]", "evaluation.draws=1", "evaluation.epochs=1")
+    shown = ("dataset.labels=list.csv", f"evaluation.linear={probe}", *few)
+    done = command("ssl-train", *NO_PROBES, *unlabelled, *shown, "subset=sas", "subset.looks=1", *CLUSTERS)
+    assert done.code == 0, done.err
+    assert "list.csv: 36 images for training, 24 of them labelled, in 3 classes, 8 for test." in done.out
+    results = only_run(tmp_path).results()
+    linear = "linear" if probe == "lbfgs" else "linear_sgd"
+    assert {f"{linear}/top1", "knn/top1", "linear_1shot/top1", "linear_50pct/top1"} <= set(results["metrics"])
+    assert results["mask"]["size"] == 36
+
+
+def test_arrays_of_many_channels_go_all_the_way(command: Command, tmp_path):
+    """16 bits, five channels: trained, ranked, shown, evaluated and reported."""
+    images, labels = synthetic_images(60, 3, 5, 8)
+    np.savez(tmp_path / "x.npz", x=images.transpose(0, 2, 3, 1).astype(np.uint16) * 16, y=labels)
+    given = ("dataset=arrays", "dataset.path=x.npz", "dataset.split=0.2", "dataset.image_size=8", "dataset.channels=5")
+    message = error(
+        command("ssl-train", *TINY, *given, "dataset.mean=[0,0,0,0,0]", "dataset.std=[1,1,1,1,1]", "sweep=refused")
+    )
+    assert "Choose augment=geometric" in message
+    given += ("dataset.mean=[0.5,0.5,0.5,0.5,0.5]", "dataset.std=[0.2,0.2,0.2,0.2,0.2]", "augment=geometric")
+    ranked = ("subset=sas", "subset.looks=1")
+    done = command("ssl-select", *TINY, *given, *ranked)
+    assert done.code == 0, done.err
+    assert list(tmp_path.glob("cache/rankings/*.images.png"))
+    done = command("ssl-train", *TINY, *given, *ranked, "subset.fraction=0.5")
+    assert done.code == 0, done.err
+    assert "arrays: x.npz, split=0.2: 48 images for training in 3 classes, 12 for test." in done.out
+    assert "are scaled to 0 to 255" in done.out
+    done = command("ssl-evaluate", f"run={only_run(tmp_path).folder}", "trainer=cpu", "evaluation.few_percents=[]")
+    assert done.code == 0, done.err
+    done = command("ssl-report", "runs/default")
+    assert done.code == 0, done.err
+    assert "arrays" in done.out
+
+
+def test_other_data_with_labels_evaluate_what_was_trained_without(command: Command, tmp_path, unlabelled):
+    write_image_folder(tmp_path / "labelled", num_train=40, num_test=20, size=16)
+    other = ("+dataset@evaluation.dataset=image_folder", "evaluation.dataset.root=labelled")
+    other += ("evaluation.dataset.image_size=16", "evaluation.dataset.name=labelled")
+    done = command("ssl-train", *TINY, *unlabelled, *other)
+    assert done.code == 0, done.err
+    assert "evaluation=none" not in done.out
+    run = only_run(tmp_path)
+    assert run.results()["protocol"]["dataset"] == "labelled"
+    assert "linear/top1" in run.results()["metrics"]
+    here = command("ssl-evaluate", f"run={run.folder}", "trainer=cpu")
+    assert here.code == 0, here.err
+    assert "evaluation=none is chosen" in here.out
+    assert "To evaluate on labelled data, name them: dataset=cifar10" in here.out
+
+
 def test_data_that_have_moved_can_be_named(command: Command, tmp_path):
     folder = ("dataset=image_folder", "dataset.image_size=8")
     write_image_folder(tmp_path / "here", num_train=20, num_test=10)
@@ -165,10 +228,10 @@ def test_data_that_have_moved_can_be_named(command: Command, tmp_path):
     run = only_run(tmp_path)
     (tmp_path / "here").rename(tmp_path / "there")
     lines = error(command("ssl-evaluate", f"run={run.folder}", "trainer=cpu", "evaluation.few_percents=[]"))
-    assert "no images in" in lines
+    assert "there is no folder" in lines
     assert "dataset=<option> dataset.root=<folder> dataset.image_size=8" in lines
     lines = error(command("ssl-evaluate", f"run={run.folder}", "trainer=cpu", "dataset.root=there"))
-    assert "dataset.root: no dataset is chosen. Choose one beside it: dataset=<one of cifar10," in lines
+    assert "dataset.root: no dataset is chosen. Choose one beside it: dataset=<one of arrays," in lines
     found = command("ssl-evaluate", f"run={run.folder}", "trainer=cpu", *folder, "dataset.root=there")
     assert found.code == 0, found.err
 

@@ -1,7 +1,7 @@
 """A folder of images, one folder a class: decoded once, or again at every step where that would be too much."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,19 +13,21 @@ from annotated_types import Ge, Gt, Le
 from ssl_lightning.config.markers import Place, Speed
 from ssl_lightning.data.dataset import Arrays, ImageDataset, Split, SplitName
 from ssl_lightning.data.decoding import StreamedImages
-from ssl_lightning.data.sources.listing import ImageFiles, image_files
+from ssl_lightning.data.sources.layouts import Layout, layout_of
+from ssl_lightning.data.sources.listing import ImageFiles
 from ssl_lightning.data.sources.store import Store
-from ssl_lightning.data.sources.walk import IMAGE_SUFFIXES, TESTS
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import locked, write_text
 from ssl_lightning.progress import track
+from ssl_lightning.ranges import Part, SeedNumber
 
 STORE_FORMAT = 3  # of decoded image folders; raised when decoding changes
 
 
 @dataclass(kw_only=True)
 class ImageFolder(ImageDataset):
-    """Images in `root/train/<class>/` and `root/test/<class>/`, or images without labels in `root/train/` alone.
+    """Images in `root/train/<class>/` and `root/test/<class>/`; in `root/<class>/`, with a `split`; or without labels
+    in `root/train/` or in `root` itself.
 
     Classes are numbered by sorted name. The test split is the first of `TESTS` that has the classes of train; where
     that is `test`, the next one chooses settings of probes. Images without labels have no such splits. Where the
@@ -37,6 +39,10 @@ class ImageFolder(ImageDataset):
     Args:
         root: the folder.
         cache: for decoded images, and for digests of what files hold.
+        labels: a list of images with their labels, and perhaps splits (see `listed_files`); None: folders are classes;
+            `none`: they are not, and images at any depth have no label.
+        split: share of each class that is held out as the test split, where there is no other, in (0, 1).
+        split_seed: of what is held out.
         storage: `resident` or `streamed`; `auto` is `resident` up to `resident_gib`.
         resident_gib: 2³⁰ bytes of decoded training images.
         square: side of the central square as a share of the shorter side, in (0, 1].
@@ -45,6 +51,9 @@ class ImageFolder(ImageDataset):
 
     root: Annotated[str, Place]
     cache: Annotated[str, Place]
+    labels: Annotated[str | None, Place] = None  # which images are in which split: see `content_digest`
+    split: Annotated[Part | None, Place] = None
+    split_seed: Annotated[SeedNumber, Place] = 0
     storage: Annotated[Literal["auto", "resident", "streamed"], Speed] = "auto"  # see `content_digest`
     resident_gib: Annotated[float, Gt(0), Speed] = 8.0
     square: Annotated[float, Gt(0), Le(1)] = 1.0
@@ -68,6 +77,12 @@ class ImageFolder(ImageDataset):
                 self._store(split).ensure(split, self._build)
 
     @property
+    def unlabelled(self) -> str | None:
+        if not (self._listing["train"].labels >= 0).any():
+            return "has no labels"
+        return None if self.has_test else "has no test split"
+
+    @property
     def has_test(self) -> bool:
         return "test" in self._listing
 
@@ -76,38 +91,21 @@ class ImageFolder(ImageDataset):
         return "val" in self._listing
 
     def content_digest(self, split: SplitName) -> str:
-        """Of all paths below the root and what the files hold, wherever the folder lies, and of whether images are
-        streamed."""
+        """Of all paths below the root, labels, and what the files hold, wherever the folder lies, and of whether images
+        are streamed."""
         if split not in self._listing:
             return ""
         return self._listing[split].digest() + ("-streamed" if self.streamed else "")
 
     def notice(self) -> str | None:
-        lines = [self._of_storage(), *self._of_listing()]
-        return "\n".join(line for line in lines if line) or None
-
-    def _of_listing(self) -> Iterator[str]:
-        """What was passed over, and where test images come from, if that is not obvious."""
-        for files in self._listing.values():
-            if files.skipped:
-                reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(files.skipped.items()))
-                yield f"{self.name}: in {files.part}/ passed over: {reasons}."
-        test = self._listing.get("test")
-        if test is not None and test.part != "test":
-            there = (Path(self.root) / "test").is_dir()
-            what = "the images in test/ have none of the classes" if there else "there is no test/"
-            yield f"{self.name}: {what}, so {test.part}/ is the test split."
-        if (val := self._listing.get("val")) is not None:
-            yield f"{self.name}: probes choose their settings on {val.part}/, {len(val):,} images."
-        read = {files.part for files in self._listing.values()}
-        if unread := [f"{part}/" for part in TESTS if part not in read and (Path(self.root) / part).is_dir()]:
-            yield f"{self.name}: not read: {', '.join(unread)}."
+        lines = [str(self._layout), self._of_storage(), *self._layout.lines]
+        return "\n".join(f"{self.name}: {line}" for line in lines if line)
 
     def _of_storage(self) -> str | None:
         if self.storage != "auto":
             return None
         decoded = f"{self._decoded_gib:,.1f} GiB" if self._decoded_gib >= 1 else f"{1024 * self._decoded_gib:,.1f} MiB"
-        what = f"{self.name}: {len(self._listing['train']):,} images take {decoded} decoded"
+        what = f"{len(self._listing['train']):,} images take {decoded} decoded"
         if self.streamed:
             return f"{what}: they are streamed from their files (dataset.storage=resident decodes them once)."
         return f"{what}: they are decoded once (dataset.storage=streamed cuts views from the whole files instead)."
@@ -117,37 +115,17 @@ class ImageFolder(ImageDataset):
         return len(self._listing["train"]) * self.channels * self.image_size**2 / 2**30
 
     @cached_property
-    def _listing(self) -> dict[str, ImageFiles]:
-        """By split."""
+    def _layout(self) -> Layout:
         root, cache = Path(self.root).absolute(), Path(self.cache).absolute()
-        train = image_files(root, "train", cache)
-        if not len(train):
-            raise UserError(
-                f"{self.name}: no images in {root / 'train'}. Set dataset.root to a folder with "
-                "train/<class>/*.jpg and test/<class>/*.jpg, or of images without labels with train/*.jpg "
-                f"({', '.join(suffix[1:] for suffix in IMAGE_SUFFIXES)})."
-            )
-        if not train.classes:
-            return {"train": train}
-        candidates = [image_files(root, part, cache) for part in TESTS]
-        alike = [files for files in candidates if files.classes == train.classes]
-        named_so = candidates[0]
-        lacks_some = bool(set(named_so.classes) & set(train.classes)) and named_so not in alike
-        if alike and not lacks_some:
-            further = {"val": alike[1]} if alike[0] is named_so and len(alike) > 1 else {}
-            return {"train": train, "test": alike[0], **further}
-        files = next((files for files in candidates if len(files)), None)
-        if files is None:
-            raise UserError(
-                f"{self.name}: there is no test split: {root} has no image in "
-                f"{', '.join(f'{part}/' for part in TESTS)}. Put images of the same classes into test/<class>/."
-            )
-        differing = sorted(set(train.classes) ^ set(files.classes))
-        raise UserError(
-            f"{self.name}: the classes of {root / files.part} are not those of {root / 'train'}: "
-            f"{', '.join(differing[:3])}{', ...' if len(differing) > 3 else ''} in only one of them. "
-            "Put images of the same classes into both, or leave the class out of both."
-        )
+        try:
+            return layout_of(root, cache, self.labels, self.split, self.split_seed)
+        except UserError as error:
+            raise UserError(f"{self.name}: {error}") from None
+
+    @cached_property
+    def _listing(self) -> Mapping[str, ImageFiles]:
+        """By split."""
+        return self._layout.splits
 
     @property
     def _seen(self) -> tuple[float, ...]:

@@ -25,14 +25,13 @@ AT_ONCE = 1024  # files
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """The images at any depth below `root/part/<class>/`, sorted by class and path; where there is no such image, those
-    in `root/part` itself, sorted by name, which have no label.
+    """The images of a split, in order.
 
     Arrays instead of an object for each file: forked workers share them without copying.
 
     Args:
-        root, part: absolute, and relative to it.
-        classes: names of the folders, sorted; none of images without labels.
+        root, part: absolute, and the folder in it that the images are in; empty for the root itself.
+        classes: names, in the order of their numbers; none of images without labels.
         labels: the number of each image's class; −1 for none.
         names: paths relative to the root, joined.
         ends: where each path ends in `names`.
@@ -54,8 +53,7 @@ class ImageFiles:
 
     def path(self, position: int) -> str:
         """Of one image, absolute."""
-        start = self.ends[position - 1] if position else 0
-        return os.path.join(self.root, os.fsdecode(self.names[start : self.ends[position]].tobytes()))
+        return os.path.join(self.root, os.fsdecode(self.name(position)))
 
     def joined(self, other: "ImageFiles") -> "ImageFiles":
         """The files of both, of one root and the same classes."""
@@ -68,6 +66,24 @@ class ImageFiles:
             contents=np.concatenate([self.contents, other.contents]),
         )
 
+    def select(self, positions: Int64[np.ndarray, " m"]) -> "ImageFiles":
+        """Some of the files, in this order, with nothing passed over."""
+        starts = np.concatenate([[0], self.ends[:-1]])[positions]
+        names = [self.names[start:end] for start, end in zip(starts, self.ends[positions], strict=True)]
+        return replace(
+            self,
+            labels=self.labels[positions],
+            names=np.concatenate([*names, self.names[:0]]),
+            ends=np.cumsum(self.ends[positions] - starts, dtype=np.int64),
+            contents=self.contents[positions],
+            skipped={},
+        )
+
+    def name(self, position: int) -> bytes:
+        """Of one image, relative to the root."""
+        start = self.ends[position - 1] if position else 0
+        return self.names[start : self.ends[position]].tobytes()
+
     def digest(self) -> str:
         """Of all relative paths, labels and contents."""
         digest = hashlib.sha256(f"{self.part} {len(self)}\n".encode())
@@ -76,17 +92,20 @@ class ImageFiles:
         return digest.hexdigest()[:16]
 
 
-def image_files(root: Path, part: str, cache: Path) -> ImageFiles:
-    """Looks up the images of `root/part`.
+def image_files(root: Path, part: str, cache: Path, classes: bool = True) -> ImageFiles:
+    """Looks up the images at any depth below `root/part/<class>/`, sorted by class and path; where there is no such
+    image, those in `root/part` itself, sorted by name, which have no label.
 
     Args:
+        part: empty for the root itself.
+        classes: whether folders are classes; else all images at any depth are read, sorted by path, without labels.
         cache: folder in which is remembered what files hold, while their sizes and times stay the same. Where nothing
             can be kept there, all are read again.
     """
     walk = Walk(root, part)
-    labelled = any(len(image.parts) > 1 for image in walk.images)
+    labelled = classes and any(len(image.parts) > 1 for image in walk.images)
     found = sorted(
-        (image.parts[0] if len(image.parts) > 1 else "", f"{part}/{'/'.join(image.parts)}", image)
+        (image.parts[0] if labelled else "", "/".join(filter(None, (part, *image.parts))), image)
         for image in walk.images
         if len(image.parts) > 1 or not labelled  # what lies beside classes is of none
     )
@@ -95,24 +114,24 @@ def image_files(root: Path, part: str, cache: Path) -> ImageFiles:
     if walk.empty and labelled:
         shown = ", ".join(walk.empty[:3]) + (", ..." if len(walk.empty) > 3 else "")
         walk.skipped[f"folders without an image ({shown})"] += len(walk.empty)
-    classes = sorted({label for label, *_ in found} - {""})
-    numbers = {"": -1} | {label: i for i, label in enumerate(classes)}
+    names = sorted({label for label, *_ in found} - {""})
+    numbers = {"": -1} | {label: i for i, label in enumerate(names)}
     encoded = [os.fsencode(name) for _, name, _ in found]
     states = np.array([image[1:] for *_, image in found], np.int64).reshape(-1, 3)
     key = hashlib.sha256(os.fsencode(root / part)).hexdigest()[:16]
     return ImageFiles(
         str(root),
         part,
-        classes,
+        names,
         np.array([numbers[label] for label, *_ in found], np.int64),
         np.frombuffer(b"".join(encoded), np.uint8),
         np.cumsum([len(name) for name in encoded], dtype=np.int64),
-        _contents(root, encoded, states, cache / "indexes" / f"{key}.npz"),
+        contents_of(root, encoded, states, cache / "indexes" / f"{key}.npz"),
         dict(walk.skipped),
     )
 
 
-def _contents(
+def contents_of(
     root: Path, names: Sequence[bytes], states: Int64[np.ndarray, "n 3"], file: Path
 ) -> UInt64[np.ndarray, " n"]:
     """The start of the SHA-256 of each file, by its name relative to the root.

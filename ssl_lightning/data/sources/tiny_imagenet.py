@@ -5,7 +5,6 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from ssl_lightning.data.sources.archives import fetch
 from ssl_lightning.data.sources.image_folder import ImageFolder
+from ssl_lightning.data.sources.layouts import Layout
 from ssl_lightning.data.sources.listing import ImageFiles, image_files
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import locked
@@ -36,10 +36,6 @@ class TinyImageNet(ImageFolder):
     @property
     def _folder(self) -> Path:
         return Path(self.root).absolute() / "tiny-imagenet-200"
-
-    def _of_listing(self) -> Iterator[str]:
-        """Nothing: what lies beside the images is known."""
-        return iter(())
 
     def _fetch(self) -> None:
         """Has the folder unpacked."""
@@ -64,14 +60,16 @@ class TinyImageNet(ImageFolder):
                 os.rename(Path(temporary) / self._folder.name, self._folder)
 
     @cached_property
-    def _listing(self) -> dict[str, ImageFiles]:
+    def _layout(self) -> Layout:
+        if self.labels is not None or self.split is not None:
+            raise UserError(f"{self.name} has labels and a test split of its own: leave out dataset.labels and .split.")
         self._fetch()
         train, val = (image_files(self._folder, part, Path(self.cache).absolute()) for part in ("train", "val"))
         if val.classes == ["images"]:
             val = _annotated(val, train.classes)
         if not len(train) or val.classes != train.classes:
             raise UserError(f"{self._folder} does not hold the same classes in train and val. Unpack it again.")
-        return {"train": train, "test": val}
+        return Layout({"train": train, "test": val}, self._folder.name)
 
 
 def _unzip(archive: Path, folder: Path) -> None:

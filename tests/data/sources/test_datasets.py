@@ -402,7 +402,7 @@ def test_missing_data_say_where_and_what_to_do(tmp_path, no_debian):
                 act()
             assert str(folder) in str(caught.value)
             assert "dataset.download=true" in str(caught.value)
-    with pytest.raises(UserError, match=r"no images in .*train.*dataset.root.*<class>"):
+    with pytest.raises(UserError, match=r"no images in .*dataset.root.*train/<class>"):
         image_folder(tmp_path, tmp_path / "cache").prepare()
 
 
