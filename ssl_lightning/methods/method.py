@@ -2,8 +2,9 @@
 
 import numbers
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import lightning as L
 import torch
@@ -17,7 +18,10 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.lightning_internals import compile_in_place, load_training_batches
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.losses.matching import Prediction
+from ssl_lightning.methods.remaking import remade
 from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
+
+M = TypeVar("M", bound="SSLMethod")
 
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 """Modes of `torch.compile` that record CUDA graphs, on GPUs."""
@@ -92,6 +96,12 @@ class SSLMethod(L.LightningModule):
     accumulates: bool = False
     """Whether the mean of the losses of parts of a batch is the loss of the batch: an optimizer step may then be made
     of several batches (`trainer.accumulate_grad_batches`). Not so where images are compared with one another."""
+
+    made_of: Mapping[str, Any] | None = None
+    """The config that this was made of, where there is one: kept in checkpoints."""
+
+    recorded: bool = False
+    """Whether a `Recorder` logs this training. A plain `L.Trainer` has none, and logs as Lightning does."""
 
     batches: int = 0
     """How many batches this training has seen; between steps the number of the next one, from 0."""
@@ -169,11 +179,14 @@ class SSLMethod(L.LightningModule):
     def log(self, name: str, value: Any, prog_bar: bool = False, *args: Any, **kwargs: Any) -> None:
         """Lightning's, for callbacks that watch a number. To loggers goes its mean over the batches between two rows
         of metrics.csv, as a column, whatever `on_step`, `on_epoch` and `reduce_fx` say; a progress bar shows that
-        mean too. What is logged outside of a step counts with the next batch.
+        mean too. What is logged outside of a step counts with the next batch. A plain `L.Trainer` logs as ever.
 
         Raises:
             UserError: it is not one number, or the name is that of a column which every run has.
         """
+        if not self.recorded:
+            super().log(name, value, prog_bar, *args, **kwargs)
+            return
         if name in COLUMNS:
             raise UserError(
                 f"self.log({name!r}, ...): {name} is a column that every run has. Log it by another name, such as "
@@ -251,6 +264,9 @@ class SSLMethod(L.LightningModule):
         objective = self.ssl_loss(batch, self._gather(), Draw(seed, self.batches, self.global_rank))
         self._objectives.append(detached(objective))
         self.batches += 1
+        if not self.recorded:
+            self.log("loss", objective.loss.detach(), prog_bar=True, batch_size=len(batch.index))
+            self.log_dict({name: value.detach() for name, value in objective.scalars.items()})
         return {"loss": objective.loss, "objective": objective}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -281,8 +297,37 @@ class SSLMethod(L.LightningModule):
         optimizer, scheduler = self.recipe.build(self.parameter_groups(), steps_per_epoch, self._total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # of a class only, which Lightning's decorator says too
+        cls: type[M],
+        checkpoint_path: str | Path,
+        map_location: Any = "cpu",
+        hparams_file: str | None = None,
+        strict: bool | None = None,
+        weights_only: bool = True,
+        *,
+        trusted: Collection[str] = (),
+        **arguments: Any,
+    ) -> M:
+        """A method with the weights of a checkpoint, in which nothing is executed.
+
+        Args:
+            checkpoint_path: of `ssl-train`, which says what its method is made of; or of a plain `L.Trainer`.
+            trusted: modules of yours that it may name, such as `my_package`.
+            arguments: of the constructor, for a checkpoint that does not say: `backbone=resnet18()`.
+
+        Raises:
+            UserError: it says nothing and no arguments are given, or it is of another method.
+        """
+        if not arguments and hparams_file is None:
+            return remade(Path(checkpoint_path), cls, map_location, trusted)
+        load: Callable[..., M] = super().load_from_checkpoint
+        return load(checkpoint_path, map_location, hparams_file, strict=strict, weights_only=weights_only, **arguments)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["batches"] = self.batches
+        if self.made_of is not None:
+            checkpoint["method"] = self.made_of
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.batches = checkpoint.get("batches", checkpoint["global_step"])  # until schema 2, a batch was a step

@@ -12,6 +12,7 @@ from ssl_lightning.losses.contrastive import info_nce, nt_xent
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.methods.method import Objective, SSLMethod
 from ssl_lightning.models.backbones import num_features_of
+from ssl_lightning.models.projectors import mlp
 from ssl_lightning.optim.recipe import OptimizerRecipe
 from ssl_lightning.ranges import Temperature
 
@@ -22,7 +23,7 @@ class SimCLR(SSLMethod):
     """Contrast views of an image with all other images, after a projector.
 
     Args:
-        projector: called with D, returns the head between representation and loss.
+        projector: called with D, returns the head between representation and loss; by default the paper's.
         temperature: τ > 0.
         loss: `nt_xent` as in the paper, or cross-view `info_nce` as in DirectCLR's comparisons.
     """
@@ -32,7 +33,7 @@ class SimCLR(SSLMethod):
     def __init__(
         self,
         backbone: nn.Module,
-        projector: Callable[[int], nn.Module],
+        projector: Callable[[int], nn.Module] = mlp,
         temperature: Temperature = 0.2,
         loss: Literal["nt_xent", "info_nce"] = "nt_xent",
         optimizer: OptimizerRecipe | None = None,
