@@ -170,7 +170,7 @@ def load_encoder(
         except RuntimeError as error:
             raise UserError(f"{run} holds the weights of another method: {in_one_line(error)}.") from error
     else:
-        method, config, checkpoint, _ = load_run(_folder_of(Path(run)), trusted)
+        method, config, checkpoint, _ = load_run(folder_of(Path(run)), trusted)
         mean, std, side = (config["dataset"][key] for key in ("mean", "std", "image_size"))
     let_trace(method)
     encoder = Encoder(method, mean, std, method.project, image_size=side)
@@ -179,7 +179,7 @@ def load_encoder(
     return encoder
 
 
-def _folder_of(path: Path) -> Path:
+def folder_of(path: Path) -> Path:
     """Of the run that a path names."""
     if path.suffix != ".ckpt":
         return path
