@@ -120,7 +120,7 @@ from ssl_lightning import SimCRL
 def test_mypy_from_outside(tmp_path):
     """What another project's type checker makes of the installed package."""
     (tmp_path / "use.py").write_text(USE)
-    cache = Path(__file__).parents[1] / ".mypy_cache"
+    cache = Path(__file__).parents[1] / ".mypy_cache" / "outside"
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={cache}", "use.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     lines = [line.partition(": ")[2] for line in done.stdout.splitlines() if line.startswith("use.py:")]
@@ -272,6 +272,11 @@ def test_a_foreign_checkpoint_makes_nothing_but_parts_of_methods(run, tmp_path, 
     with pytest.raises(UserError, match=r"pickled\.ckpt cannot be read as a checkpoint"):
         SimCLR.load_from_checkpoint("pickled.ckpt")
     assert {file.name for file in tmp_path.iterdir()} == {"sent.ckpt", "pickled.ckpt"}
+    endless: dict[str, object] = {"_target_": "torch.nn.Identity"}
+    endless["any"] = endless
+    torch.save({"state_dict": {}, "method": endless}, "sent.ckpt")
+    with pytest.raises(UserError, match=r"sent\.ckpt cannot be read as a checkpoint: Circular"):
+        SimCLR.load_from_checkpoint("sent.ckpt")
 
 
 def test_an_encoder_of_a_run_by_its_folder_and_by_its_checkpoint(run):

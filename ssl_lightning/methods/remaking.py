@@ -1,5 +1,6 @@
 """A method, made again from its checkpoint alone."""
 
+import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,14 +27,14 @@ def remade(file: Path, kind: type[M], map_location: Any = "cpu", trusted: Collec
     name = kind.__name__
     try:
         content = torch.load(file, map_location=map_location, weights_only=True)
-        weights, config = content["state_dict"], content.get("method")
+        weights, config = content["state_dict"], json.loads(json.dumps(content.get("method")))  # plain values alone
     except Exception as error:  # torch raises of many kinds
         raise UserError(f"{file} cannot be read as a checkpoint: {in_one_line(error)}.") from error
     if config is None:
         raise UserError(
-            f"{file} does not say what its method is made of: only checkpoints of ssl-train do. Give what {name} was "
-            f"made with: {name}.load_from_checkpoint({str(file)!r}, backbone=...). For the encoder of a run, of any "
-            "version, load_encoder(<folder of the run>) is enough."
+            f"{file} does not say what its method is made of, as one that ssl-train makes now does. Give what {name} "
+            f"was made with: {name}.load_from_checkpoint({str(file)!r}, backbone=...). For the encoder of a run, "
+            "however old, load_encoder(<folder of the run>) is enough."
         )
     refuse_unknown(config, trusted, str(file))
     check_component(config, "torch.nn.Module", "method")
