@@ -272,6 +272,9 @@ def test_a_foreign_checkpoint_makes_nothing_but_parts_of_methods(run, tmp_path, 
     with pytest.raises(UserError, match=r"pickled\.ckpt cannot be read as a checkpoint"):
         SimCLR.load_from_checkpoint("pickled.ckpt")
     assert {file.name for file in tmp_path.iterdir()} == {"sent.ckpt", "pickled.ckpt"}
+    torch.save({**torch.load(run.checkpoint, weights_only=True), "state_dict": {}}, "sent.ckpt")
+    with pytest.raises(UserError, match=r"holds other weights than it says: .*Missing key"):
+        SimCLR.load_from_checkpoint("sent.ckpt")
     endless: dict[str, object] = {"_target_": "torch.nn.Identity"}
     endless["any"] = endless
     torch.save({"state_dict": {}, "method": endless}, "sent.ckpt")

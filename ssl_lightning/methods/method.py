@@ -2,11 +2,9 @@
 
 import numbers
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
-import lightning as L
 import torch
 from jaxtyping import Bool, Float, Int
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
@@ -18,10 +16,8 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.lightning_internals import compile_in_place, load_training_batches
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.losses.matching import Prediction
-from ssl_lightning.methods.remaking import remade
+from ssl_lightning.methods.remaking import Remakable
 from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
-
-M = TypeVar("M", bound="SSLMethod")
 
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 """Modes of `torch.compile` that record CUDA graphs, on GPUs."""
@@ -71,7 +67,7 @@ def joined(parts: Sequence[Objective], loss: Tensor, scalars: Mapping[str, Tenso
     )
 
 
-class SSLMethod(L.LightningModule):
+class SSLMethod(Remakable):
     """A method that trains an encoder. Subclasses set `backbone` and give `ssl_loss` and, with a projector, `project`.
 
     Args:
@@ -96,9 +92,6 @@ class SSLMethod(L.LightningModule):
     accumulates: bool = False
     """Whether the mean of the losses of parts of a batch is the loss of the batch: an optimizer step may then be made
     of several batches (`trainer.accumulate_grad_batches`). Not so where images are compared with one another."""
-
-    made_of: Mapping[str, Any] | None = None
-    """The config that this was made of, where there is one: kept in checkpoints."""
 
     recorded: bool = False
     """Whether a `Recorder` logs this training. A plain `L.Trainer` has none, and logs as Lightning does."""
@@ -297,37 +290,9 @@ class SSLMethod(L.LightningModule):
         optimizer, scheduler = self.recipe.build(self.parameter_groups(), steps_per_epoch, self._total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    @classmethod
-    def load_from_checkpoint(  # type: ignore[override]  # of a class only, which Lightning's decorator says too
-        cls: type[M],
-        checkpoint_path: str | Path,
-        map_location: Any = "cpu",
-        hparams_file: str | None = None,
-        strict: bool | None = None,
-        weights_only: bool = True,
-        *,
-        trusted: Collection[str] = (),
-        **arguments: Any,
-    ) -> M:
-        """A method with the weights of a checkpoint, in which nothing is executed.
-
-        Args:
-            checkpoint_path: of `ssl-train`, which says what its method is made of; or of a plain `L.Trainer`.
-            trusted: modules of yours that it may name, such as `my_package`.
-            arguments: of the constructor, for a checkpoint that does not say: `backbone=resnet18()`.
-
-        Raises:
-            UserError: it says nothing and no arguments are given, or it is of another method.
-        """
-        if not arguments and hparams_file is None:
-            return remade(Path(checkpoint_path), cls, map_location, trusted)
-        load: Callable[..., M] = super().load_from_checkpoint
-        return load(checkpoint_path, map_location, hparams_file, strict=strict, weights_only=weights_only, **arguments)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
         checkpoint["batches"] = self.batches
-        if self.made_of is not None:
-            checkpoint["method"] = self.made_of
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.batches = checkpoint.get("batches", checkpoint["global_step"])  # until schema 2, a batch was a step
