@@ -57,6 +57,17 @@ def compile_in_place(module: "nn.Module", mode: str | None) -> None:
         module.compile(mode=mode)
 
 
+def let_trace(module: "nn.Module") -> None:
+    """Has `torch.jit.trace` read all properties of the Lightning modules in a module, of which `trainer` raises where
+    there is none.
+
+    `LightningModule._jit_is_scripting`, which Lightning sets for all modules while its own `to_torchscript` is at work.
+    """
+    for part in module.modules():
+        if hasattr(type(part), "_jit_is_scripting"):
+            part._jit_is_scripting = True  # type: ignore[assignment]
+
+
 def limit_waiting(strategy: "FabricStrategy | Strategy", seconds: float) -> None:
     """Has processes that do not meet within so many seconds fail, where the strategy is one of several processes.
 

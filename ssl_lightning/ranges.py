@@ -21,6 +21,9 @@ NonNegative = Annotated[float, Ge(0), Lt(math.inf)]
 Share = Annotated[float, Ge(0), Le(1)]
 """From 0 to 1, such as a probability."""
 
+Deviation = Annotated[float, Gt(0), Le(1)]
+"""A standard deviation of values from 0 to 1."""
+
 Part = Annotated[float, Gt(0), Lt(1)]
 """Neither nothing nor all."""
 

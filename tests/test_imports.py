@@ -14,7 +14,7 @@ TIERS = (
     ("__init__",),
     ("commands",),
     ("pipeline",),
-    ("reports", "loggers", "callbacks", "subsets", "evaluation", "runs"),
+    ("reports", "loggers", "callbacks", "subsets", "evaluation", "export", "runs"),
     ("data", "methods"),
     ("optim", "losses", "metrics", "models", "theory"),
     ("config", "launchers", "processes", "lightning_internals"),

@@ -248,3 +248,13 @@ def test_unknown_override(key, known):
 def test_root_of():
     config = OmegaConf.create({"a": {"b": {"c": 1}}})
     assert lightning_internals.root_of(config.a.b) is config
+
+
+def test_let_trace():
+    """Else `torch.jit.trace`, which reads all properties of a module, fails at `trainer`."""
+    method = SSLMethod.__new__(SSLMethod)
+    L.LightningModule.__init__(method)
+    with pytest.raises(RuntimeError, match="not attached"):
+        method.trainer  # noqa: B018
+    lightning_internals.let_trace(torch.nn.Sequential(method))
+    assert method.trainer is None

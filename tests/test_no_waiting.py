@@ -82,7 +82,7 @@ def reads_of_training(rank: int, config: dict[str, Any], world_size: int, folder
     dataset = make(config["dataset"])
     augment = make(config["augment"])
     positions = np.arange(384, dtype=np.int64)
-    data = SubsetDataModule(dataset, Mask(positions, "first", 384 / 1257, 1257), augment, 32)
+    data = SubsetDataModule(dataset, Mask(positions, "first", 384 / 1257, 1257), augment=augment, batch_size=32)
     recorder = Recorder()
     checkpoint = LastCheckpoint(Path(folder) / "last.ckpt", recorder, every_minutes=5.0, every_steps=None)
     trainer = L.Trainer(
@@ -150,7 +150,7 @@ def step_on_meta(config: dict[str, Any], images: torch.Tensor, mean: Any, std: A
     method.trainer = trainer
     trainer.optimizers = [optimizer]
     mask = Mask(np.arange(64), "first", 0.05, 1257)
-    trainer.datamodule = SubsetDataModule(make(config["dataset"]), mask, augment, n)
+    trainer.datamodule = SubsetDataModule(make(config["dataset"]), mask, augment=augment, batch_size=n)
     recorder, probe = Recorder(), OnlineProbe()
     recorder.on_train_start(trainer, method)
     probe.on_fit_start(trainer, method)

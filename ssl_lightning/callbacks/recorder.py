@@ -67,6 +67,10 @@ class Recorder(L.Callback):
         """Bytes that this process has needed in training, over all resumptions; known at its end."""
         return self._peak_memory
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, SSLMethod)
+        pl_module.recorded = True
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         count_memory(trainer.strategy.root_device)
         self._started = time.monotonic()

@@ -121,6 +121,17 @@ class EvaluateConfig:
     dataset: Annotated[Any, Component(DATASET, optional=True)] = None
 
 
+@dataclass
+class ExportConfig:
+    """`conf/export.yaml`; see there for what each key means."""
+
+    run: str
+    format: Literal["safetensors", "torchvision", "timm", "onnx"]
+    to: str
+    trusted: list[str]
+    debug: bool
+
+
 Proxy = make_dataclass(
     "Proxy",
     [

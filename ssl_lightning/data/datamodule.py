@@ -1,5 +1,8 @@
 """Pretraining sees a subset of a dataset, as views made on the device."""
 
+from functools import cached_property
+from typing import Any
+
 import lightning as L
 import torch
 from torch import Tensor
@@ -19,9 +22,13 @@ from ssl_lightning.errors import UserError
 class SubsetDataModule(L.LightningDataModule):
     """Trains on the masked positions of a dataset. The number of the next batch is that of the method.
 
+    Without a trainer, `train_dataloader()` gives stored images, and `on_after_batch_transfer(batch)` the views of the
+    batch that was given last: those that a training with this seed would see. Checkpoints of training hold the images'
+    side and normalisation, for `load_encoder`.
+
     Args:
         dataset: where images come from.
-        mask: which of its training images pretraining sees.
+        mask: which of its training images pretraining sees; None: all of them.
         augment: how an image becomes views.
         batch_size: images per optimizer step, over all processes.
         seed: of order, augmentation, and all that a loss draws.
@@ -31,7 +38,8 @@ class SubsetDataModule(L.LightningDataModule):
     def __init__(
         self,
         dataset: ImageDataset,
-        mask: Mask,
+        mask: Mask | None = None,
+        *,
         augment: Augment,
         batch_size: int,
         seed: int = 0,
@@ -39,13 +47,21 @@ class SubsetDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.dataset = dataset
-        self.mask = mask
+        self._given = mask
         self.augment = augment
         self.batch_size = batch_size
         self.seed = seed
         self.resolution = resolution
         self._streamed: StreamedLoader | None = None
         self._alternation: Alternation | None = None
+        self._given_by_hand = -1  # number of the batch that was given last without a trainer
+        self.mean = torch.tensor(dataset.mean, dtype=torch.float32)
+        self.std = torch.tensor(dataset.std, dtype=torch.float32)
+
+    @cached_property
+    def mask(self) -> Mask:
+        """Which images pretraining sees; after `prepare_data`."""
+        return Mask.full(len(self.dataset.train().labels)) if self._given is None else self._given
 
     def prepare_data(self) -> None:
         """Once, in one process: fetch what all processes will read."""
@@ -56,39 +72,33 @@ class SubsetDataModule(L.LightningDataModule):
         shares = (self.trainer.world_size, self.trainer.accumulate_grad_batches) if self.trainer else (1, 1)
         check_batches(self.batch_size, shares, method, self.mask.size, f"{self.mask.rule}, {self.mask.fraction:g}")
         check_views(self.augment, self.dataset, self.resolution)
-        self.mean = torch.tensor(self.dataset.mean, dtype=torch.float32)
-        self.std = torch.tensor(self.dataset.std, dtype=torch.float32)
+        if method is not None and hasattr(method, "choose_images"):
+            method.choose_images(torch.from_numpy(self.mask.positions), self.dataset.validation())
 
     def train_dataloader(self) -> Loader:
-        assert self.trainer is not None
-        trainer, device = self.trainer, self.trainer.strategy.root_device
-        sampler = BatchSampler(
-            torch.from_numpy(self.mask.positions),
-            self.batch_size,
-            self.seed,
-            trainer.global_rank,
-            trainer.world_size,
-            trainer.accumulate_grad_batches,
-        )
+        trainer = self.trainer
+        device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
+        share = (trainer.global_rank, trainer.world_size, trainer.accumulate_grad_batches) if trainer else (0, 1, 1)
+        sampler = BatchSampler(torch.from_numpy(self.mask.positions), self.batch_size, self.seed, *share)
+        number = self._batches if trainer else self._next_by_hand
         split = self.dataset.train()
         if self.augment.alternates:
             self._alternation = Alternation(self.augment.num_views, len(split.labels), sampler, self.seed)
         if isinstance(split.images, StreamedImages):
-            split.images.processes = trainer.num_devices
+            split.images.processes = trainer.num_devices if trainer else 1
             self._streamed = StreamedLoader(
-                split, sampler, self._batches, self.augment, device.type == "cuda", self._alternation, self._size
+                split, sampler, number, self.augment, device.type == "cuda", self._alternation, self._size
             )
             return self._streamed
-        return ResidentLoader(_resident(split, device), sampler, self._batches, pin_memory=device.type == "cuda")
+        return ResidentLoader(_resident(split, device), sampler, number, pin_memory=device.type == "cuda")
 
     def teardown(self, stage: str | None = None) -> None:
         if self._streamed is not None:
             self._streamed.stop()
 
-    def on_after_batch_transfer(self, batch: Stored, dataloader_idx: int) -> Batch:
-        assert self.trainer is not None
+    def on_after_batch_transfer(self, batch: Stored, dataloader_idx: int = 0) -> Batch:
         number = self._batches()
-        seed = seed_of("views", self.seed, number, self.trainer.global_rank)
+        seed = seed_of("views", self.seed, number, self.trainer.global_rank if self.trainer else 0)
         generator = torch.Generator().manual_seed(seed)
         device = batch.label.device
         self.mean, self.std = self.mean.to(device), self.std.to(device)
@@ -96,23 +106,38 @@ class SubsetDataModule(L.LightningDataModule):
         if isinstance(batch.images, tuple):  # streamed images are crops already
             views = self.augment.colour(tuple(batch.images), self.mean, self.std, generator, size)
         else:
-            mirrored = self._alternation(self._batches()) if self._alternation else None
+            mirrored = self._alternation(number) if self._alternation else None
             views = self.augment(batch.images, self.mean, self.std, generator, size, mirrored)
         return Batch(views, batch.label, batch.index)
 
     def _size(self, number: int) -> int:
         """Of the views of the batch of this number."""
         full = self.dataset.image_size
-        if self.resolution is None:
+        if self.resolution is None or self.trainer is None:
             return full
-        assert self.trainer is not None
         total = int(self.trainer.estimated_stepping_batches) * self.trainer.accumulate_grad_batches
         return self.resolution.size(number, total, full)
 
     def _batches(self) -> int:
-        """Number of the next batch."""
-        assert self.trainer is not None
+        """Number of the next batch; without a trainer, of the one that was given last."""
+        if self.trainer is None:
+            return max(0, self._given_by_hand)
         return self.trainer.lightning_module.batches  # type: ignore[return-value]
+
+    def _next_by_hand(self) -> int:
+        self._given_by_hand += 1
+        return self._given_by_hand
+
+    def state_dict(self) -> dict[str, Any]:
+        """What an encoder that was trained on these images must know of them."""
+        return {
+            "mean": list(self.dataset.mean),
+            "std": list(self.dataset.std),
+            "image_size": self.dataset.image_size,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Training goes on with the images that it is given."""
 
 
 def check_batches(

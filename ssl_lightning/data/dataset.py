@@ -8,14 +8,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from annotated_types import Gt, Le
 from jaxtyping import Bool, Int, Integer, UInt8
 from torch import Tensor
 
 from ssl_lightning.config.markers import Place
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.errors import UserError
-from ssl_lightning.ranges import Count, Part, Share
+from ssl_lightning.ranges import Count, Deviation, Part, Share
 
 VALIDATION_SEED = 0
 
@@ -104,7 +103,7 @@ class ImageDataset(ABC):
     channels: Count
     num_classes: Count | None
     mean: Sequence[Share]
-    std: Sequence[Annotated[float, Gt(0), Le(1)]]
+    std: Sequence[Deviation]
     stem: str = "cifar"
     download: Annotated[bool, Place] = False
     validation_fraction: Part = 0.1

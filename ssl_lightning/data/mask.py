@@ -27,6 +27,11 @@ class Mask:
     length: int
     fingerprint: Fingerprint | None = None
 
+    @classmethod
+    def full(cls, length: int) -> "Mask":
+        """All positions."""
+        return cls(np.arange(length), "full", 1.0, length)
+
     @property
     def size(self) -> int:
         return len(self.positions)

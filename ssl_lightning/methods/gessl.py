@@ -120,6 +120,11 @@ class GeSSL(SSLMethod):
         self.temperature = temperature
         self.gradient_evaluations = self._gradient_evaluations()
 
+    @property
+    def backbone(self) -> nn.Module:  # type: ignore[override]
+        """That of the base."""
+        return self.base.backbone
+
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if self.trainer.precision == "16-mixed":

@@ -5,7 +5,6 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, cast
 
-import lightning as L
 import torch
 from jaxtyping import Bool, Float, Int
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
@@ -17,6 +16,7 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.lightning_internals import compile_in_place, load_training_batches
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.losses.matching import Prediction
+from ssl_lightning.methods.remaking import Remakable
 from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
 
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
@@ -67,7 +67,7 @@ def joined(parts: Sequence[Objective], loss: Tensor, scalars: Mapping[str, Tenso
     )
 
 
-class SSLMethod(L.LightningModule):
+class SSLMethod(Remakable):
     """A method that trains an encoder. Subclasses set `backbone` and give `ssl_loss` and, with a projector, `project`.
 
     Args:
@@ -92,6 +92,9 @@ class SSLMethod(L.LightningModule):
     accumulates: bool = False
     """Whether the mean of the losses of parts of a batch is the loss of the batch: an optimizer step may then be made
     of several batches (`trainer.accumulate_grad_batches`). Not so where images are compared with one another."""
+
+    recorded: bool = False
+    """Whether a `Recorder` logs this training. A plain `L.Trainer` has none, and logs as Lightning does."""
 
     batches: int = 0
     """How many batches this training has seen; between steps the number of the next one, from 0."""
@@ -178,11 +181,14 @@ class SSLMethod(L.LightningModule):
     def log(self, name: str, value: Any, prog_bar: bool = False, *args: Any, **kwargs: Any) -> None:
         """Lightning's, for callbacks that watch a number. To loggers goes its mean over the batches between two rows
         of metrics.csv, as a column, whatever `on_step`, `on_epoch` and `reduce_fx` say; a progress bar shows that
-        mean too. What is logged outside of a step counts with the next batch.
+        mean too. What is logged outside of a step counts with the next batch. A plain `L.Trainer` logs as ever.
 
         Raises:
             UserError: it is not one number, or the name is that of a column which every run has.
         """
+        if not self.recorded:
+            super().log(name, value, prog_bar, *args, **kwargs)
+            return
         if name in COLUMNS:
             raise UserError(
                 f"self.log({name!r}, ...): {name} is a column that every run has. Log it by another name, such as "
@@ -260,6 +266,9 @@ class SSLMethod(L.LightningModule):
         objective = self.ssl_loss(batch, self._gather(), Draw(seed, self.batches, self.global_rank))
         self._objectives.append(detached(objective))
         self.batches += 1
+        if not self.recorded:
+            self.log("loss", objective.loss.detach(), prog_bar=True, batch_size=len(batch.index))
+            self.log_dict({name: value.detach() for name, value in objective.scalars.items()})
         return {"loss": objective.loss, "objective": objective}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -291,6 +300,7 @@ class SSLMethod(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
         checkpoint["batches"] = self.batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from ssl_lightning.losses.contrastive import info_nce, nt_xent
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.methods.method import Objective
 from ssl_lightning.methods.projected import Projected
+from ssl_lightning.models.projectors import mlp
 from ssl_lightning.optim.recipe import OptimizerRecipe
 from ssl_lightning.ranges import Temperature
 
@@ -21,7 +22,7 @@ class SimCLR(Projected):
     """Contrast views of an image with all other images, after a projector.
 
     Args:
-        projector: called with D, returns the head between representation and loss.
+        projector: called with D, returns the head between representation and loss; by default the paper's.
         temperature: τ > 0.
         loss: `nt_xent` as in the paper, or cross-view `info_nce` as in DirectCLR's comparisons.
     """
@@ -29,7 +30,7 @@ class SimCLR(Projected):
     def __init__(
         self,
         backbone: nn.Module,
-        projector: Callable[[int], nn.Module],
+        projector: Callable[[int], nn.Module] = mlp,
         temperature: Temperature = 0.2,
         loss: Literal["nt_xent", "info_nce"] = "nt_xent",
         optimizer: OptimizerRecipe | None = None,

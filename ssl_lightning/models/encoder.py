@@ -16,6 +16,7 @@ class Encoder(nn.Module):
         mean, std: the normalisation, of pixel values in [0, 1], per channel.
         project: representations to embeddings [N, E]; by default these are the same.
         size: side in pixels to which images are resampled, with antialias; None leaves them as they are.
+        image_size: side of the images that the network was trained on, where that is known; by default `size`.
     """
 
     mean: Tensor
@@ -30,6 +31,7 @@ class Encoder(nn.Module):
         std: Sequence[float],
         project: Callable[[Tensor], Tensor] | None = None,
         size: int | None = None,
+        image_size: int | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -37,7 +39,21 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
         self.project = project
         self.size = size
+        self.image_size = size if image_size is None else image_size
         self.requires_grad_(False).eval()
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The network as a plain module: normalised images [N, C, H, W] to representations [N, D]."""
+        backbone = getattr(self.network, "backbone", self.network)  # of a method
+        assert isinstance(backbone, nn.Module)
+        return backbone
+
+    @property
+    def num_features(self) -> int:
+        """D, the length of a representation: of an image of zeros, as not every network says it."""
+        side = self.image_size or 32
+        return self(torch.zeros(1, len(self.mean), side, side, device=self.mean.device)).shape[1]
 
     def forward(self, images: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Representations of uint8 images, or of float images in [0, 1]. Grey images may stand for colour."""

@@ -224,6 +224,7 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, Mask, dict[st
     trainer.loggers = [MetricsFile(run.metrics_file), *loggers]
     L.seed_everything(config["seed"], verbose=False)
     method: SSLMethod = make(config["method"])
+    method.made_of = config["method"]
     if config["compile"] and config.get("resolution"):
         raise UserError(
             f"compile is {config['compile']}, but resolution changes the size of views during training, and each size "
@@ -250,8 +251,9 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, Mask, dict[st
     mask, selection = mask_of(parts)
     if not parts.rehearsal:
         _look_at_files(parts, mask)
-    method.choose_images(torch.from_numpy(mask.positions), dataset.validation())
-    data = SubsetDataModule(dataset, mask, augment, config["batch_size"], config["seed"], resolution)
+    data = SubsetDataModule(
+        dataset, mask, augment=augment, batch_size=config["batch_size"], seed=config["seed"], resolution=resolution
+    )
     if config["channels_last"] and not (
         isinstance(trainer.accelerator, CPUAccelerator) and crashes_in_channels_last(method)
     ):

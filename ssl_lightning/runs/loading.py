@@ -11,6 +11,7 @@ from ssl_lightning.config.check import check_component
 from ssl_lightning.config.components import make, refuse_unknown
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import in_one_line
+from ssl_lightning.lightning_internals import let_trace
 from ssl_lightning.runs.run import Run
 
 if TYPE_CHECKING:
@@ -149,12 +150,56 @@ def untrained(config: dict[str, Any], trusted: Collection[str] | None = None) ->
     return LoadedRun(method.requires_grad_(False).eval(), config, {})
 
 
-def load_encoder(run_folder: str | Path, trusted: Collection[str] | None = ()) -> "Encoder":
-    """The frozen encoder of a run: an `Encoder`, in eval mode, on the CPU. Arguments and safety as of `load_run`."""
+def load_encoder(
+    run: str | Path, trusted: Collection[str] | None = (), *, method: "SSLMethod | None" = None
+) -> "Encoder":
+    """A frozen encoder, in eval mode, on the CPU, with its normalisation. Safety as of `load_run`.
+
+    Args:
+        run: folder of a run, or its checkpoints/last.ckpt; or a checkpoint of a plain `L.Trainer`.
+        trusted: see `load_run`.
+        method: of a plain trainer's checkpoint: made as for that training. It gets the weights, and is frozen.
+    """
     from ssl_lightning.models.encoder import Encoder
 
-    method, config, checkpoint, _ = load_run(run_folder, trusted)
-    encoder = Encoder(method, config["dataset"]["mean"], config["dataset"]["std"], method.project)
+    if method is not None:
+        checkpoint = read_checkpoint(Path(run))
+        mean, std, side = _images_of(checkpoint, Path(run))
+        try:
+            method.load_state_dict(checkpoint["state_dict"])
+        except RuntimeError as error:
+            raise UserError(f"{run} holds the weights of another method: {in_one_line(error)}.") from error
+    else:
+        method, config, checkpoint, _ = load_run(folder_of(Path(run)), trusted)
+        mean, std, side = (config["dataset"][key] for key in ("mean", "std", "image_size"))
+    let_trace(method)
+    encoder = Encoder(method, mean, std, method.project, image_size=side)
     steps = checkpoint.get("global_step")  # of somebody else's it may be anything
     encoder.optimizer_steps = steps if type(steps) is int else None
     return encoder
+
+
+def folder_of(path: Path) -> Path:
+    """Of the run that a path names."""
+    if path.suffix != ".ckpt":
+        return path
+    folder = path.absolute().parent.parent
+    if path.name == "last.ckpt" and Run(folder).config_file.exists():
+        return folder
+    raise UserError(
+        f"{path} is not the checkpoints/last.ckpt of a run. Give the run's folder; of a checkpoint that a plain "
+        f"L.Trainer has made, say what was trained: load_encoder({str(path)!r}, method=SimCLR(...))."
+    )
+
+
+def _images_of(checkpoint: dict[str, Any], file: Path) -> tuple[list[float], list[float], int]:
+    """Mean, standard deviation and side of the images that a method was trained on, as `SubsetDataModule` says."""
+    said: Any = checkpoint.get("SubsetDataModule")
+    mean, std, side = (said.get(key) if isinstance(said, dict) else None for key in ("mean", "std", "image_size"))
+    lists = [values for values in (mean, std) if isinstance(values, list) and all(type(x) is float for x in values)]
+    if len(lists) != 2 or len(lists[0]) != len(lists[1]) or type(side) is not int:
+        raise UserError(
+            f"{file} does not say how images were normalised, as one of a training with SubsetDataModule does. "
+            "Load it yourself, and say so: Encoder(SimCLR.load_from_checkpoint(file, backbone=...), mean, std)."
+        )
+    return lists[0], lists[1], side

@@ -57,7 +57,8 @@ def module(
 ) -> SubsetDataModule:
     """A random part of the images."""
     data = data or dataset()
-    return SubsetDataModule(data, Subset(Random(), fraction).cut(Random().ranking(data)), augment, batch_size, seed)
+    mask = Subset(Random(), fraction).cut(Random().ranking(data))
+    return SubsetDataModule(data, mask, augment=augment, batch_size=batch_size, seed=seed)
 
 
 def fit(

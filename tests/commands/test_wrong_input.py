@@ -115,7 +115,8 @@ def shared() -> Callable[[int], SubsetDataModule]:
 
     def make(batch_size: int) -> SubsetDataModule:
         dataset = Digits(name="digits", image_size=8, channels=1, num_classes=10, mean=[0.3], std=[0.4])
-        data = SubsetDataModule(dataset, mask_of(Random(), dataset, 0.01), Augment([View(copies=2)]), batch_size)
+        mask = mask_of(Random(), dataset, 0.01)
+        data = SubsetDataModule(dataset, mask, augment=Augment([View(copies=2)]), batch_size=batch_size)
         data.trainer = SimpleNamespace(world_size=2, accumulate_grad_batches=1)
         return data
 

@@ -19,7 +19,7 @@ def data(view: View, channels: int) -> SubsetDataModule:
     dataset = Digits(name="digits", image_size=8, channels=1, num_classes=10, mean=[0.3], std=[0.4])
     mask = mask_of(Random(), dataset, 0.01)
     dataset.channels = channels
-    return SubsetDataModule(dataset, mask, Augment([view]), 8)
+    return SubsetDataModule(dataset, mask, augment=Augment([view]), batch_size=8)
 
 
 @pytest.mark.parametrize(

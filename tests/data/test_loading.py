@@ -172,7 +172,7 @@ TWO = Augment([View(copies=2, crop_scale=(0.3, 1.0), jitter_probability=1.0, bri
 def module_of(fraction=1.0, batch_size=8, seed=0, length=100, augment=TWO, **trainer):
     dataset = in_memory(np.arange(length) % 5)
     mask = Subset(Random(seed=3), fraction).cut(Random(seed=3).ranking(dataset))
-    module = SubsetDataModule(dataset, mask, augment, batch_size, seed)
+    module = SubsetDataModule(dataset, mask, augment=augment, batch_size=batch_size, seed=seed)
     module.trainer = Trainer(**trainer)
     module.prepare_data()
     module.setup()

@@ -152,7 +152,7 @@ def fit(*callbacks, **options):
     torch.manual_seed(0)
     recipe = OptimizerRecipe(algorithm=torch.optim.SGD, lr=1.0, batch_size=16)
     dataset, views = fitting.dataset(), Augment([View(copies=2, crop_scale=(0.3, 1.0))])
-    data = SubsetDataModule(dataset, mask_of(Random(), dataset), views, 16)
+    data = SubsetDataModule(dataset, mask_of(Random(), dataset), augment=views, batch_size=16)
     fitted = fitting.trainer(*callbacks, max_epochs=6)
     fitted.fit(Supervised(resnet_tiny(width=4, channels=1), 3, recipe), data, weights_only=True, **options)
     return fitted

@@ -5,12 +5,13 @@ import shutil
 import tarfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from ssl_lightning.config.markers import Place
 from ssl_lightning.data.dataset import ImageDataset
+from ssl_lightning.data.places import data_folder
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import locked, writing
 
@@ -19,7 +20,7 @@ from ssl_lightning.files import locked, writing
 class ArchivedDataset(ImageDataset):
     """Files in a folder below `root`, or in the archive beside that folder, which torchvision's dataset knows."""
 
-    root: Annotated[str, Place]
+    root: Annotated[str, Place] = field(default_factory=data_folder)
 
     source: ClassVar[str]
     folder: ClassVar[str]

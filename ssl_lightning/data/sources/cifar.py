@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -11,11 +12,15 @@ from ssl_lightning.data.dataset import Arrays, SplitName
 from ssl_lightning.data.sources.archives import ArchivedDataset
 from ssl_lightning.data.sources.pickles import PICKLED_ARRAYS, read_pickle
 from ssl_lightning.errors import UserError
+from ssl_lightning.ranges import Count, Deviation, Share
 
 
 @dataclass(kw_only=True)
 class _CIFAR(ArchivedDataset):
     """CIFAR's Python version."""
+
+    image_size: Count = 32
+    channels: Count = 3
 
     label_key: ClassVar[str]
 
@@ -27,6 +32,11 @@ class _CIFAR(ArchivedDataset):
 @dataclass(kw_only=True)
 class CIFAR10(_CIFAR):
     """CIFAR-10, 3×32×32: `root/cifar-10-batches-py/`."""
+
+    name: str = "cifar10"
+    num_classes: Count | None = 10
+    mean: Sequence[Share] = (0.4914, 0.4822, 0.4465)
+    std: Sequence[Deviation] = (0.2470, 0.2435, 0.2616)
 
     source: ClassVar[str] = "CIFAR10"
     folder: ClassVar[str] = "cifar-10-batches-py"
@@ -41,6 +51,11 @@ class CIFAR10(_CIFAR):
 @dataclass(kw_only=True)
 class CIFAR100(_CIFAR):
     """CIFAR-100 with its fine labels, 3×32×32: `root/cifar-100-python/`."""
+
+    name: str = "cifar100"
+    num_classes: Count | None = 100
+    mean: Sequence[Share] = (0.5071, 0.4865, 0.4409)
+    std: Sequence[Deviation] = (0.2673, 0.2564, 0.2762)
 
     source: ClassVar[str] = "CIFAR100"
     folder: ClassVar[str] = "cifar-100-python"

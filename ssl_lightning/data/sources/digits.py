@@ -1,10 +1,12 @@
 """scikit-learn's digits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ssl_lightning.data.dataset import Arrays, ImageDataset, SplitName
+from ssl_lightning.ranges import Count, Deviation, Share
 
 DIGITS_SPLIT_SEED = 0
 
@@ -12,6 +14,13 @@ DIGITS_SPLIT_SEED = 0
 @dataclass(kw_only=True)
 class Digits(ImageDataset):
     """scikit-learn's 1,797 handwritten digits, 1×8×8, with a fixed stratified 70/30 split. Needs no files."""
+
+    name: str = "digits"
+    image_size: Count = 8
+    channels: Count = 1
+    num_classes: Count | None = 10
+    mean: Sequence[Share] = (0.305,)
+    std: Sequence[Deviation] = (0.376,)
 
     def prepare(self) -> None:
         pass

@@ -3,7 +3,8 @@
 import gzip
 import math
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -12,9 +13,11 @@ from jaxtyping import UInt8
 
 from ssl_lightning.config.markers import Place
 from ssl_lightning.data.dataset import Arrays, ImageDataset, SplitName
+from ssl_lightning.data.places import data_folder
 from ssl_lightning.data.sources.archives import fetch
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import locked
+from ssl_lightning.ranges import Count, Deviation, Share
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
 
@@ -23,7 +26,13 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # of the packa
 class FashionMNIST(ImageDataset):
     """Fashion-MNIST (arXiv 1708.07747), 1×28×28: `root/FashionMNIST/raw/` or Debian's package."""
 
-    root: Annotated[str, Place]
+    name: str = "fashion_mnist"
+    image_size: Count = 28
+    channels: Count = 1
+    num_classes: Count | None = 10
+    mean: Sequence[Share] = (0.2860,)
+    std: Sequence[Deviation] = (0.3530,)
+    root: Annotated[str, Place] = field(default_factory=data_folder)
 
     parts: ClassVar = {"train": "train", "test": "t10k"}
 

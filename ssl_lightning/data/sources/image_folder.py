@@ -1,8 +1,8 @@
 """A folder of images, one folder a class: decoded once, or again at every step where that would be too much."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,13 +13,14 @@ from annotated_types import Ge, Gt, Le
 from ssl_lightning.config.markers import Place, Speed
 from ssl_lightning.data.dataset import Arrays, ImageDataset, Split, SplitName
 from ssl_lightning.data.decoding import StreamedImages
+from ssl_lightning.data.places import cache_folder
 from ssl_lightning.data.sources.layouts import Layout, layout_of
 from ssl_lightning.data.sources.listing import ImageFiles
 from ssl_lightning.data.sources.store import Store
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import locked, write_text
 from ssl_lightning.progress import track
-from ssl_lightning.ranges import Part, SeedNumber
+from ssl_lightning.ranges import Count, Deviation, Part, SeedNumber, Share
 
 STORE_FORMAT = 3  # of decoded image folders; raised when decoding changes
 
@@ -50,10 +51,16 @@ class ImageFolder(ImageDataset):
     """
 
     root: Annotated[str, Place]
-    cache: Annotated[str, Place]
     labels: Annotated[str | None, Place] = None  # which images are in which split: see `content_digest`
     split: Annotated[Part | None, Place] = None
     split_seed: Annotated[SeedNumber, Place] = 0
+    name: str = "image_folder"
+    image_size: Count = 32
+    channels: Count = 3
+    num_classes: Count | None = None
+    mean: Sequence[Share] = (0.485, 0.456, 0.406)
+    std: Sequence[Deviation] = (0.229, 0.224, 0.225)
+    cache: Annotated[str, Place] = field(default_factory=cache_folder)
     storage: Annotated[Literal["auto", "resident", "streamed"], Speed] = "auto"  # see `content_digest`
     resident_gib: Annotated[float, Gt(0), Speed] = 8.0
     square: Annotated[float, Gt(0), Le(1)] = 1.0

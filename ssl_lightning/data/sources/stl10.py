@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -12,10 +13,12 @@ from jaxtyping import UInt8
 
 from ssl_lightning.config.markers import Place
 from ssl_lightning.data.dataset import Arrays, SplitName
+from ssl_lightning.data.places import cache_folder
 from ssl_lightning.data.sources.archives import ArchivedDataset
 from ssl_lightning.data.sources.store import Store
 from ssl_lightning.errors import UserError
 from ssl_lightning.progress import track
+from ssl_lightning.ranges import Count, Deviation, Share
 
 STORE_FORMAT = 1
 SHAPE = (3, 96, 96)
@@ -29,7 +32,14 @@ class STL10(ArchivedDataset):
     right way up are kept below `cache`.
     """
 
-    cache: Annotated[str, Place]
+    name: str = "stl10"
+    image_size: Count = 96
+    channels: Count = 3
+    num_classes: Count | None = 10
+    mean: Sequence[Share] = (0.4467, 0.4398, 0.4066)
+    std: Sequence[Deviation] = (0.2603, 0.2566, 0.2713)
+    stem: str = "stl"
+    cache: Annotated[str, Place] = field(default_factory=cache_folder)
 
     source: ClassVar[str] = "STL10"
     folder: ClassVar[str] = "stl10_binary"

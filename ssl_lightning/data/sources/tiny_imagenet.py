@@ -5,12 +5,16 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 
+from ssl_lightning.config.markers import Place, Speed
+from ssl_lightning.data.places import data_folder
 from ssl_lightning.data.sources.archives import fetch
 from ssl_lightning.data.sources.image_folder import ImageFolder
 from ssl_lightning.data.sources.layouts import Layout
@@ -18,6 +22,7 @@ from ssl_lightning.data.sources.listing import ImageFiles, image_files
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import locked
 from ssl_lightning.progress import track
+from ssl_lightning.ranges import Count, Deviation, Share
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 
@@ -32,6 +37,14 @@ class TinyImageNet(ImageFolder):
     The labels of `val`, the test split here, stand in val_annotations.txt; a `val` that was sorted into a folder a
     class is read too.
     """
+
+    root: Annotated[str, Place] = field(default_factory=data_folder)
+    name: str = "tiny_imagenet"
+    image_size: Count = 64
+    num_classes: Count | None = 200
+    mean: Sequence[Share] = (0.4802, 0.4481, 0.3975)
+    std: Sequence[Deviation] = (0.2770, 0.2691, 0.2821)
+    storage: Annotated[Literal["auto", "resident", "streamed"], Speed] = "resident"
 
     @property
     def _folder(self) -> Path:
