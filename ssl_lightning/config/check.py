@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from ssl_lightning.config.components import locate
 from ssl_lightning.config.markers import hints_of
-from ssl_lightning.config.messages import elsewhere, nearest, origin
+from ssl_lightning.config.messages import deeper, elsewhere, nearest, origin
 from ssl_lightning.config.schema import SETTINGS, Component
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import in_one_line
@@ -136,7 +136,7 @@ def _check_call(
     for key in value:
         if key not in named and key not in beside_names and key not in _HYDRA_KEYS and not catch_all:
             known = [prefix + name for name in (*named, *beside_names)]
-            advice = elsewhere(target, key) or nearest(prefix + key, known)
+            advice = elsewhere(target, key) or (not path and deeper(key, value)) or nearest(prefix + key, known)
             raise UserError(f"unknown key '{prefix}{key}'{origin(prefix + key)}; {advice}")
     for key in named:
         if key in value:

@@ -84,7 +84,7 @@ class ImageDataset(ABC):
         channels: 1 for grey, 3 for colour.
         num_classes: number of classes; None takes it from the data when they are opened.
         mean, std: statistics per channel of images scaled to [0, 1].
-        stem: what a backbone's stem should be for this image size.
+        stem: what a backbone's stem should be for these images; a config resolves `auto` by their size.
         download: fetch missing files, where the dataset has a public source.
         validation_fraction: share of each class that `validation` holds out of train.
 
@@ -97,7 +97,7 @@ class ImageDataset(ABC):
     num_classes: Count | None
     mean: Sequence[Share]
     std: Sequence[Annotated[float, Gt(0), Le(1)]]
-    stem: str = "cifar"
+    stem: str = "auto"
     download: Annotated[bool, Place] = False
     validation_fraction: Part = 0.1
     _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)

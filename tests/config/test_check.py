@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.errors import UserError
 from tests.composing import composed
@@ -46,6 +47,40 @@ def test_an_unknown_key_is_named_with_the_nearest(override, key, suggestion):
     assert message.startswith(f"unknown key '{key}' (command line")
     assert override.lstrip("+").partition("=")[0] in message
     assert suggestion in message
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("lr", "optimizer.lr"),
+        ("learning_rate", "optimizer.lr"),
+        ("epochs", "trainer.max_epochs"),
+        ("devices", "trainer.devices"),
+        ("fraction", "subset.fraction"),
+        ("temperature", "method.temperature"),
+        ("hidden", "method.projector.hidden"),
+    ],
+)
+@pytest.mark.parametrize("plus", ["", "+"])
+def test_a_key_without_its_group_is_told_where_it_belongs(plus, key, meant):
+    message = refused(f"{plus}{key}=3")
+    assert message.startswith(f"unknown key '{key}' (command line")
+    assert message.endswith(f"did you mean '{meant}'?")
+
+
+@pytest.mark.parametrize(
+    ("named", "key", "said"),
+    [
+        ("method.base=directclr", "method.base.d0", "method@method.base=<name>"),
+        ("method.base.projector=mlp", "method.base.projector.hidden", "projector@method.base.projector=<name>"),
+    ],
+)
+def test_a_key_of_what_was_given_as_a_name(named, key, said):
+    message = refused("method=gessl", named, f"{key}=4")
+    assert message.startswith(f"{key}: {named.partition('=')[0]} was given a name")
+    assert f"{said}, and {key}=... can follow." in message
+    option = f"{said.partition('=')[0]}={named.partition('=')[2]}"
+    assert resolve(composed("method=gessl", option, f"{key}=4"))
 
 
 def test_an_accepted_key_that_no_file_mentions_is_told_to_take_a_plus():
@@ -250,6 +285,28 @@ def test_a_value_without_a_target_is_no_component(override):
 
 
 # YAML files
+
+
+OWN_DATASET = (
+    "_target_: ssl_lightning.data.sources.digits.Digits\n"
+    "name: mine\nimage_size: 8\nnum_classes: 10\nmean: [0.3]\nstd: [0.4]\n"
+)
+
+
+def test_a_dataset_without_views_of_its_own(tmp_path):
+    write(tmp_path, "dataset/mine.yaml", OWN_DATASET + "channels: 1\n")
+    message = refused("dataset=mine", f"hydra.searchpath=[{tmp_path}]")
+    assert message.startswith("augment=mine: there is no such option; known here: asymmetric, ")
+    assert "views are those of augment/<its name>.yaml: write it (`defaults: [simclr_cifar]` is enough)" in message
+    write(tmp_path, "augment/mine.yaml", "defaults: [simclr_cifar]\n")
+    assert resolve(composed("dataset=mine", f"hydra.searchpath=[{tmp_path}]"))
+
+
+def test_what_a_backbone_needs_of_a_dataset(tmp_path):
+    write(tmp_path, "dataset/mine.yaml", OWN_DATASET)
+    message = refused("dataset=mine", "augment=digits", f"hydra.searchpath=[{tmp_path}]")
+    assert message.startswith(f"backbone.channels (file: {CONF / 'backbone/resnet_tiny.yaml'}) needs dataset.channels,")
+    assert "Write it in the file of dataset, or add +dataset.channels=... to the command." in message
 
 
 def write(folder: Path, file: str, text: str) -> Path:
