@@ -5,7 +5,7 @@ import inspect
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def nearest(key: str, candidates: Iterable[str]) -> str:
     return f"known here: {', '.join(known)}." if known else "nothing can be set here."
 
 
-def deeper(key: str, config: Mapping[str, Any]) -> str | None:
+def deeper(key: str, config: Any) -> str | None:
     """A half-sentence with the setting of this name, or meaning, that lies least deep below the top of plain values."""
     key = SYNONYMS.get(key, key)
     nodes = [(name, node) for name, node in config.items() if name != "hydra" and isinstance(node, dict)]
