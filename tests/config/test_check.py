@@ -219,7 +219,7 @@ def test_a_function_without_annotation_is_blamed_at_its_place():
     line = inspect.getsourcelines(unannotated)[1]
     message = refused("backbone._target_=tests.parts.unannotated")
     assert (
-        f"{inspect.getsourcefile(unannotated)}:{line} is not annotated with what it returns. Write `-> torch" in message
+        f"unannotated ({inspect.getsourcefile(unannotated)}:{line}) is not annotated with what it returns. Write `-> torch" in message
     )
 
 
