@@ -84,8 +84,15 @@ def test_a_key_of_what_was_given_as_a_name(named, key, said):
 
 
 def test_an_accepted_key_that_no_file_mentions_is_told_to_take_a_plus():
-    assert "write +trainer.limit_train_batches=" in refused("trainer.limit_train_batches=2")
-    assert resolve(composed("+trainer.limit_train_batches=2"))["trainer"]["limit_train_batches"] == 2
+    assert "write +trainer.sync_batchnorm=" in refused("trainer.sync_batchnorm=true")
+    assert resolve(composed("+trainer.sync_batchnorm=true"))["trainer"]["sync_batchnorm"] is True
+
+
+def test_a_plus_before_a_key_of_a_file():
+    """As commands from before it was in a file have it."""
+    assert resolve(composed("+trainer.gradient_clip_val=1"))["trainer"]["gradient_clip_val"] == 1
+    message = refused("+trainer.detect_anomaly=true")
+    assert "An item is already at 'trainer.detect_anomaly'. Either remove + prefix" in message
 
 
 # Wrong options
@@ -216,11 +223,9 @@ def test_what_it_takes_is_checked_for_its_own_keys():
 
 
 def test_a_function_without_annotation_is_blamed_at_its_place():
-    line = inspect.getsourcelines(unannotated)[1]
+    place = f"{inspect.getsourcefile(unannotated)}:{inspect.getsourcelines(unannotated)[1]}"
     message = refused("backbone._target_=tests.parts.unannotated")
-    assert (
-        f"unannotated ({inspect.getsourcefile(unannotated)}:{line}) is not annotated with what it returns. Write `-> torch" in message
-    )
+    assert f"unannotated ({place}) is not annotated with what it returns. Write `-> torch" in message
 
 
 @pytest.mark.parametrize("kind", ["method", "backbone", "optimizer", "evaluation", "dataset"])
@@ -261,7 +266,7 @@ def test_wrong_parts_of_a_proxy_are_one_message_when_it_is_needed(command: Comma
         ("subset.proxy.optimiser=0", "did you mean 'subset.proxy.optimizer'?"),
         ("subset.proxy.channels_last=false", "write +subset.proxy.channels_last=..."),
         ("subset.proxy.trainer.accelerator=cpu", "write +subset.proxy.trainer.accelerator=..."),
-        ("subset.proxy.trainer.gradient_clip_val=1", "write +subset.proxy.trainer.gradient_clip_val=..."),
+        ("subset.proxy.trainer.sync_batchnorm=true", "write +subset.proxy.trainer.sync_batchnorm=..."),
         ("subset.proxy.trainer.max_epoch=1", "did you mean 'subset.proxy.trainer.max_epochs'?"),
         ("+subset.latent.clusters=3", "unknown key 'subset.latent.clusters'"),
         ("subset.latent=kmean", "latent 'kmean': there is no such option; did you mean 'kmeans'?"),
