@@ -60,7 +60,8 @@ def sweep(name: str, overrides: list[str], folder: Path | None = None, looks: Se
     sys.argv = ["ssl-train", "--config-dir", str(file.parent), "--config-name", file.stem, *own, *overrides]
     if looks:
         sys.argv[1:1] = [*looks, *(["-m"] if "job" in looks else [])]
-        return look_or_run(train._app, "train")
+        look_or_run(train._app, "train")
+        return
     failure: Exception | None = None
     with folders_of_jobs(runs) as folders:
         try:
