@@ -33,13 +33,16 @@ MINUTES ?= 1
 storm: .venv/installed-dev
 	$(BIN)/python -m tests.storm --minutes $(MINUTES)
 
-# The quickstart, shortened, from a wheel and in another folder, with the packages of .venv.
+# The quickstart, shortened, and the tests of a package of one's own, from a wheel and in another folder, with the
+# packages of .venv.
 wheel-smoke: .venv/installed-dev
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && python="$(CURDIR)/$(BIN)/python" && \
+	  cp -R examples/own_package "$$folder" && \
 	  $$python -m pip wheel --quiet --no-deps --wheel-dir "$$folder" . && \
 	  $$python -m pip install --quiet --no-deps --target "$$folder/site" "$$folder"/*.whl && \
 	  cd "$$folder" && export PYTHONPATH="$$folder/site" && \
 	  $$python -c "import ssl_lightning; assert ssl_lightning.__file__.startswith('$$folder')" && \
+	  (cd own_package && $$python -m pytest -q) && \
 	  $$python -m ssl_lightning.commands.sweep quickstart seed=1 trainer.max_epochs=2 && \
 	  $$python -m ssl_lightning.commands.sweep quickstart seed=1 trainer.max_epochs=2 sweep=pool method=simclr \
 	    hydra/launcher=pool hydra.launcher.slots=2

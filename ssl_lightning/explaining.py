@@ -1,13 +1,14 @@
 """Errors of Python, torch and Lightning as one line: what is wrong, in which file or place, what to do."""
 
 import errno
+import inspect
 import itertools
 import os
 import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +46,15 @@ def in_one_line(error: Exception) -> str:
     return said or " ".join(str(error).split())[:200] or type(error).__name__
 
 
+def place_of(made: Callable[..., object]) -> str:
+    """Name of a class or function, with file and line where these are known."""
+    try:
+        called = inspect.unwrap(made)
+        return f"{made.__qualname__} ({inspect.getsourcefile(called)}:{inspect.getsourcelines(called)[1]})"
+    except (OSError, TypeError):
+        return made.__qualname__
+
+
 def reason(error: OSError, remedy: str | None = None) -> str:
     """What the system says, and what to do: half of a message that begins with what failed.
 
@@ -76,7 +86,7 @@ def _known(error: BaseException) -> str | None:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What Hydra has wrapped, when it called a component, or another thread or process."""
+    """What Hydra has wrapped, when it called or imported a component, or another thread or process."""
     while error.__cause__ is not None and (
         type(error).__name__ == "InstantiationException"
         or ("exited unexpectedly" in str(error) and str(error.__cause__))  # of some, the reason is known
@@ -124,6 +134,8 @@ def _places(error: BaseException) -> Iterator[_Place]:
     """From the outermost on."""
     for frame in traceback.extract_tb(error.__traceback__):
         yield _Place(frame.filename, frame.lineno or 0)
+    if isinstance(error, SyntaxError) and error.filename:
+        yield _Place(error.filename, error.lineno or 0)
     if _REMOTE in str(error):
         for file, line in re.findall(r'File "(.+?)", line (\d+)', str(error)):
             yield _Place(file, int(line))

@@ -4,12 +4,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ssl_lightning.commands.ending import run_application, run_command, run_job
+from ssl_lightning.commands.ending import run_command, run_job
+from ssl_lightning.commands.looking import look_or_run
 from ssl_lightning.config.hydra import application
+from ssl_lightning.config.schema import SelectConfig
 
 
 def main() -> None:
-    run_command(lambda: run_application(_app))
+    run_command(lambda: look_or_run(_app, "select", SelectConfig))
 
 
 @application("select")
@@ -20,7 +22,6 @@ def _app(config: DictConfig) -> None:
 def select(config: DictConfig) -> Path | None:
     """Makes the ranking of this config unless it is there, and describes it. Returns its file."""
     from ssl_lightning.config.resolve import resolve
-    from ssl_lightning.config.schema import SelectConfig
 
     plain = resolve(config, SelectConfig)  # before the heavy imports: wrong input is answered at once
     from ssl_lightning.pipeline.rank import rank

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from ssl_lightning.commands.ending import run_application, run_command, run_job
+from ssl_lightning.commands.ending import run_command, run_job
+from ssl_lightning.commands.looking import look_or_run
 from ssl_lightning.config.hydra import application
 from ssl_lightning.launchers.job import tell_folder
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    run_command(lambda: run_application(_app))
+    run_command(lambda: look_or_run(_app, "train"))
 
 
 @application("train")

@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Annotated, Any
 
-from ssl_lightning.config.components import locate
+from ssl_lightning.config.components import locate, own_modules
 from ssl_lightning.config.markers import hints_of
-from ssl_lightning.config.messages import elsewhere, nearest, origin
+from ssl_lightning.config.messages import deeper, elsewhere, nearest, origin
 from ssl_lightning.config.schema import SETTINGS, Component
 from ssl_lightning.errors import UserError
-from ssl_lightning.explaining import in_one_line
+from ssl_lightning.explaining import explained, place_of
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
@@ -70,11 +70,12 @@ def _check_component(value: Any, hint: Any, path: str, late: bool, others: type 
     made = target if isinstance(target, type) else typing.get_origin(returned) or returned
     if not (isinstance(made, type) and issubclass(made, wanted)):
         names = " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in wanted) or "component"
-        advice = "" if made else f": {_where(target)}is not annotated with what it returns. Write `-> {names}` there"
+        advice = "" if made else f": {place_of(target)} is not annotated with what it returns. Write `-> {names}` there"
         raise UserError(
             f"{path}._target_ is {value['_target_']!r}{origin(path + '._target_')}, which does not make a {names}"
             f"{advice}."
         )
+    _refuse_unfinished(target, value, path)
     if bool(value.get("_partial_")) != partial:
         raise UserError(
             f"{path} must{'' if partial else ' not'} have _partial_: true{origin(path)}: what it makes is wanted "
@@ -89,17 +90,18 @@ def _located(value: Mapping[str, Any], path: str) -> Any:
     except Exception as error:
         raise UserError(
             f"{path}._target_ is {value['_target_']!r}{origin(path + '._target_')}, which cannot be imported: "
-            + in_one_line(error)
+            + explained(error.__cause__ or error).partition("\n")[0]
         ) from error
 
 
-def _where(target: Any) -> str:
-    """Of a function: its file and line."""
-    try:
-        called = inspect.unwrap(target)
-        return f"{inspect.getsourcefile(called)}:{inspect.getsourcelines(called)[1]} "
-    except (OSError, TypeError):
-        return "it "
+def _refuse_unfinished(target: Any, value: Mapping[str, Any], path: str) -> None:
+    """A class that leaves out what its base asks for, whether or not that refuses to be made."""
+    lacking = [name for name in dir(target) if getattr(getattr(target, name, None), "__isabstractmethod__", False)]
+    if isinstance(target, type) and lacking:
+        raise UserError(
+            f"{path}._target_ is {value['_target_']!r}{origin(path + '._target_')}, but {place_of(target)} lacks "
+            f"{' and '.join(lacking)}. Define what is missing there."
+        )
 
 
 def _classes(hint: Any) -> tuple[type, ...]:
@@ -136,17 +138,24 @@ def _check_call(
     for key in value:
         if key not in named and key not in beside_names and key not in _HYDRA_KEYS and not catch_all:
             known = [prefix + name for name in (*named, *beside_names)]
-            advice = elsewhere(target, key) or nearest(prefix + key, known)
+            advice = elsewhere(target, key) or (not path and deeper(key, value)) or nearest(prefix + key, known)
             raise UserError(f"unknown key '{prefix}{key}'{origin(prefix + key)}; {advice}")
     for key in named:
         if key in value:
             value[key] = _check_value(value[key], hints.get(key, Any), prefix + key, late)
         elif parameters[key].default is inspect.Parameter.empty and not value.get("_partial_"):
-            raise UserError(f"{prefix}{key} has no value{origin(path)}: give it one.")
+            written = origin(f"{path}._target_" if "_target_" in value else path)
+            raise UserError(f"{prefix}{key} has no value{written}: give it one.{_asked_by(target)}")
     if others:
         beside = {key: value[key] for key in beside_names if key in value}
         _check_call(beside, others, path, late)
         value.update(beside)
+
+
+def _asked_by(target: Any) -> str:
+    """A sentence on a class or function of the user's own."""
+    named = f"{target.__module__}.{target.__qualname__}"
+    return f" {place_of(target)} asks for it." if own_modules({"_target_": named}) else ""
 
 
 def _check_value(value: Any, hint: Any, path: str, late: bool) -> Any:

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from ssl_lightning.config.places import CONF
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import folder_of_sweep
+from ssl_lightning.lightning_internals import group_options
 
 # Hydra 1.3 takes the defaults of 1.1 unless it is told otherwise; 1.4 has only its own, and wants to be told nothing.
 _VERSION: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
@@ -26,7 +27,18 @@ def _folder(runs: str, sweep: str = "") -> str:
     return str(folder)
 
 
+def _groups(*names: str) -> str:
+    """`${groups:method,...}` in conf/: a line with the options of each group; `group@key` names where one belongs."""
+    lines = []
+    for name in names:
+        group, _, key = name.partition("@")
+        known = group_options(group) or sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+        lines.append(f"{key or group}: {', '.join(known)}")
+    return "\n".join(lines)
+
+
 OmegaConf.register_new_resolver("folder", _folder, replace=True)
+OmegaConf.register_new_resolver("groups", _groups, replace=True)
 
 
 def application(config_name: str) -> Callable[[Callable[..., None]], Callable[[], None]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from ssl_lightning.config.components import locate, own_modules
-from ssl_lightning.config.markers import IRRELEVANT, Content, Marker, Place, Seed, hints_of, marker_of
+from ssl_lightning.config.markers import IRRELEVANT, Content, Marker, Place, Seed, Unset, hints_of, marker_of
 from ssl_lightning.config.schema import Component, TrainConfig
 
 
@@ -32,7 +32,11 @@ def marked(value: Mapping[str, Any], target: Callable[..., Any], path: str = "")
     """
     hints = hints_of(target)
     for key, item in value.items():
-        if marker := marker_of(hints.get(key)):
+        marker = marker_of(hints.get(key))
+        if marker is Unset:
+            if item is None:
+                yield path + key, Place
+        elif marker:
             yield path + key, marker
             if marker is Content and isinstance(item, Mapping):  # of another run, whose own keys tell cells apart
                 yield from marked(item, TrainConfig, f"{path}{key}.")
@@ -155,8 +159,8 @@ def _sources_of(made: Any) -> dict[str, str]:
 
 
 def described(value: Any) -> Any:
-    """What counts of an object that a dataclass describes, as plain values: fields with a marker left out, seeds not;
-    of a user's own class, also its source.
+    """What counts of an object that a dataclass describes, as plain values: fields with a marker left out, but seeds,
+    and what is `Unset` where it is set; of a user's own class, also its source.
 
     An object may say it itself: `describe()`.
     """
@@ -164,7 +168,9 @@ def described(value: Any) -> Any:
         return value.describe()
     if is_dataclass(value) and not isinstance(value, type):
         hints = hints_of(type(value))
-        counting = [f.name for f in fields(value) if f.init and marker_of(hints.get(f.name)) in (None, Seed)]
+        kept = {f.name: marker_of(hints.get(f.name)) for f in fields(value) if f.init}
+        unset = [name for name, marker in kept.items() if marker is Unset and getattr(value, name) is None]
+        counting = [name for name, marker in kept.items() if marker in (None, Seed, Unset) and name not in unset]
         code = {"code": digest_of(found)[:16]} if (found := _sources_of(type(value))) else {}
         return {"name": type(value).__name__} | {name: described(getattr(value, name)) for name in counting} | code
     return list(value) if isinstance(value, tuple) else value

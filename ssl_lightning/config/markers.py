@@ -29,8 +29,12 @@ class Content:
     """A file, or another run: what it holds counts, by a digest of its own, and not where it lies."""
 
 
-Marker = type[Speed] | type[Place] | type[After] | type[Seed] | type[Content]
-MARKERS: tuple[Marker, ...] = (Speed, Place, After, Seed, Content)
+class Unset:
+    """Null is as if it were not there: a YAML file can show a setting that there was not, and runs keep their names."""
+
+
+Marker = type[Speed] | type[Place] | type[After] | type[Seed] | type[Content] | type[Unset]
+MARKERS: tuple[Marker, ...] = (Speed, Place, After, Seed, Content, Unset)
 IRRELEVANT: tuple[Marker, ...] = (Speed, Place, After)
 
 

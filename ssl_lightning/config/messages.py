@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssl_lightning.config.components import locate
 from ssl_lightning.config.hydra import quoted
 from ssl_lightning.config.places import CONF
+from ssl_lightning.config.schema import NAMED_COMPONENTS
 from ssl_lightning.lightning_internals import root_of, unknown_override
 
 PROXY = "subset.proxy"
@@ -24,6 +25,13 @@ EXTRAS = {
 }
 """Options that come with an extra of the package."""
 
+VIEWS = (
+    " A dataset's own views are those of augment/<its name>.yaml: write it (`defaults: [simclr_cifar]` is enough), or "
+    "choose augment=<one of these>."
+)
+SYNONYMS = {"epochs": "max_epochs", "steps": "max_steps", "learning_rate": "lr", "gpus": "devices"}
+"""What users may write for the last part of a key."""
+
 
 def nearest(key: str, candidates: Iterable[str]) -> str:
     """A half-sentence with the candidate whose last part is closest to that of the key, or with all of them."""
@@ -32,6 +40,17 @@ def nearest(key: str, candidates: Iterable[str]) -> str:
     if close:
         return f"did you mean '{known[close[0]]}'?"
     return f"known here: {', '.join(known)}." if known else "nothing can be set here."
+
+
+def deeper(key: str, config: Any) -> str | None:
+    """A half-sentence with the setting of this name, or meaning, that lies least deep below the top of plain values."""
+    key = SYNONYMS.get(key, key)
+    nodes = [(name, node) for name, node in config.items() if name != "hydra" and isinstance(node, dict)]
+    while nodes:
+        if found := next((path for path, node in nodes if key in node), None):
+            return f"did you mean '{found}.{key}'?"
+        nodes = [(f"{path}.{name}", n) for path, node in nodes for name, n in node.items() if isinstance(n, dict)]
+    return None
 
 
 def elsewhere(target: Any, key: str) -> str | None:
@@ -91,7 +110,9 @@ def explain(error: Exception, known: Iterable[str]) -> str | None:
             group, _, option = error.missing_cfg_file.rpartition("/")
             if extra := EXTRAS.get(error.missing_cfg_file):
                 return f"{group}={option} is not installed: pip install 'ssl-lightning[{extra}]'."
-            return f"{group or 'config'}={option}: there is no such option; {nearest(option, error.options)}"
+            return f"{group or 'config'}={option}: there is no such option; {nearest(option, error.options)}" + (
+                VIEWS if group == "augment" else ""
+            )
         what = text.partition("\nConfig search path")[0].partition(" Check that it's in")[0].strip()
         return f"{' '.join(what.split())} Check the name, or say in which folder it lies: --config-dir FOLDER."
     if isinstance(error, OverrideParseException):
@@ -102,6 +123,12 @@ def explain(error: Exception, known: Iterable[str]) -> str | None:
         return _no_name()
     if isinstance(error, InterpolationResolutionError):
         what, key = text.partition("\n")[0].rstrip("."), error.full_key or "the config"
+        lacking = re.search(r"Interpolation key '((\w+)\.[\w.]+)' not found", what)
+        if lacking and _options(lacking[2]):
+            return (
+                f"{key}{origin(key)} needs {lacking[1]}, which is not set. Write it in the file of {lacking[2]}, or "
+                f"add +{lacking[1]}=... to the command."
+            )
         if (found := re.search(r"Interpolation key '(\w+)' not found", what)) and (options := _options(found[1])):
             return f"no {found[1]} is chosen, but {key} needs it. {_choose(found[1], options)}"
         return f"{key}{origin(key)} cannot be resolved: {what}. Mend what stands between ${{ and }}."
@@ -155,12 +182,20 @@ def _unknown_override(key: str, parent: DictConfig | None, top_level: Iterable[s
     options = _options(group) if dot and (parent is None or group not in root_of(parent)) else []
     if options:
         return f"{key}: no {group} is chosen. Choose one beside it: {group}=<one of {', '.join(options)}>."
+    node = prefix.rstrip(".")
+    if parent is not None and not parent and (named := NAMED_COMPONENTS.get(node.rpartition(".")[2])):
+        return (
+            f"{key}: {node} was given a name, {node}=..., whose settings are looked up later. Choose it as an option, "
+            f"{named}@{node}=<name>, and {key}=... can follow."
+        )
     known = set(top_level) if parent is None else set(map(str, parent))
     accepted = set() if parent is None else _accepted(prefix, parent, top_level)
     if parent is not None and "_target_" in parent and (advice := elsewhere(locate(parent["_target_"]), last)):
         return f"unknown key '{key}' (command line or sweep: {key}=...); {advice}"
     if last in accepted:
         return f"{key!r} is in no config file, but can be given: write +{key}=..."
+    if not dot and parent is not None and (advice := deeper(key, OmegaConf.to_container(root_of(parent)))):
+        return f"unknown key '{key}' (command line or sweep: {key}=...); {advice}"
     known |= accepted
     known = {prefix + name for name in known if not name.startswith("_")}
     return f"unknown key '{key}' (command line or sweep: {key}=...); {nearest(key, known)}"

@@ -10,12 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 from ssl_lightning.config.check import check
 from ssl_lightning.config.messages import nearest
 from ssl_lightning.config.places import CONF
-from ssl_lightning.config.schema import TrainConfig
+from ssl_lightning.config.schema import NAMED_COMPONENTS, TrainConfig
 from ssl_lightning.errors import UserError
 from ssl_lightning.lightning_internals import group_options, load_option
 
-NAMED_COMPONENTS = {name: name for name in ("projector", "latent", "proxy", "dataset")} | {"base": "method"}
-"""Keys inside a component that also accept the name of an option of a group: `method.base=directclr`."""
+STEMS = ((48, "cifar"), (112, "stl"))
+"""Sides of images, in pixels, up to which a backbone has this stem; beyond, it has that for ImageNet."""
 
 
 def resolve(config: DictConfig, schema: type = TrainConfig) -> dict[str, Any]:
@@ -26,6 +26,7 @@ def resolve(config: DictConfig, schema: type = TrainConfig) -> dict[str, Any]:
     config = deepcopy(config)
     OmegaConf.set_struct(config, False)
     _fill_named_components(config)
+    _choose_stem(config)
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise UserError(f"{missing[0]} has no value: give it one, for instance {missing[0]}=... .")
@@ -52,6 +53,18 @@ def _paths(value: Any, path: str = "") -> Any:
     if any("\ud800" <= letter <= "\udfff" for letter in value):
         raise UserError(f"{path} is {value!r}, a name that is not UTF-8. Rename it, or give a link to it.")
     return value
+
+
+def _choose_stem(config: DictConfig) -> None:
+    """A stem that is `auto`, or that a dataset does not name, becomes that for the size of its images. Before anything
+    is told apart: a run is the same, whichever way its stem was chosen."""
+    for path in ("dataset", "backbone"):
+        node, size = OmegaConf.select(config, path), OmegaConf.select(config, "dataset.image_size")
+        if not isinstance(node, DictConfig) or not isinstance(size, int):
+            continue
+        unnamed = path == "dataset" and "stem" not in node
+        if unnamed or (not OmegaConf.is_interpolation(node, "stem") and node.get("stem") == "auto"):
+            node.stem = next((stem for side, stem in STEMS if size <= side), "imagenet")
 
 
 def _fill_named_components(node: Any) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ssl_lightning.config.markers import Place
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.errors import UserError
+from ssl_lightning.explaining import place_of
 from ssl_lightning.ranges import Count, Deviation, Part, Share
 
 VALIDATION_SEED = 0
@@ -91,7 +92,7 @@ class ImageDataset(ABC):
         channels: 1 for grey, 3 for colour.
         num_classes: number of classes; None takes it from the data when they are opened.
         mean, std: statistics per channel of images scaled to [0, 1].
-        stem: what a backbone's stem should be for this image size.
+        stem: what a backbone's stem should be for these images; a config resolves `auto` by their size.
         download: fetch missing files, where the dataset has a public source.
         validation_fraction: share of each class that `validation` holds out of train.
 
@@ -104,7 +105,7 @@ class ImageDataset(ABC):
     num_classes: Count | None
     mean: Sequence[Share]
     std: Sequence[Deviation]
-    stem: str = "cifar"
+    stem: str = "auto"
     download: Annotated[bool, Place] = False
     validation_fraction: Part = 0.1
     _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -233,11 +234,24 @@ class ImageDataset(ABC):
     def _open(self, split: SplitName) -> Split:
         if split not in self._splits:
             self.prepare()
-            images, labels = self.read(split)
+            images, labels = self._read(split)
             self._check(split, images.shape[1:3], labels)
             labels = labels.astype(np.int64)
             self._splits[split] = Split(torch.from_numpy(images), torch.from_numpy(labels))
         return self._splits[split]
+
+    def _read(self, split: SplitName) -> Arrays:
+        """`read`, which may be a user's own and return anything."""
+        images, labels = found = self.read(split)
+        wanted = (images, 4, np.uint8), (labels, 1, np.integer)
+        right = all(isinstance(a, np.ndarray) and a.ndim == n and np.issubdtype(a.dtype, kind) for a, n, kind in wanted)
+        if right and len(images) == len(labels):
+            return found
+        given = " and ".join(f"{getattr(a, 'dtype', type(a).__name__)} {list(np.shape(a))}" for a in (images, labels))
+        raise UserError(
+            f"{place_of(type(self).read)} returned {given} for {split}. Return two NumPy arrays, images as uint8 "
+            "[n, c, h, w] and labels as integers [n]."
+        )
 
     def _check(self, split: str, shape: tuple[int, int], labels: Integer[np.ndarray, " n"]) -> None:
         """Whether channels and side of the images, and their labels, are what the settings say."""

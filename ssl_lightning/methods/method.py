@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.draw import Draw
 from ssl_lightning.errors import UserError
+from ssl_lightning.explaining import place_of
 from ssl_lightning.lightning_internals import compile_in_place, load_training_batches
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.losses.matching import Prediction
@@ -264,6 +265,11 @@ class SSLMethod(Remakable):
             torch.compiler.cudagraph_mark_step_begin()
         seed = getattr(self.trainer.datamodule, "seed", 0)  # type: ignore[attr-defined]
         objective = self.ssl_loss(batch, self._gather(), Draw(seed, self.batches, self.global_rank))
+        if not isinstance(objective, Objective):
+            raise UserError(
+                f"{place_of(type(self).ssl_loss)} returned a {type(objective).__name__}. Return Objective(loss, "
+                "representations, embeddings)."
+            )
         self._objectives.append(detached(objective))
         self.batches += 1
         if not self.recorded:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.explaining import place_of
 from ssl_lightning.ranges import Count
 
 Stem = Literal["cifar", "stl", "imagenet"]
@@ -81,7 +82,7 @@ def num_features_of(backbone: nn.Module) -> int:
     """D, the length of the representations of a backbone; any module that says its `num_features` will do."""
     if not isinstance(getattr(backbone, "num_features", None), int):
         raise UserError(
-            f"backbone: {type(backbone).__name__} does not say how long its representations are. "
+            f"backbone: {place_of(type(backbone))} does not say how long its representations are. "
             "Give it an attribute num_features, the D of its output [N, D]."
         )
     return typing.cast(int, backbone.num_features)

@@ -19,7 +19,7 @@ from ssl_lightning.callbacks.seeds import StepSeeds
 from ssl_lightning.callbacks.stopping import StopTogether
 from ssl_lightning.callbacks.time_limit import TimeLimit
 from ssl_lightning.config.components import make
-from ssl_lightning.config.markers import Place, Speed
+from ssl_lightning.config.markers import Place, Speed, Unset
 from ssl_lightning.errors import UserError
 from ssl_lightning.lightning_internals import limit_waiting
 from ssl_lightning.pipeline.launch import asks_for_one, environments, refuse_in_multirun, settle_rank
@@ -45,15 +45,15 @@ class TrainerSettings:
     max_steps: Count | Unlimited = -1
     # Of a command. Marked, as a run that it ends is not finished, and goes on.
     max_time: Annotated[str | dict[str, NonNegative] | None, Place] = None
-    limit_train_batches: Count | Annotated[float, Gt(0), Le(1)] | None = None
+    limit_train_batches: Annotated[Count | Annotated[float, Gt(0), Le(1)] | None, Unset] = None
     log_every_n_steps: Annotated[int, Gt(0), Place] = 10
     enable_progress_bar: Annotated[bool, Place] = True
     fast_dev_run: Annotated[Number | bool, Place] = False
-    gradient_clip_val: Positive | None = None
-    gradient_clip_algorithm: Literal["norm", "value"] | None = None
+    gradient_clip_val: Annotated[Positive | None, Unset] = None
+    gradient_clip_algorithm: Annotated[Literal["norm", "value"] | None, Unset] = None
     accumulate_grad_batches: Count = 1
     sync_batchnorm: bool = False
-    deterministic: bool | Literal["warn"] | None = None
+    deterministic: Annotated[bool | Literal["warn"] | None, Unset] = None
     benchmark: Annotated[bool | None, Speed] = None
     detect_anomaly: Annotated[bool, Speed] = False
     profiler: Annotated[Literal["simple", "advanced", "pytorch"] | Profiler | None, Speed] = None
@@ -64,7 +64,7 @@ class TrainerSettings:
         "plugins": "a run chooses them itself, by trainer.precision, trainer.strategy and what started it.",
         "enable_checkpointing": "a run always keeps its last checkpoint; checkpoint.every_minutes says how often.",
         "use_distributed_sampler": "a run shares its batches among processes itself.",
-        "overfit_batches": "train on few images: subset.fraction=0.01, or +trainer.limit_train_batches=1.",
+        "overfit_batches": "train on few images: subset.fraction=0.01, or trainer.limit_train_batches=1.",
         "enable_model_summary": "ask for it by +callbacks.summary._target_=lightning.pytorch.callbacks.ModelSummary.",
         "default_root_dir": "everything of a run lies in its folder, below paths.runs.",
         "reload_dataloaders_every_n_epochs": "batches are a function of seed and step, so nothing is loaded again.",

@@ -15,6 +15,7 @@ from ssl_lightning.config.markers import Place, Seed
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.data.mask import Mask
 from ssl_lightning.errors import UserError
+from ssl_lightning.explaining import place_of
 from ssl_lightning.processes import ALONE, ProcessGroup
 from ssl_lightning.ranges import SeedNumber
 from ssl_lightning.runs.loading import LoadedRun
@@ -40,6 +41,8 @@ class SubsetRule(ABC):
     expensive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        if not hasattr(self, "name"):
+            raise UserError(f'{place_of(type(self))} has no name. Give it one there: name: ClassVar[str] = "mine".')
         if not 0 <= self.seed < 2**32:
             raise UserError(f"subset.seed is {self.seed}: give a number from 0 to {2**32 - 1}.")
 
@@ -135,6 +138,11 @@ class SubsetRule(ABC):
         """`rank`, with what it took in the provenance, unless that says it already, as of a ranking from a file."""
         started = time.monotonic()
         ranking = self.rank(dataset, proxies, processes)
+        if not isinstance(ranking, Ranking):
+            raise UserError(
+                f"{place_of(type(self).rank)} returned a {type(ranking).__name__}. Return a Ranking (ssl_lightning."
+                "subsets.ranking): order, latent_class, score, self.provenance(dataset, ())."
+            )
         ranking.provenance.setdefault("seconds", time.monotonic() - started)
         known = [seconds for proxy in proxies if (seconds := proxy.train_seconds) is not None]
         if proxies and len(known) == len(proxies):

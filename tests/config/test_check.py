@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.errors import UserError
 from tests.composing import composed
@@ -48,9 +49,50 @@ def test_an_unknown_key_is_named_with_the_nearest(override, key, suggestion):
     assert suggestion in message
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("lr", "optimizer.lr"),
+        ("learning_rate", "optimizer.lr"),
+        ("epochs", "trainer.max_epochs"),
+        ("devices", "trainer.devices"),
+        ("fraction", "subset.fraction"),
+        ("temperature", "method.temperature"),
+        ("hidden", "method.projector.hidden"),
+    ],
+)
+@pytest.mark.parametrize("plus", ["", "+"])
+def test_a_key_without_its_group_is_told_where_it_belongs(plus, key, meant):
+    message = refused(f"{plus}{key}=3")
+    assert message.startswith(f"unknown key '{key}' (command line")
+    assert message.endswith(f"did you mean '{meant}'?")
+
+
+@pytest.mark.parametrize(
+    ("named", "key", "said"),
+    [
+        ("method.base=directclr", "method.base.d0", "method@method.base=<name>"),
+        ("method.base.projector=mlp", "method.base.projector.hidden", "projector@method.base.projector=<name>"),
+    ],
+)
+def test_a_key_of_what_was_given_as_a_name(named, key, said):
+    message = refused("method=gessl", named, f"{key}=4")
+    assert message.startswith(f"{key}: {named.partition('=')[0]} was given a name")
+    assert f"{said}, and {key}=... can follow." in message
+    option = f"{said.partition('=')[0]}={named.partition('=')[2]}"
+    assert resolve(composed("method=gessl", option, f"{key}=4"))
+
+
 def test_an_accepted_key_that_no_file_mentions_is_told_to_take_a_plus():
-    assert "write +trainer.limit_train_batches=" in refused("trainer.limit_train_batches=2")
-    assert resolve(composed("+trainer.limit_train_batches=2"))["trainer"]["limit_train_batches"] == 2
+    assert "write +trainer.sync_batchnorm=" in refused("trainer.sync_batchnorm=true")
+    assert resolve(composed("+trainer.sync_batchnorm=true"))["trainer"]["sync_batchnorm"] is True
+
+
+def test_a_plus_before_a_key_of_a_file():
+    """As commands from before it was in a file have it."""
+    assert resolve(composed("+trainer.gradient_clip_val=1"))["trainer"]["gradient_clip_val"] == 1
+    message = refused("+trainer.detect_anomaly=true")
+    assert "An item is already at 'trainer.detect_anomaly'. Either remove + prefix" in message
 
 
 # Wrong options
@@ -181,11 +223,9 @@ def test_what_it_takes_is_checked_for_its_own_keys():
 
 
 def test_a_function_without_annotation_is_blamed_at_its_place():
-    line = inspect.getsourcelines(unannotated)[1]
+    place = f"{inspect.getsourcefile(unannotated)}:{inspect.getsourcelines(unannotated)[1]}"
     message = refused("backbone._target_=tests.parts.unannotated")
-    assert (
-        f"{inspect.getsourcefile(unannotated)}:{line} is not annotated with what it returns. Write `-> torch" in message
-    )
+    assert f"unannotated ({place}) is not annotated with what it returns. Write `-> torch" in message
 
 
 @pytest.mark.parametrize("kind", ["method", "backbone", "optimizer", "evaluation", "dataset"])
@@ -226,7 +266,7 @@ def test_wrong_parts_of_a_proxy_are_one_message_when_it_is_needed(command: Comma
         ("subset.proxy.optimiser=0", "did you mean 'subset.proxy.optimizer'?"),
         ("subset.proxy.channels_last=false", "write +subset.proxy.channels_last=..."),
         ("subset.proxy.trainer.accelerator=cpu", "write +subset.proxy.trainer.accelerator=..."),
-        ("subset.proxy.trainer.gradient_clip_val=1", "write +subset.proxy.trainer.gradient_clip_val=..."),
+        ("subset.proxy.trainer.sync_batchnorm=true", "write +subset.proxy.trainer.sync_batchnorm=..."),
         ("subset.proxy.trainer.max_epoch=1", "did you mean 'subset.proxy.trainer.max_epochs'?"),
         ("+subset.latent.clusters=3", "unknown key 'subset.latent.clusters'"),
         ("subset.latent=kmean", "latent 'kmean': there is no such option; did you mean 'kmeans'?"),
@@ -250,6 +290,28 @@ def test_a_value_without_a_target_is_no_component(override):
 
 
 # YAML files
+
+
+OWN_DATASET = (
+    "_target_: ssl_lightning.data.sources.digits.Digits\n"
+    "name: mine\nimage_size: 8\nnum_classes: 10\nmean: [0.3]\nstd: [0.4]\n"
+)
+
+
+def test_a_dataset_without_views_of_its_own(tmp_path):
+    write(tmp_path, "dataset/mine.yaml", OWN_DATASET + "channels: 1\n")
+    message = refused("dataset=mine", f"hydra.searchpath=[{tmp_path}]")
+    assert message.startswith("augment=mine: there is no such option; known here: asymmetric, ")
+    assert "views are those of augment/<its name>.yaml: write it (`defaults: [simclr_cifar]` is enough)" in message
+    write(tmp_path, "augment/mine.yaml", "defaults: [simclr_cifar]\n")
+    assert resolve(composed("dataset=mine", f"hydra.searchpath=[{tmp_path}]"))
+
+
+def test_what_a_backbone_needs_of_a_dataset(tmp_path):
+    write(tmp_path, "dataset/mine.yaml", OWN_DATASET)
+    message = refused("dataset=mine", "augment=digits", f"hydra.searchpath=[{tmp_path}]")
+    assert message.startswith(f"backbone.channels (file: {CONF / 'backbone/resnet_tiny.yaml'}) needs dataset.channels,")
+    assert "Write it in the file of dataset, or add +dataset.channels=... to the command." in message
 
 
 def write(folder: Path, file: str, text: str) -> Path:

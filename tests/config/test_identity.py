@@ -14,11 +14,22 @@ from omegaconf import OmegaConf
 
 from ssl_lightning.config.check import own
 from ssl_lightning.config.identity import changes_training, described, locate, marked, run_digest, sources, without
-from ssl_lightning.config.markers import IRRELEVANT, MARKERS, After, Content, Place, Seed, Speed, hints_of, marker_of
+from ssl_lightning.config.markers import (
+    IRRELEVANT,
+    MARKERS,
+    After,
+    Content,
+    Place,
+    Seed,
+    Speed,
+    Unset,
+    hints_of,
+    marker_of,
+)
 from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.config.schema import Cut, TrainConfig
-from ssl_lightning.pipeline.parts import Parts, parts_of, subset_of
+from ssl_lightning.pipeline.parts import Parts, identity_of, parts_of, subset_of
 from tests.composing import composed
 from tests.config.configs import NEEDED, forget, proxy_of
 from tests.data.synthetic import write_image_folder
@@ -68,13 +79,13 @@ def parts(*overrides: str) -> Parts:
         ("+callbacks.lr._target_=lightning.pytorch.callbacks.LearningRateMonitor",),
         ("trainer.log_every_n_steps=3",),
         ("trainer.enable_progress_bar=false",),
-        ("+trainer.profiler=simple",),
+        ("trainer.profiler=simple",),
         (
             "++trainer.profiler._target_=lightning.pytorch.profilers.PyTorchProfiler",
             "++trainer.profiler.profile_memory=true",
         ),
-        ("+trainer.benchmark=true",),
-        ("+trainer.detect_anomaly=true",),
+        ("trainer.benchmark=true",),
+        ("trainer.detect_anomaly=true",),
         ("trainer.devices=2",),  # counts as the number of processes: see below
         ("trainer.accelerator=cpu",),  # likewise
         ("dataset=cifar10", "dataset.root=elsewhere", "dataset.download=true"),
@@ -155,9 +166,11 @@ RELEVANT = (
     "trainer.max_epochs=7",
     "trainer.max_steps=7",
     "trainer.precision=bf16-mixed",
-    "+trainer.gradient_clip_val=1.0",
+    "trainer.gradient_clip_val=1.0",
     "+trainer.sync_batchnorm=true",
-    "+trainer.limit_train_batches=2",
+    "trainer.limit_train_batches=2",
+    "trainer.gradient_clip_algorithm=value",
+    "trainer.deterministic=true",
     "+callbacks.mean._target_=lightning.pytorch.callbacks.WeightAveraging",
     "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: loss}",
     "+callbacks.mine={_target_: tests.parts.Poison, step: 3}",
@@ -171,6 +184,22 @@ def _override(override: str) -> str:
 @pytest.mark.parametrize("override", RELEVANT)
 def test_what_may_change_the_encoder_changes_the_digest(override):
     assert digest(_override(override)) != digest()
+
+
+@pytest.mark.parametrize("given", [(), ("subset=sas",)], ids=str)
+@pytest.mark.parametrize(
+    "key", ["limit_train_batches", "gradient_clip_val", "gradient_clip_algorithm", "deterministic"]
+)
+def test_null_is_as_if_it_were_not_there(key, given):
+    """A run whose config lacks it keeps its name; so does one that its ranking is made with."""
+    config = resolved(*given)
+    assert config["trainer"][key] is None
+    lacking = without(config, [f"trainer.{key}"])
+    assert run_digest(lacking, TrainConfig, {}) == run_digest(config, TrainConfig, {})
+    if given:
+        assert proxy_of(lacking).digest == proxy_of(config).digest
+    compared = [without(one, identity_of(one).ignored) for one in (lacking, config)]  # by reports
+    assert compared[0] == compared[1]
 
 
 def test_relevant_keys_do_not_hide_one_another():
@@ -389,7 +418,9 @@ def test_every_marker_of_every_component_is_honoured(overrides):
         for key, hint in hints_of(locate(component["_target_"])).items():
             at = f"{path}.{key}"
             within = any(at == marked_key or at.startswith(f"{marked_key}.") for marked_key in found)
-            if (marker := marker_of(hint)) and key in component:
+            if (marker := marker_of(hint)) is Unset:
+                assert within == (component.get(key, 0) is None), at
+            elif marker and key in component:
                 assert within, at
                 assert at not in found or found[at] is marker
             elif not marker:
@@ -428,22 +459,24 @@ class Outer:
     after: Annotated[int, After] = 1
     seed: Annotated[int, Seed] = 0
     file: Annotated[str, Content] = ""
+    null: Annotated[int | None, Unset] = None
+    given: Annotated[int | None, Unset] = 3
     inner: Inner = dataclasses.field(default_factory=Inner)
 
 
 def test_settings_and_the_objects_made_of_them_are_walked_alike():
     """`marked` walks settings, for runs and cells; `described` walks objects, for rankings and features."""
     target = f"{__name__}.Inner"
-    settings = {"counting": 1, "fast": 1, "place": "", "after": 1, "seed": 0, "file": ""}
+    settings = {"counting": 1, "fast": 1, "place": "", "after": 1, "seed": 0, "file": "", "null": None, "given": 3}
     settings["inner"] = {"_target_": target, "strength": 1.0, "chunk": 1}
     expected = {"fast": Speed, "place": Place, "after": After, "seed": Seed, "file": Content, "inner.chunk": Speed}
-    assert dict(marked(settings, Outer)) == expected
-    assert set(expected.values()) == set(MARKERS)
+    assert dict(marked(settings, Outer)) == expected | {"null": Place}
+    assert {*expected.values(), Unset} == set(MARKERS)
     outer, inner = described(Outer()), described(Inner())
     assert len(outer.pop("code")) == len(inner.pop("code")) == 16  # of this file, which is not the product's
     outer["inner"].pop("code")
     assert inner == outer["inner"]
-    assert outer == {"name": "Outer", "counting": 1, "seed": 0, "inner": {"name": "Inner", "strength": 1.0}}
+    assert outer == {"name": "Outer", "counting": 1, "seed": 0, "given": 3, "inner": {"name": "Inner", "strength": 1.0}}
 
 
 @pytest.mark.parametrize("subset", sorted(file.stem for file in (CONF / "subset").glob("*.yaml")))

@@ -48,8 +48,8 @@ WRONG = [
     "schedule=one_cycle optimizer.schedules.lr.rise=1.5",
     *("resolution=progressive resolution.start=0.0", "resolution=progressive resolution.multiple=0"),
     *("trainer.max_epochs=0", "trainer.max_epochs=-2", "trainer.max_steps=0", "trainer.log_every_n_steps=0"),
-    *("+trainer.limit_train_batches=0", "+trainer.limit_train_batches=1.5", "+trainer.limit_train_batches=-0.5"),
-    *("+trainer.gradient_clip_val=0", "trainer.accumulate_grad_batches=0"),
+    *("trainer.limit_train_batches=0", "trainer.limit_train_batches=1.5", "trainer.limit_train_batches=-0.5"),
+    *("trainer.gradient_clip_val=0", "trainer.accumulate_grad_batches=0"),
     *("evaluation.k=0", "evaluation.temperature=0", "evaluation.draws=0", "evaluation.epochs=0", "evaluation.seed=-1"),
     *(
         "evaluation.l2_grid=[]",

@@ -34,6 +34,32 @@ def test_a_named_component_of_a_component():
     assert config["method"]["base"]["projector"]["_target_"] == "ssl_lightning.models.projectors.none"
 
 
+# The stem of a backbone
+
+SIZES = {8: "cifar", 48: "cifar", 49: "stl", 112: "stl", 113: "imagenet", 224: "imagenet"}
+
+
+@pytest.mark.parametrize("override", ["backbone.stem=auto", "dataset.stem=auto", "~dataset.stem"])
+@pytest.mark.parametrize(("size", "stem"), SIZES.items())
+def test_a_stem_follows_the_size_of_the_images(override, size, stem):
+    config = resolve(composed(override, f"dataset.image_size={size}"))
+    assert config["backbone"]["stem"] == config["method"]["backbone"]["stem"] == stem
+
+
+@pytest.mark.parametrize("override", ["backbone.stem=auto", "dataset.stem=auto", "~dataset.stem"])
+@pytest.mark.parametrize("dataset", ["digits", "cifar10", "stl10", "imagenet"])
+def test_it_is_that_of_the_dataset_and_makes_no_other_run(dataset, override):
+    assert resolve(composed(f"dataset={dataset}", override)) == resolve(composed(f"dataset={dataset}"))
+
+
+def test_a_stem_that_is_named_is_kept():
+    config = resolve(composed("dataset=cifar10", "backbone.stem=imagenet", "dataset.image_size=224"))
+    assert (config["backbone"]["stem"], config["dataset"]["stem"]) == ("imagenet", "cifar")
+
+
+# Rankings
+
+
 @pytest.mark.parametrize("subset", ["sas", "prototypes"])
 @pytest.mark.parametrize("name", sorted(file.stem for file in (CONF / "proxy").glob("*.yaml")))
 def test_a_proxy_may_be_named_as_a_value_or_as_an_option(subset, name):

@@ -19,7 +19,7 @@ from tests.reports.test_report import rows
 Command = Callable[..., Outcome]
 
 NO_PROBES = tuple(item for item in TINY if not item.startswith("evaluation."))
-SHORT = ("+trainer.limit_train_batches=2", "subset.fraction=0.1")
+SHORT = ("trainer.limit_train_batches=2", "subset.fraction=0.1")
 CLUSTERS = ("latent@subset.latent=kmeans", "subset.latent.clusters=4")
 NONE = (*NO_PROBES, "evaluation=none")
 

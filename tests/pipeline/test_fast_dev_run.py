@@ -147,7 +147,7 @@ def test_every_method_runs_on_every_dataset_and_subset(method, dataset, subset, 
     assert not (data / "cache" / "rankings").exists()
 
 
-SHORT = ("+trainer.limit_train_batches=2", "trainer.log_every_n_steps=1")
+SHORT = ("trainer.limit_train_batches=2", "trainer.log_every_n_steps=1")
 
 
 @pytest.mark.parametrize("method", options("method"))

@@ -38,10 +38,10 @@ def named(out: str) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "written"),
     [
-        (("+trainer.profiler=simple",), {"fit-simple-*.txt": b"SimCLR.optimizer_step"}),
-        (("+trainer.profiler=advanced",), {"fit-advanced-*.txt": b"cumulative"}),
+        (("trainer.profiler=simple",), {"fit-simple-*.txt": b"SimCLR.optimizer_step"}),
+        (("trainer.profiler=advanced",), {"fit-advanced-*.txt": b"cumulative"}),
         (
-            ("+trainer.profiler=pytorch",),
+            ("trainer.profiler=pytorch",),
             {"fit-pytorch-*.txt": b"aten::conv", "fit-pytorch-*training_step*.pt.trace.json": b"traceEvents"},
         ),
         (
@@ -66,7 +66,7 @@ def test_a_profile_lies_in_the_folder_of_the_same_run(command, unprofiled, argum
 
 
 def test_of_each_command_that_an_interrupted_run_takes(tmp_path, unprofiled):
-    profiled = (*SHORT, "+trainer.profiler=simple", "checkpoint.every_steps=2")
+    profiled = (*SHORT, "trainer.profiler=simple", "checkpoint.every_steps=2")
     ended = ssl_train(tmp_path, *profiled, at=Signal(STEP, 6, number=signal.SIGTERM))
     run = only_run(tmp_path)
     assert not run.done
@@ -86,14 +86,14 @@ def test_of_each_command_that_an_interrupted_run_takes(tmp_path, unprofiled):
 
 def test_of_each_process(tmp_path):
     arguments = (*SHORT, "trainer=ddp_cpu", "trainer.enable_progress_bar=false", "trainer.max_epochs=1")
-    for ended in two_processes(tmp_path, *arguments, "+trainer.profiler=simple"):
+    for ended in two_processes(tmp_path, *arguments, "trainer.profiler=simple"):
         assert ended.code == 0, ended.output
     names = list(profiles(only_run(tmp_path)))
     assert [name.rpartition("-")[2] for name in sorted(names, key=lambda name: name[-5])] == ["0.txt", "1.txt"]
 
 
 def test_of_a_run_that_fails(command):
-    done = command("ssl-train", *SHORT, "+trainer.profiler=advanced", "method._target_=tests.parts.FaultyLoss")
+    done = command("ssl-train", *SHORT, "trainer.profiler=advanced", "method._target_=tests.parts.FaultyLoss")
     assert done.code == 1
     run = only_run(Path())
     assert len(profiles(run)) == 1
@@ -102,17 +102,17 @@ def test_of_a_run_that_fails(command):
 
 def test_where_there_is_none(command):
     """A rehearsal keeps nothing, and what is finished is not trained again."""
-    done = command("ssl-train", *SHORT, "+trainer.profiler=pytorch", "trainer.fast_dev_run=true")
+    done = command("ssl-train", *SHORT, "trainer.profiler=pytorch", "trainer.fast_dev_run=true")
     assert done.code == 0, done.err
     assert "Profile" not in done.out
     assert find_runs([Path("runs")]) == []
     assert command("ssl-train", *SHORT).code == 0
     assert "rofile" not in command("ssl-train", *SHORT).out
-    done = command("ssl-train", *SHORT, "+trainer.profiler=simple")
+    done = command("ssl-train", *SHORT, "trainer.profiler=simple")
     assert done.code == 0, done.err
     assert done.out.splitlines()[-1] == "No profile: nothing was trained. force=true trains anew."
     run = only_run(Path())
-    done = command("ssl-evaluate", f"run={run.folder}", "+trainer.profiler=simple")
+    done = command("ssl-evaluate", f"run={run.folder}", "trainer.profiler=simple")
     assert done.code == 1
     assert "ssl-evaluate trains nothing. Leave it out." in done.err
 
@@ -120,7 +120,7 @@ def test_where_there_is_none(command):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("+trainer.profiler=fast",), "trainer.profiler is 'fast' (command line: +trainer.profiler=fast), but it should"
+        (("trainer.profiler=fast",), "trainer.profiler is 'fast' (command line: trainer.profiler=fast), but it should"
          " be 'simple', 'advanced' or 'pytorch', or null."),
         ((f"{TARGET}SimpleProfiler", "++trainer.profiler.dirpath=here"), "trainer.profiler.dirpath is 'here', but"),
         ((f"{TARGET}SimpleProfiler", "++trainer.profiler.rows=3"), "unknown key 'trainer.profiler.rows'"),
@@ -139,7 +139,7 @@ def test_no_profile_is_written_through_a_link(command, tmp_path):
     run = only_run(Path())
     (tmp_path / "elsewhere").mkdir()
     run.profiles.symlink_to(tmp_path / "elsewhere")
-    done = command("ssl-train", *SHORT, "method._target_=tests.parts.FaultyLoss", "+trainer.profiler=simple")
+    done = command("ssl-train", *SHORT, "method._target_=tests.parts.FaultyLoss", "trainer.profiler=simple")
     assert done.code == 1
     assert "profiles is a link" in done.err
     assert list((tmp_path / "elsewhere").iterdir()) == []

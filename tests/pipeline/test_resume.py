@@ -37,7 +37,7 @@ METHODS = {
     "directclr": (*(a for a in SMALL if "projector" not in a), "method=directclr"),
     "gessl": (*(a for a in SMALL if "projector" not in a), "method=gessl", "method.base.projector.hidden=64"),
     "compiled": (*SMALL, "compile=default"),
-    "muon in one cycle": (*SMALL, "optimizer=muon", "schedule=one_cycle_momentum", "+trainer.gradient_clip_val=1.0"),
+    "muon in one cycle": (*SMALL, "optimizer=muon", "schedule=one_cycle_momentum", "trainer.gradient_clip_val=1.0"),
     "progressive resolution": (*SMALL, "resolution=progressive", "resolution.multiple=1"),  # from 4 pixels to 8
     "equal steps": (*SMALL, "budget=steps", "trainer.max_epochs=2"),  # 18 steps
     "max_steps": (*SMALL, "trainer.max_steps=10"),

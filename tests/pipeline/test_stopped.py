@@ -35,7 +35,7 @@ def rows(run) -> str:
 def test_a_run_out_of_time_is_stopped_and_goes_on(place, capsys):
     whole = start(*SHORT, "sweep=whole")
     assert whole.results()["planned_steps"] == whole.results()["cost"]["optimizer_steps"] == STEPS
-    run = start(*SHORT, "+trainer.max_time={seconds: 0.000001}")
+    run = start(*SHORT, "trainer.max_time={seconds: 0.000001}")
     assert run.id == whole.id  # how long it may take changes nothing of what is trained
     assert not run.done
     assert run.status == "stopped"
@@ -44,7 +44,7 @@ def test_a_run_out_of_time_is_stopped_and_goes_on(place, capsys):
     assert f"stopped after {steps} of {STEPS} optimizer steps: the same command goes on" in capsys.readouterr().out
     assert run.checkpoint.exists()
 
-    assert start(*SHORT, "+trainer.max_time={seconds: 0.000001}") == run  # for as long again
+    assert start(*SHORT, "trainer.max_time={seconds: 0.000001}") == run  # for as long again
     assert steps < run.results()["cost"]["optimizer_steps"] < STEPS
     assert start(*SHORT) == run
     assert f"{run.id} resumes" in capsys.readouterr().out

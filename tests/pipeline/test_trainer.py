@@ -32,7 +32,7 @@ def test_every_argument_of_lightnings_trainer_can_be_set_or_is_said_to_be_set_el
         ("plugins", "trainer.strategy"),
         ("enable_checkpointing", "checkpoint.every_minutes"),
         ("use_distributed_sampler", "among processes itself"),
-        ("overfit_batches", "+trainer.limit_train_batches=1"),
+        ("overfit_batches", "trainer.limit_train_batches=1"),
     ],
 )
 def test_what_is_set_elsewhere_is_said_to_be(plus, key, instead):
@@ -82,7 +82,7 @@ def test_strategies_that_do_not_work_are_refused(strategy):
 
 @pytest.mark.parametrize("limit", ["banana", "00:00:00:00", "{seconds: 0}", "{fortnights: 1}"])
 def test_a_time_limit_in_which_nothing_can_be_trained_is_refused(limit, command):
-    done = command("ssl-train", *TINY, f"+trainer.max_time={limit}")
+    done = command("ssl-train", *TINY, f"trainer.max_time={limit}")
     assert done.code == 1
     (line,) = (line for line in done.err.splitlines() if line.startswith("Error:"))
     assert line.startswith("Error: trainer.max_time is ")

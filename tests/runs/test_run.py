@@ -23,7 +23,7 @@ METHODS = ("simclr", "directclr", "gessl")
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("runs")
-    settings = (*TINY, f"paths.runs={folder}", "evaluation.untrained=true", "+trainer.limit_train_batches=2")
+    settings = (*TINY, f"paths.runs={folder}", "evaluation.untrained=true", "trainer.limit_train_batches=2")
     return {method: train(composed(f"method={method}", *settings)) for method in METHODS}
 
 
@@ -154,7 +154,7 @@ def test_checkpoint_that_would_execute_something_is_refused(foreign, tmp_path):
 
 def test_a_machine_without_git_finishes_its_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    run = train(composed(*TINY, f"paths.runs={tmp_path}", "+trainer.limit_train_batches=1"))
+    run = train(composed(*TINY, f"paths.runs={tmp_path}", "trainer.limit_train_batches=1"))
     assert run.done
     assert run.results()["environment"]["git"] is None
 

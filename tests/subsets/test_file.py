@@ -378,7 +378,7 @@ def test_provenance_names_the_content_and_no_path(tmp_path):
 
 # A run
 
-SHORT = (*TINY, "subset=file", "subset.path=list.npy", "+trainer.limit_train_batches=2")
+SHORT = (*TINY, "subset=file", "subset.path=list.npy", "trainer.limit_train_batches=2")
 
 
 def runs_in(folder: Path) -> dict[str, Run]:
