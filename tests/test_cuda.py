@@ -163,9 +163,8 @@ def test_nothing_waits_for_the_device_between_two_rows(device, config, method, t
     """Of a whole training. What values are read on the host is seen without a GPU too: tests/test_no_waiting.py."""
     made = config(f"method={method}", "batch_size=32")
     strict, recorder = Strict(device), Recorder()
-    data = SubsetDataModule(
-        make(made["dataset"]), Mask(np.arange(384), "first", 384 / 1257, 1257), make(made["augment"]), 32
-    )
+    mask = Mask(np.arange(384), "first", 384 / 1257, 1257)
+    data = SubsetDataModule(make(made["dataset"]), mask, augment=make(made["augment"]), batch_size=32)
     network: SSLMethod = make(made["method"])
     network.choose_images(torch.arange(384), data.dataset.validation())
     trainer = L.Trainer(

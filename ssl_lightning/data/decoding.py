@@ -31,16 +31,19 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What turns a picture upright, by its EXIF orientation."""
+WHITE = 65_535
+"""The value of 16 bits that becomes 255, unless somebody says otherwise."""
 AHEAD = 1024  # images decoded before they are asked for
 SHOWN = 20  # of images that cannot be decoded
 ADVICE = " Replace or remove it."
 
 
 class _Opened(NamedTuple):
-    """A file whose header has been read, and what turns it upright."""
+    """A file whose header has been read, what turns it upright, and which value of 16 bits becomes 255."""
 
     image: Image.Image
     turn: Image.Transpose | None
+    white: int
 
     @property
     def size(self) -> tuple[int, int]:
@@ -58,6 +61,29 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
 
 
+def deepest(path: str) -> int | None:
+    """The largest value of a picture of 16 bits; None of any other, and of what is none."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return int(np.asarray(image).max()) if _of_16_bits(image) else None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # reported by who reads it
+        return None
+
+
+def _of_16_bits(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+
+
+def _in_8_bits(image: Image.Image, white: int) -> Image.Image:
+    """A picture of 16 bits, which is grey, with `white` scaled to 255."""
+    if _of_16_bits(image):
+        values = np.multiply(np.asarray(image), 255 / white, dtype=np.float64)
+        return Image.fromarray(np.rint(values).clip(0, 255).astype(np.uint8))
+    if image.mode.startswith(("I", "F")):  # Pillow would cut these off at 255
+        raise ValueError(f"its pixels are of mode {image.mode}; convert it to 8 or 16 bits a channel")
+    return image
+
+
 class StreamedImages:
     """The images of many files, decoded when they are asked for. Stands where a tensor [n, c, s, s] would be too large.
 
@@ -68,19 +94,27 @@ class StreamedImages:
         square: side of the central square that is read, as a share of the image's shorter side.
         workers: processes that decode; None: as many as this process has cores, its share where `processes` have them
             together.
+        white: the value of pictures of 16 bits that becomes 255.
 
     Attributes:
         processes: of this machine that read images at the same time.
     """
 
     def __init__(
-        self, files: ImageFiles, size: int, channels: int, square: float = 1.0, workers: int | None = None
+        self,
+        files: ImageFiles,
+        size: int,
+        channels: int,
+        square: float = 1.0,
+        workers: int | None = None,
+        white: int = WHITE,
     ) -> None:
         self.files = files
         self.size = size
         self.channels = channels
         self.square = square
         self._workers = workers
+        self.white = white
         self.processes = 1
 
     @property
@@ -99,13 +133,14 @@ class StreamedImages:
 
     def joined(self, other: "StreamedImages") -> "StreamedImages":
         """The images of both."""
-        return StreamedImages(self.files.joined(other.files), self.size, self.channels, self.square, self._workers)
+        return self._of(self.files.joined(other.files))
 
     def select(self, positions: Int[Tensor, " m"]) -> "StreamedImages":
         """Some of the images, in this order."""
-        return StreamedImages(
-            self.files.select(positions.numpy()), self.size, self.channels, self.square, self._workers
-        )
+        return self._of(self.files.select(positions.numpy()))
+
+    def _of(self, files: ImageFiles) -> "StreamedImages":
+        return StreamedImages(files, self.size, self.channels, self.square, self._workers, self.white)
 
     def __getitem__(self, positions: "slice | range | np.ndarray | Tensor") -> UInt8[Tensor, "m c s s"]:
         """Central squares, in order."""
@@ -187,7 +222,7 @@ class StreamedImages:
                 content = file.read()
         except OSError as error:
             raise _undecodable(path, error) from error
-        return _opened(content, path)
+        return _opened(content, path, self.white)
 
 
 def central_square(content: bytes, name: str, size: int, channels: int, share: float) -> UInt8[np.ndarray, "c s s"]:
@@ -210,10 +245,10 @@ def _central(name: str, image: "_Opened", size: int, channels: int, share: float
     return cut_out(name, image, channels, [window], [size])[0]
 
 
-def _opened(content: bytes, name: str) -> "_Opened":
+def _opened(content: bytes, name: str, white: int = WHITE) -> "_Opened":
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
-        return _Opened(image, TURNS.get(image.getexif().get(ORIENTATION, 1)))
+        return _Opened(image, TURNS.get(image.getexif().get(ORIENTATION, 1)), white)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _undecodable(name, error) from error
 
@@ -222,13 +257,12 @@ def cut_out(
     name: str, opened: "_Opened", channels: int, windows: Sequence[Sequence[float]], sizes: Sequence[int]
 ) -> list[UInt8[np.ndarray, "c _s _s"]]:
     """Windows (top, left, height, width) of an opened image, each resampled to its size with antialias."""
-    image, turn = opened
+    image, turn, white = opened
     width, height = image.size
     mode = "L" if channels == 1 else "RGB"
     shrink = min(min(window[2:]) / size for window, size in zip(windows, sizes, strict=True))
     try:
-        if image.mode.startswith(("I", "F")):  # Pillow would cut these off at 255
-            raise ValueError(f"its pixels are of mode {image.mode}; convert it to 8 bits a channel")
+        image = _in_8_bits(image, white)
         if shrink >= 2:  # JPEG decoders give 1/2, 1/4 or 1/8 of the pixels for less work
             image.draft(mode, (math.ceil(width / shrink), math.ceil(height / shrink)))
         by = round(width / image.width)  # whose last column and row may stand for fewer pixels

@@ -46,7 +46,7 @@ def none(num_features: int) -> nn.Identity:
     return nn.Identity()
 
 
-def predictor(length: int, hidden: Count | None = None) -> nn.Sequential:
+def predictor(length: Count, hidden: Count | None = None) -> nn.Sequential:
     """From an embedding to another of the same length, through one hidden layer with BatchNorm: a bottleneck of a
     quarter where `hidden` is None, as in SimSiam."""
     return mlp(length, hidden or max(1, length // 4), length)

@@ -301,7 +301,7 @@ OWN_DATASET = (
 def test_a_dataset_without_views_of_its_own(tmp_path):
     write(tmp_path, "dataset/mine.yaml", OWN_DATASET + "channels: 1\n")
     message = refused("dataset=mine", f"hydra.searchpath=[{tmp_path}]")
-    assert message.startswith("augment=mine: there is no such option; known here: asymmetric, ")
+    assert message.startswith("augment=mine: there is no such option; known here: arrays, ")
     assert "views are those of augment/<its name>.yaml: write it (`defaults: [simclr_cifar]` is enough)" in message
     write(tmp_path, "augment/mine.yaml", "defaults: [simclr_cifar]\n")
     assert resolve(composed("dataset=mine", f"hydra.searchpath=[{tmp_path}]"))

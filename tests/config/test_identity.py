@@ -95,6 +95,10 @@ def parts(*overrides: str) -> Parts:
             *("dataset=imagenet", "dataset.root=elsewhere", "dataset.cache=elsewhere", "dataset.workers=3"),
             *("dataset.storage=streamed", "dataset.resident_gib=1.0"),  # the digest of the data says which it is
         ),
+        (  # so does it of these
+            *("dataset=imagenet", "dataset.split=0.2", "dataset.split_seed=1", "dataset.labels=list.csv"),
+            "dataset.white=4095",
+        ),
         ("subset=grand", "subset.chunk=16"),
         ("subset=sas", "subset.cache=elsewhere", "subset.accelerator=cpu", "subset.memory_gib=1"),
         ("subset=sas", "+subset.proxy.evaluation.k=3", "+subset.proxy.trainer.enable_progress_bar=false"),

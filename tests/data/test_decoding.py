@@ -389,11 +389,38 @@ def test_shared_memory_that_is_full_ends_the_wait_for_workers(tmp_path, monkeypa
     assert "dataset.workers=0" in explained(caught.value)
 
 
-def test_pixels_of_sixteen_bits_are_refused(tmp_path):
+@pytest.mark.parametrize("storage", ["resident", "streamed"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_pixels_of_sixteen_bits_are_scaled(tmp_path, suffix, storage):
+    deep = np.linspace(0, 4095, 256).astype(np.uint16).reshape(16, 16)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for i in range(2):
+        Image.fromarray(deep).save(folder / f"{i}.{suffix}")
+
+    def images(**settings):
+        values = {"storage": storage, "channels": 1, "mean": [0.5], "std": [0.2], **settings}
+        return folder_of(tmp_path, **values)
+
+    plain, white, clipped = images(), images(white=4095), images(white=2000)
+    for made, value in ((plain, 65_535), (white, 4095), (clipped, 2000)):
+        expected = np.rint(np.minimum(deep / value, 1) * 255)
+        np.testing.assert_array_equal(made.train().images[:][1, 0].numpy(), expected)
+    line = "folder: pictures of 16 bits are scaled, so that {} becomes 255; the largest value of 2 of them is 4,095"
+    assert line.format("65,535") in plain.notice()
+    assert line.format("4,095") in white.notice()
+    assert len({made.content_digest("train") for made in (plain, white, clipped)}) == 3
+    assert len({str(made.fingerprint()) for made in (plain, white, clipped)}) == 3
+    colour = images(channels=3, mean=[0.5] * 3, std=[0.2] * 3, white=4095).train().images[:]
+    assert torch.equal(colour[:, 0], white.train().images[:][:, 0])
+
+
+def test_pixels_of_more_bits_are_refused(tmp_path):
     write_image_folder(tmp_path / "data")
-    deep = tmp_path / "data" / "train" / "class_000" / "deep.png"
-    Image.fromarray(np.linspace(0, 65535, 1024).astype(np.uint16).reshape(32, 32)).save(deep)
-    with pytest.raises(UserError, match=r"deep.png \(its pixels are of mode I(;16)?; convert it to 8 bits a channel\)"):
+    assert "16 bits" not in folder_of(tmp_path).notice()
+    deep = tmp_path / "data" / "train" / "class_000" / "deep.tif"
+    Image.fromarray(np.ones((32, 32), np.float32)).save(deep)
+    with pytest.raises(UserError, match=r"deep.tif \(its pixels are of mode F; convert it to 8 or 16 bits a channel\)"):
         folder_of(tmp_path).train().images[:]
 
 

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le
 
 from ssl_lightning.config.markers import Place, Speed
 from ssl_lightning.data.dataset import Arrays, ImageDataset, Split, SplitName
-from ssl_lightning.data.decoding import StreamedImages
+from ssl_lightning.data.decoding import WHITE, StreamedImages, deepest
 from ssl_lightning.data.places import cache_folder
 from ssl_lightning.data.sources.layouts import Layout, layout_of
 from ssl_lightning.data.sources.listing import ImageFiles
@@ -22,6 +22,7 @@ from ssl_lightning.files import locked, write_text
 from ssl_lightning.progress import track
 from ssl_lightning.ranges import Count, Deviation, Part, SeedNumber, Share
 
+LOOKED_AT = 16  # images, for their depth
 STORE_FORMAT = 3  # of decoded image folders; raised when decoding changes
 
 
@@ -44,6 +45,7 @@ class ImageFolder(ImageDataset):
             `none`: they are not, and images at any depth have no label.
         split: share of each class that is held out as the test split, where there is no other, in (0, 1).
         split_seed: of what is held out.
+        white: the value of pictures of 16 bits that becomes 255, as larger ones do; None: 65,535.
         storage: `resident` or `streamed`; `auto` is `resident` up to `resident_gib`.
         resident_gib: 2³⁰ bytes of decoded training images.
         square: side of the central square as a share of the shorter side, in (0, 1].
@@ -54,6 +56,7 @@ class ImageFolder(ImageDataset):
     labels: Annotated[str | None, Place] = None  # which images are in which split: see `content_digest`
     split: Annotated[Part | None, Place] = None
     split_seed: Annotated[SeedNumber, Place] = 0
+    white: Annotated[Count | None, Place] = None  # likewise
     name: str = "image_folder"
     image_size: Count = 32
     channels: Count = 3
@@ -102,11 +105,24 @@ class ImageFolder(ImageDataset):
         are streamed."""
         if split not in self._listing:
             return ""
-        return self._listing[split].digest() + ("-streamed" if self.streamed else "")
+        white = f"-white{self.white}" if self.white else ""
+        return self._listing[split].digest() + ("-streamed" if self.streamed else "") + white
 
     def notice(self) -> str | None:
-        lines = [str(self._layout), self._of_storage(), *self._layout.lines]
+        lines = [str(self._layout), self._of_storage(), self._of_depth(), *self._layout.lines]
         return "\n".join(f"{self.name}: {line}" for line in lines if line)
+
+    def _of_depth(self) -> str | None:
+        """Of pictures of 16 bits, as far as a few images tell."""
+        files = self._listing["train"]
+        some = [files.path(i) for i in range(0, len(files), max(1, len(files) // LOOKED_AT))]
+        values = [value for path in some if (value := deepest(path)) is not None]
+        if not values:
+            return None
+        return (
+            f"pictures of 16 bits are scaled, so that {self.white or WHITE:,} becomes 255; the largest value of "
+            f"{len(values)} of them is {max(values):,} (dataset.white=... says what becomes 255)."
+        )
 
     def _of_storage(self) -> str | None:
         if self.storage != "auto":
@@ -136,14 +152,16 @@ class ImageFolder(ImageDataset):
 
     @property
     def _seen(self) -> tuple[float, ...]:
-        return STORE_FORMAT, self.image_size, self.channels, self.square
+        further = (self.white,) if self.white else ()
+        return STORE_FORMAT, self.image_size, self.channels, self.square, *further
 
     def _store(self, split: str) -> Store:
         key = repr(self._seen) + self._listing[split].digest()
         return Store(Path(self.cache).absolute() / "datasets" / hashlib.sha256(key.encode()).hexdigest()[:16])
 
     def _images(self, split: str) -> StreamedImages:
-        return StreamedImages(self._listing[split], self.image_size, self.channels, self.square, self.workers)
+        white = self.white or WHITE
+        return StreamedImages(self._listing[split], self.image_size, self.channels, self.square, self.workers, white)
 
     def _build(self, split: str) -> None:
         images = self._images(split)
