@@ -37,6 +37,7 @@ class CIFAR10(_CIFAR):
     num_classes: Count | None = 10
     mean: Sequence[Share] = (0.4914, 0.4822, 0.4465)
     std: Sequence[Deviation] = (0.2470, 0.2435, 0.2616)
+    stem: str = "cifar"
 
     source: ClassVar[str] = "CIFAR10"
     folder: ClassVar[str] = "cifar-10-batches-py"
@@ -56,6 +57,7 @@ class CIFAR100(_CIFAR):
     num_classes: Count | None = 100
     mean: Sequence[Share] = (0.5071, 0.4865, 0.4409)
     std: Sequence[Deviation] = (0.2673, 0.2564, 0.2762)
+    stem: str = "cifar"
 
     source: ClassVar[str] = "CIFAR100"
     folder: ClassVar[str] = "cifar-100-python"

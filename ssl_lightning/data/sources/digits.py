@@ -21,6 +21,7 @@ class Digits(ImageDataset):
     num_classes: Count | None = 10
     mean: Sequence[Share] = (0.305,)
     std: Sequence[Deviation] = (0.376,)
+    stem: str = "cifar"
 
     def prepare(self) -> None:
         pass

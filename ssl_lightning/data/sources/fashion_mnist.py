@@ -32,6 +32,7 @@ class FashionMNIST(ImageDataset):
     num_classes: Count | None = 10
     mean: Sequence[Share] = (0.2860,)
     std: Sequence[Deviation] = (0.3530,)
+    stem: str = "cifar"
     root: Annotated[str, Place] = field(default_factory=data_folder)
 
     parts: ClassVar = {"train": "train", "test": "t10k"}

@@ -63,6 +63,7 @@ class ImageFolder(ImageDataset):
     num_classes: Count | None = None
     mean: Sequence[Share] = (0.485, 0.456, 0.406)
     std: Sequence[Deviation] = (0.229, 0.224, 0.225)
+    stem: str = "cifar"
     cache: Annotated[str, Place] = field(default_factory=cache_folder)
     storage: Annotated[Literal["auto", "resident", "streamed"], Speed] = "auto"  # see `content_digest`
     resident_gib: Annotated[float, Gt(0), Speed] = 8.0
