@@ -72,7 +72,7 @@ def refused(command: Command, finished: Path, *arguments: str) -> str:
         (["dataset=cifar10"], ["cifar-10-batches-py", "dataset.download=true", "cifar-10-python.tar.gz"]),
         (["dataset=cifar100"], ["cifar-100-python", "dataset.download=true", "cifar-100-python.tar.gz"]),
         (["dataset=fashion_mnist"], ["FashionMNIST/raw", "dataset.download=true", "dataset-fashion-mnist"]),
-        (["dataset=image_folder", "dataset.root=nowhere"], ["nowhere/train", "dataset.root", "train/<class>"]),
+        (["dataset=image_folder", "dataset.root=nowhere"], ["nowhere", "dataset.root", "train/<class>"]),
     ],
     ids=["cifar10", "cifar100", "fashion_mnist", "image_folder"],
 )

@@ -5,9 +5,11 @@ import itertools
 import json
 import math
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -21,6 +23,7 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.runs.run import Run
 from tests.composing import TINY, composed
 from tests.data.synthetic import (
+    synthetic_images,
     write_cifar10,
     write_cifar100,
     write_fashion_mnist,
@@ -45,6 +48,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_image_folder(folder / "imagenet")
     write_stl10(folder)
     write_tiny_imagenet(folder / "tiny-imagenet-200.zip", per_class=8)
+    images, labels = synthetic_images(40, 3, 3, 32)
+    pixels = images.transpose(0, 2, 3, 1)
+    np.savez(folder / "arrays.npz", x_train=pixels[:28], y_train=labels[:28], x_test=pixels[28:], y_test=labels[28:])
+    if find_spec("datasets") is not None:
+        import datasets
+
+        table = datasets.Dataset.from_dict({"image": list(map(Image.fromarray, pixels)), "label": labels.tolist()})
+        table = table.cast_column("image", datasets.Image())
+        parts = {"train": table.select(range(28)), "test": table.select(range(28, 40))}
+        datasets.DatasetDict(parts).save_to_disk(str(folder / "huggingface"))
     (folder / "positions.txt").write_text("\n".join(map(str, range(20))))
     return folder
 
@@ -111,6 +124,8 @@ def _grid() -> Iterator[Any]:
     for method, dataset, subset in itertools.product(options("method"), options("dataset"), options("subset")):
         if subset in PROXIES and method != "simclr":
             continue
+        if dataset in ("arrays", "huggingface") and (method, subset) != ("simclr", "random"):
+            continue  # decoded once, they are as others
         rule_by_kind = method == "simclr" and dataset in ("fashion_mnist", "imagenet")
         method_by_kind = subset == "random" and dataset in KINDS
         any_dataset = (method, subset) == ("simclr", "random")
@@ -119,6 +134,8 @@ def _grid() -> Iterator[Any]:
 
 
 SETTINGS = {
+    "arrays": ["dataset.path=${paths.data}/arrays.npz", "dataset.num_classes=3"],
+    "huggingface": ["dataset.path=${paths.data}/huggingface", "dataset.num_classes=3"],
     "image_folder": ["dataset.root=${paths.data}/image_folder", "dataset.num_classes=10"],
     "imagenet": ["dataset.image_size=32", "dataset.num_classes=10", "dataset.storage=streamed", "dataset.workers=1"],
     "tiny_imagenet": ["dataset.num_classes=3"],
@@ -129,6 +146,8 @@ ALL_LABELS = ("sas", "sas_row_sum", "random_balanced", "el2n", "el2n_hardest", "
 
 @pytest.mark.parametrize(("method", "dataset", "subset"), list(_grid()))
 def test_every_method_runs_on_every_dataset_and_subset(method, dataset, subset, data, place, steps, monkeypatch):
+    if dataset == "huggingface":
+        pytest.importorskip("datasets", reason="the package datasets is not installed")
     monkeypatch.setattr("ssl_lightning.pipeline.pretrain.run_figures", lambda *_: {})  # which know none of them
     overrides = [f"method={method}", f"dataset={dataset}", f"subset={subset}", "trainer.fast_dev_run=true"]
     overrides += [f"paths.data={data}", f"paths.cache={data / 'cache'}"]

@@ -50,7 +50,10 @@ def layout_of(root: Path, cache: Path, labels: str | None = None, split: float |
         UserError: there is no image, or more than one way to read what there is.
     """
     if not root.is_dir():
-        raise UserError(f"there is no folder {root}. Set dataset.root to that of the images.")
+        raise UserError(
+            f"there is no folder {root}. Set dataset.root to one with train/<class>/* and test/<class>/*, or "
+            "<class>/* (dataset.split=0.2), or images without labels."
+        )
     if labels not in (None, NONE):
         return _of_list(root, cache, labels, split, seed)
     classes = labels is None
