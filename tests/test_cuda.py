@@ -166,7 +166,6 @@ def test_nothing_waits_for_the_device_between_two_rows(device, config, method, t
     mask = Mask(np.arange(384), "first", 384 / 1257, 1257)
     data = SubsetDataModule(make(made["dataset"]), mask, augment=make(made["augment"]), batch_size=32)
     network: SSLMethod = make(made["method"])
-    network.choose_images(torch.arange(384), data.dataset.validation())
     trainer = L.Trainer(
         accelerator=device.type,
         devices=1,

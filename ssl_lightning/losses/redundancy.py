@@ -30,8 +30,7 @@ def barlow_twins(
     """Σ_i (1 − C_ii)² + λ Σ_{i≠j} C_ij², where C is the correlation matrix of two views (arXiv 2103.03230, eq. 1);
     with more views, the mean over pairs.
 
-    Embeddings are standardised over the global batch, with the `EPS` of the paper's BatchNorm. lightly 1.6 has the
-    gradient of several processes off by their number.
+    Embeddings are standardised over the global batch, with the `EPS` of the paper's BatchNorm.
 
     Args:
         redundancy_weight: λ.
