@@ -28,6 +28,17 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seeds the global generators of the host and of this device, as `torch.manual_seed` does: that also writes down a
+    trace of the stack for each kind of device that is not there, which takes milliseconds."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
 def solving_device(device: torch.device) -> torch.device:
     """Where probes are solved: on the CPU where a device has no float64, as Apple's."""
     return torch.device("cpu") if device.type == "mps" else device

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 import lightning as L
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_lightning.data.datamodule import SubsetDataModule
@@ -36,6 +35,7 @@ class OnlineProbe(L.Callback):
         self._num_classes = int(data.dataset.num_classes or 0)  # 0: there are no labels, and nothing to do
         self._held_out = data.dataset.validation().to(pl_module.device)
 
+    @torch.no_grad()
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -49,25 +49,27 @@ class OnlineProbe(L.Callback):
         num_views = len(representations)
         held_out = self._held_out[batch.index].repeat(num_views)
         labels = batch.label.repeat(num_views)
-        with torch.enable_grad():
-            logits = self._probe(representations.flatten(0, 1))
-            trainable = (~held_out & (labels >= 0)).float()
-            losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=-1) * trainable
-            count = trainable.sum()
-            if trainer.world_size > 1:  # the mean over the images of all ranks, who have different numbers of them
-                dist.all_reduce(count)
-            loss = losses.sum() / count.clamp(min=1)
-            self._optimizer.zero_grad()
-            loss.backward()
+        features = representations.flatten(0, 1)
+        logits = self._probe(features)
+        logs = logits.log_softmax(1)
+        targets = (labels[:, None] == self._classes).float()
+        trainable = (~held_out & (labels >= 0)).float()
+        of_rank = count = trainable.sum()
+        if trainer.world_size > 1:  # the mean over the images of all ranks, who have different numbers of them
+            count = of_rank.clone()
+            dist.all_reduce(count)
+        # The gradient of the cross-entropy, whose closed form spares a pass through autograd.
+        errors = (logs.exp() - targets) * (trainable / count.clamp(min=1))[:, None]
+        self._probe.weight.grad, self._probe.bias.grad = errors.T @ features, errors.sum(0)
         if trainer.world_size > 1:
             for p in self._probe.parameters():
                 assert p.grad is not None
                 dist.all_reduce(p.grad)
         self._optimizer.step()
-        correct = (logits.detach().argmax(1) == labels) & held_out
+        correct = (logits.argmax(1) == labels) & held_out
         outputs.setdefault("averages", {}).update(
             {
-                "online/loss": (losses.detach().sum(), trainable.sum()),
+                "online/loss": (-(logs * targets).sum(1) @ trainable, of_rank),
                 "online/val_top1": (correct.sum(), held_out.sum()),
             }
         )
@@ -77,7 +79,8 @@ class OnlineProbe(L.Callback):
         self._probe = nn.Linear(representations.shape[-1], self._num_classes).to(representations.device)
         nn.init.zeros_(self._probe.weight)
         nn.init.zeros_(self._probe.bias)
-        self._optimizer = torch.optim.Adam(self._probe.parameters(), lr=self.lr)
+        self._classes = torch.arange(self._num_classes, device=representations.device)
+        self._optimizer = torch.optim.Adam(self._probe.parameters(), lr=self.lr, fused=representations.is_cuda)
         if self._state is not None:
             self._probe.load_state_dict(self._state["probe"])
             self._optimizer.load_state_dict(self._state["optimizer"])

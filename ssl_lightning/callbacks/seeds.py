@@ -3,9 +3,9 @@
 from typing import Any
 
 import lightning as L
-import torch
 
 from ssl_lightning.data.sampler import seed_of
+from ssl_lightning.devices import seed_generators
 from ssl_lightning.methods.method import SSLMethod
 
 
@@ -20,4 +20,4 @@ class StepSeeds(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, SSLMethod)
-        torch.manual_seed(seed_of("step", self.seed, pl_module.batches, trainer.global_rank))
+        seed_generators(seed_of("step", self.seed, pl_module.batches, trainer.global_rank), pl_module.device)

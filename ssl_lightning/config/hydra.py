@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import omegaconf
 from omegaconf import OmegaConf
 
 from ssl_lightning.config.places import CONF
@@ -37,8 +38,11 @@ def _groups(*names: str) -> str:
     return "\n".join(lines)
 
 
-OmegaConf.register_new_resolver("folder", _folder, replace=True)
-OmegaConf.register_new_resolver("groups", _groups, replace=True)
+# OmegaConf 2.4 warns of the name that 2.3 has for it; 2.3 means something else by the new one.
+_NEW = not omegaconf.__version__.startswith("2.3.")
+_register: Callable[..., None] = OmegaConf.register_resolver if _NEW else OmegaConf.register_new_resolver
+_register("folder", _folder, replace=True)
+_register("groups", _groups, replace=True)
 
 
 def application(config_name: str) -> Callable[[Callable[..., None]], Callable[[], None]]:

@@ -7,6 +7,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from ssl_lightning.data.ahead import Ahead
 from ssl_lightning.data.alternation import Alternation
 from ssl_lightning.data.batch import Batch, Stored
 from ssl_lightning.data.dataset import ImageDataset, Split
@@ -52,7 +53,7 @@ class SubsetDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.seed = seed
         self.resolution = resolution
-        self._streamed: StreamedLoader | None = None
+        self._loader: Loader | None = None
         self._alternation: Alternation | None = None
         self._given_by_hand = -1  # number of the batch that was given last without a trainer
         self.mean = torch.tensor(dataset.mean, dtype=torch.float32)
@@ -86,18 +87,24 @@ class SubsetDataModule(L.LightningDataModule):
             self._alternation = Alternation(self.augment.num_views, len(split.labels), sampler, self.seed)
         if isinstance(split.images, StreamedImages):
             split.images.processes = trainer.num_devices if trainer else 1
-            self._streamed = StreamedLoader(
+            self._loader = StreamedLoader(
                 split, sampler, number, self.augment, device.type == "cuda", self._alternation, self._size
             )
-            return self._streamed
-        return ResidentLoader(_resident(split, device), sampler, number, pin_memory=device.type == "cuda")
+            return self._loader
+        self._loader = ResidentLoader(_resident(split, device), sampler, number, pin_memory=device.type == "cuda")
+        if device.type == "cuda":
+            self._loader = Ahead(self._loader, self._views, device)
+        return self._loader
 
     def teardown(self, stage: str | None = None) -> None:
-        if self._streamed is not None:
-            self._streamed.stop()
+        if self._loader is not None:
+            self._loader.stop()
 
-    def on_after_batch_transfer(self, batch: Stored, dataloader_idx: int = 0) -> Batch:
-        number = self._batches()
+    def on_after_batch_transfer(self, batch: Stored | Batch, dataloader_idx: int = 0) -> Batch:
+        return batch if isinstance(batch, Batch) else self._views(batch, self._batches())
+
+    def _views(self, batch: Stored, number: int) -> Batch:
+        """Of the batch of this number."""
         seed = seed_of("views", self.seed, number, self.trainer.global_rank if self.trainer else 0)
         generator = torch.Generator().manual_seed(seed)
         device = batch.label.device

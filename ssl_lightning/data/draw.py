@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ssl_lightning.data.sampler import seed_of
+from ssl_lightning.devices import seed_generators
 
 
 class Draw:
@@ -60,7 +61,7 @@ class Draw:
         device = torch.device(device)
         accelerators = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(accelerators):
-            torch.manual_seed(seed_of(f"{self._common}step", *self._numbers))
+            seed_generators(seed_of(f"{self._common}step", *self._numbers), device)
             yield
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ssl_lightning.data.alternation import Alternation
-from ssl_lightning.data.batch import Stored
+from ssl_lightning.data.batch import Batch, Stored
 from ssl_lightning.data.dataset import Images, Split
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.draw import to_device
@@ -45,7 +45,7 @@ class Loader(ABC):
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[Stored]:
+    def __iter__(self) -> Iterator[Stored | Batch]:
         for _ in range(len(self)):
             asked = time.monotonic()
             batch = self.batch(self.number())
@@ -53,8 +53,11 @@ class Loader(ABC):
             yield batch
 
     @abstractmethod
-    def batch(self, number: int) -> Stored:
+    def batch(self, number: int) -> Stored | Batch:
         """This rank's part of the batch of this number, from 0."""
+
+    def stop(self) -> None:  # noqa: B027  by intention
+        """Ends whatever works ahead; the next batch starts it again."""
 
     def state_dict(self) -> dict[str, int]:
         """Tells Lightning that this loader can resume. There is nothing to store: see `BatchSampler`."""

@@ -61,7 +61,7 @@ def _plain(rows: Tensor, columns: Tensor, temperature: float, skipped: int | Non
     if skipped is None:
         return logits
     i = torch.arange(len(rows), device=rows.device)
-    return logits.index_put_((i, i + skipped), logits.new_tensor(-torch.inf))
+    return logits.index_put_((i, i + skipped), logits.new_full((), -torch.inf))  # a new_tensor would be copied there
 
 
 class _Partitions(torch.autograd.Function):

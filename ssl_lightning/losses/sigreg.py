@@ -27,7 +27,8 @@ def sigreg(
         t = torch.linspace(0, LAST, KNOTS, dtype=z.dtype, device=z.device)
         gaussian = (-t.square() / 2).exp()
         weights = torch.full_like(t, LAST / (KNOTS - 1))
-        weights[[0, -1]] /= 2
+        for end in (0, -1):  # not [0, -1], a list that would be copied to the device
+            weights[end] /= 2
         angles = (z @ directions.to(z.dtype))[..., None] * t  # [v, n, m, knots]
         cos, sin = gather.total(torch.stack((angles.cos().sum(1), angles.sin().sum(1)))) / images
         errors = (cos - gaussian).square() + sin.square()

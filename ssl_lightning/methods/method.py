@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
 
+from ssl_lightning.data.ahead import Ahead
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.draw import Draw
 from ssl_lightning.errors import UserError
@@ -276,6 +277,11 @@ class SSLMethod(Remakable):
             self.log("loss", objective.loss.detach(), prog_bar=True, batch_size=len(batch.index))
             self.log_dict({name: value.detach() for name, value in objective.scalars.items()})
         return {"loss": objective.loss, "objective": objective}
+
+    def on_before_backward(self, loss: Tensor) -> None:
+        loader = self.trainer.train_dataloader
+        if isinstance(loader, Ahead):
+            loader.begin()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)  # calls training_step
