@@ -147,15 +147,9 @@ KNOWN = (
     # Callbacks of Lightning's
     Known(
         "RuntimeError",
-        "Early stopping conditioned on metric `(?P<name>.*?)` which is not available.*following: ``",
-        "EarlyStopping watches '{name}', but sees only what a method logs by self.log, and this one logs nothing so. "
-        "Leave it out, or log {name} in a method of your own.",
-    ),
-    Known(
-        "RuntimeError",
         "Early stopping conditioned on metric `(?P<name>.*?)` which is not available.*following: (?P<known>`.*`)",
-        "EarlyStopping watches '{name}', but sees only what the method logs by self.log: {known}. Choose one of these "
-        "as its monitor, or log {name} in a method of your own.",
+        "EarlyStopping watches '{name}', which is not among what is logged: {known}. Choose one of these as its "
+        "monitor, or log {name} in a method of your own.",
     ),
     # Code that is missing, or cannot travel
     Known(

@@ -8,7 +8,7 @@ Of torch, `Module._compiled_call_impl` is used here (`Module.compile` sets it, a
 so are the `torch._foreach_*` functions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -47,6 +47,17 @@ def limit_steps(trainer: "Trainer", steps: int) -> None:
     """
     trainer.fit_loop.epoch_loop.max_steps = steps
     trainer.fit_loop.max_epochs = steps  # more than enough: every epoch has a step
+
+
+def show_metrics(trainer: "Trainer", means: Mapping[str, float]) -> None:
+    """Puts values where callbacks that watch a number find them.
+
+    `Trainer.callback_metrics` is the connector's own dictionary, and only `self.log` is meant to fill it: that would
+    reduce what is reduced already, and ask each step for values that the device has not computed yet.
+    """
+    import torch
+
+    trainer.callback_metrics.update({name: torch.tensor(value) for name, value in means.items()})
 
 
 def compile_in_place(module: "nn.Module", mode: str | None) -> None:

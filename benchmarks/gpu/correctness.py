@@ -22,9 +22,10 @@ from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.pipeline.pretrain import pretrain
 from ssl_lightning.runs.run import Run, find_runs
 
-LOSS, GRADIENT = 1e-4, 1e-2
-"""Relative differences of float32 from float64 that rounding explains: of a gradient, more, as the input of a ReLU may
-round to the other side of zero (7e-4 of GeSSL's on a CPU)."""
+LOSS, GRADIENT = 5e-4, 1e-2
+"""Relative differences of float32 from float64 that rounding explains: GeSSL's steps within a step make more of it (1e-4 of
+its loss on a GPU, 1e-7 of SimCLR's); so does, of a gradient, the input of a ReLU that rounds to the other side of zero
+(1e-3 of GeSSL's)."""
 
 
 class Gradient(NamedTuple):

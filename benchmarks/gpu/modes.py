@@ -49,6 +49,8 @@ class Mode:
 
     def part(self) -> Part:
         limit = {None: 90.0, "max-autotune": 300.0}.get(self.compile, 180.0)
+        if self.method == "gessl" or self.precision == "fp32":  # which take several times as long
+            limit = max(limit, 180.0)
         on_cpu = self.precision in ("fp32", "bf16") and self.compile is None
         return Part(self.name, "training", self.measure, limit, on_cpu)
 

@@ -135,7 +135,7 @@ def lightly(config: dict[str, Any], images: Array, channels_last: bool) -> float
 
 
 def rows(options: Options) -> Iterator[Row]:
-    count, batch_size = (64, 32) if options.small else (5120, 256)
+    count, batch_size = (64, 32) if options.small else (2560, 256)
 
     def rate(images_per_second: float) -> Figures:
         return {"images/s": images_per_second}

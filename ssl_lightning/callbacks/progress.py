@@ -10,10 +10,13 @@ from ssl_lightning.methods.method import SSLMethod
 
 
 class Progress(RichProgressBar):
-    """Lightning's bar. Beside it stand, from the last row of metrics.csv, the loss and what is logged with
-    `prog_bar=True`: for the values of each step, the host would have to wait for the device."""
+    """Lightning's bar. Beside it stand, from the last row of metrics.csv, the loss, the online probe's accuracy and
+    what is logged with `prog_bar=True`, and images a second since the row before: for the values of each step, the host
+    would have to wait for the device."""
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         assert isinstance(pl_module, SSLMethod)
-        rows = [callback.row for callback in trainer.callbacks if isinstance(callback, Recorder)]  # type: ignore[attr-defined]
-        return {name: f"{row[name]:.3f}" for row in rows for name in sorted(pl_module.in_bar) if name in row}
+        recorder = next(callback for callback in trainer.callbacks if isinstance(callback, Recorder))  # type: ignore[attr-defined]
+        row = recorder.row
+        shown = {name: f"{row[name]:.3f}" for name in sorted(pl_module.in_bar) if name in row}
+        return shown | ({"images/s": f"{recorder.images_per_second:,.0f}"} if row else {})

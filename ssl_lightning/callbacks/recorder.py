@@ -14,6 +14,7 @@ from torch import Tensor
 from ssl_lightning.data.loading import Loader
 from ssl_lightning.devices import count_memory, peak_memory
 from ssl_lightning.errors import UserError
+from ssl_lightning.lightning_internals import show_metrics
 from ssl_lightning.methods.method import Objective, SSLMethod
 
 
@@ -23,7 +24,8 @@ class Recorder(L.Callback):
     numbers, to the last bit, however often it is saved or resumed. Nothing here waits for the device inside a step.
 
     Other callbacks may put pairs (sum, count) of tensors into `outputs["averages"]`. What is logged with Lightning's
-    `self.log` is averaged likewise.
+    `self.log` is averaged likewise. `trainer.callback_metrics` has the means of the last row and, at the end of an
+    epoch, those over the epoch.
     """
 
     def __init__(self) -> None:
@@ -39,8 +41,12 @@ class Recorder(L.Callback):
         self._lr = 0.0
         self._logged_step = 0
         self._planned_steps = -1
+        self._epoch: dict[str, list[float]] = {}  # name -> [sum, count], of this epoch's rows
+        self._row_began = 0.0, 0  # when, and how many images had been seen
         self.row: dict[str, float] = {}
         """What was logged last."""
+        self.images_per_second = math.nan
+        """Between the last two rows of this command."""
 
     @property
     def train_seconds(self) -> float:
@@ -74,6 +80,7 @@ class Recorder(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         count_memory(trainer.strategy.root_device)
         self._started = time.monotonic()
+        self._row_began = self._started, self._images_seen
         loader = trainer.train_dataloader
         self._loader = loader if isinstance(loader, Loader) else None
         self._first_bad_step = self._first_bad_step.to(pl_module.device)
@@ -108,6 +115,8 @@ class Recorder(L.Callback):
             return
         if step == self._planned_steps or step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._flush(trainer)
+        if step == self._planned_steps or trainer.is_last_batch:
+            self._end_epoch(trainer)
 
     def _add(self, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         self._of_ranks = {}
@@ -176,8 +185,23 @@ class Recorder(L.Callback):
         self._logged_step = _steps(trainer)
         means = {name: (s / c).item() for name, (s, c) in zip(names, totals, strict=True) if c > 0}
         self.row = {"epoch": trainer.current_epoch, "lr": self._lr, **means}
+        began, images = self._row_began
+        self._row_began = time.monotonic(), self._images_seen
+        self.images_per_second = (self._images_seen - images) / (self._row_began[0] - began)
+        show_metrics(trainer, means)
+        for name, pair in zip(names, totals.tolist(), strict=True):
+            self._epoch[name] = [a + b for a, b in zip(self._epoch.get(name, (0.0, 0.0)), pair, strict=True)]
         for logger in trainer.loggers:
             logger.log_metrics(self.row, self._logged_step)
+
+    def _end_epoch(self, trainer: L.Trainer) -> None:
+        """Shows the means over the epoch to callbacks that watch them at its end."""
+        names, of_ranks = self._gathered(trainer)
+        pairs = dict(zip(names, of_ranks.sum(0).tolist(), strict=True))
+        for name, former in self._epoch.items():
+            pairs[name] = [a + b for a, b in zip(former, pairs.get(name, (0.0, 0.0)), strict=True)]
+        show_metrics(trainer, {name: total / count for name, (total, count) in pairs.items() if count > 0})
+        self._epoch = {}
 
     def _gathered(self, trainer: L.Trainer) -> tuple[list[str], Float[Tensor, "ranks m 2"]]:
         """Names, and the sums and counts of each rank."""
@@ -205,6 +229,7 @@ class Recorder(L.Callback):
             "images_seen": self._images_seen,
             "peak_memory": self._peak_memory,
             "planned_steps": self._planned_steps,
+            "epoch": self._epoch,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -215,6 +240,7 @@ class Recorder(L.Callback):
         self._images_seen = state_dict["images_seen"]
         self._peak_memory = state_dict.get("peak_memory", 0)
         self._planned_steps = state_dict.get("planned_steps", -1)
+        self._epoch = state_dict.get("epoch", {})
 
 
 def _steps(trainer: L.Trainer) -> int:

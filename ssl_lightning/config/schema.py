@@ -92,6 +92,8 @@ class TrainConfig:
     checkpoint: Annotated[Checkpointing, Place]
     paths: Annotated[Paths, Place]
     force: Annotated[bool, Place] = False
+    init: Annotated[str | None, Content] = None
+    extend: Annotated[bool, Place] = False
     resolution: Annotated[Any, Component("ssl_lightning.data.resolution.Resolution", optional=True)] = None
 
 

@@ -25,6 +25,8 @@ class BYOL(Projected):
         momentum: m of the teacher at the beginning; 1 at the end.
     """
 
+    needs_length = True
+
     def __init__(
         self,
         backbone: nn.Module,

@@ -35,6 +35,7 @@ class DINO(Projected):
         frozen: share of training in which the last layer does not move (the paper: the first epoch).
     """
 
+    needs_length = True
     progress: Tensor
     center: Tensor
 

@@ -107,7 +107,7 @@ class GeSSL(SSLMethod):
                 "inner steps take it. Choose another method.base, such as simclr, and more method.inner_steps."
             )
         self.base = base
-        self.classifies, self.accumulates = base.classifies, base.accumulates
+        self.classifies, self.accumulates, self.needs_length = base.classifies, base.accumulates, base.needs_length
         self.tasks = tasks
         self.inner_steps = inner_steps
         self.inner_lr = inner_lr

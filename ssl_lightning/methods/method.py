@@ -19,6 +19,7 @@ from ssl_lightning.lightning_internals import compile_in_place, load_training_ba
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.losses.matching import Prediction
 from ssl_lightning.methods.remaking import Remakable
+from ssl_lightning.models.teacher import Teacher
 from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
 
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
@@ -95,6 +96,9 @@ class SSLMethod(Remakable):
     """Whether the mean of the losses of parts of a batch is the loss of the batch: an optimizer step may then be made
     of several batches (`trainer.accumulate_grad_batches`). Not so where images are compared with one another."""
 
+    needs_length: bool = False
+    """Whether a step depends on how long the training is, as by the `progress` of `after_step`."""
+
     recorded: bool = False
     """Whether a `Recorder` logs this training. A plain `L.Trainer` has none, and logs as Lightning does."""
 
@@ -108,7 +112,7 @@ class SSLMethod(Remakable):
         self._graphs = False
         self.logged: dict[str, Tensor] = {}
         """What was logged since the last batch, by name."""
-        self.in_bar: set[str] = {"loss"}
+        self.in_bar: set[str] = {"loss", "online/val_top1"}
         """Names of what a progress bar shows."""
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
@@ -211,6 +215,17 @@ class SSLMethod(Remakable):
         self.logged[name] = number
         if prog_bar:
             self.in_bar.add(name)
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Gives the backbone, and teachers' copies of it, the weights of another one before training.
+
+        Raises:
+            RuntimeError: they are those of another network.
+        """
+        self.backbone.load_state_dict(weights)
+        for part in self.modules():
+            if isinstance(part, Teacher):
+                part.networks[0].load_state_dict(weights)
 
     def compile_networks(self, mode: str | None) -> None:
         """Compiles the backbone and the heads in place; the names of their weights stay. The loss is left as it is: it

@@ -29,6 +29,7 @@ class SwAV(Projected):
         frozen: share of training in which prototypes do not move (the paper: the first epoch).
     """
 
+    needs_length = True
     progress: Tensor
 
     def __init__(

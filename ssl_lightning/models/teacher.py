@@ -15,7 +15,7 @@ class Teacher(nn.Module):
     It takes no gradient. Its batch statistics are those of its own inputs.
 
     Args:
-        networks: to start from.
+        networks: to start from; the first is a backbone.
     """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:

@@ -1,8 +1,8 @@
 """What a run is made of, made once from its config."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import lightning as L
@@ -20,6 +20,7 @@ from ssl_lightning.evaluation.suite import EvaluationSuite, RanksOnly
 from ssl_lightning.files import folder_of_sweep, safe_name
 from ssl_lightning.pipeline.proxies import ProxyRun, Train, proxies_of
 from ssl_lightning.pipeline.trainer import make_trainer
+from ssl_lightning.runs.initial import initial_content
 from ssl_lightning.runs.run import Identity, Run
 from ssl_lightning.subsets.rule import Subset, SubsetRule
 
@@ -36,6 +37,7 @@ class Parts:
         suite, evaluated: what is done with the frozen encoder, and on which dataset.
         protocol: what tells its numbers from those of other evaluations.
         rehearsal: all is done with little, and nothing kept.
+        identify: what the run of another config would be that reads the same.
     """
 
     dataset: ImageDataset
@@ -49,6 +51,7 @@ class Parts:
     identity: Identity
     run: Run
     rehearsal: bool
+    identify: Callable[[Mapping[str, Any]], Identity]
 
     @cached_property
     def splits(self) -> Splits:
@@ -71,19 +74,21 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
         evaluation = possible_evaluation(evaluation, dataset)
     suite, evaluated = evaluation_of(evaluation, dataset)
     trainer = make_trainer(make(config["trainer"]), alone)
-    read = {"data": dataset.content_digest("train"), "subset": subset.rank.content_digest()}
+    read = {"data": dataset.content_digest("train"), "subset": subset.rank.content_digest(), **initial_content(config)}
     further = {
         "subset": "-".join([*(proxy.digest for proxy in proxies), read["subset"]]),
         "accelerator": type(trainer.accelerator).__name__,
         "processes": trainer.world_size,
     }
     safe_name(dataset.name, "dataset.name")
-    identity = identity_of(config, read, further)
+    identify = partial(identity_of, read=read, further=further)
+    identity = identify(config)
     safe_name(identity.subset, "the name of the subset rule")
     run = Run(folder_of_sweep(config["paths"]["runs"], config["sweep"]) / identity.run_name)
     protocol = protocol_of(evaluation, evaluated)
     rehearsal = bool(config["trainer"]["fast_dev_run"])
-    return Parts(dataset, subset, proxies, evaluation, suite, evaluated, protocol, trainer, identity, run, rehearsal)
+    what = dataset, subset, proxies, evaluation, suite, evaluated, protocol
+    return Parts(*what, trainer, identity, run, rehearsal, identify)
 
 
 def identity_of(

@@ -31,6 +31,7 @@ from ssl_lightning.loggers.of_run import introduce, log_results, offline
 from ssl_lightning.loggers.wandb import ended_by_errors
 from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.models.backbones import crashes_in_channels_last
+from ssl_lightning.pipeline.extension import beginning
 from ssl_lightning.pipeline.launch import as_first, quiet
 from ssl_lightning.pipeline.measuring import features_of_encoders, measured
 from ssl_lightning.pipeline.parts import Parts, of_labels, parts_of
@@ -39,6 +40,7 @@ from ssl_lightning.pipeline.rehearsal import rehearsed
 from ssl_lightning.pipeline.trainer import callbacks_of
 from ssl_lightning.processes import ALONE, ProcessGroup
 from ssl_lightning.reports.figures import run_figures
+from ssl_lightning.runs.initial import start_from
 from ssl_lightning.runs.loading import load_run, resumable
 from ssl_lightning.runs.reading import unless_damaged
 from ssl_lightning.runs.results import cost, environment, summary
@@ -225,6 +227,8 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, Mask, dict[st
     L.seed_everything(config["seed"], verbose=False)
     method: SSLMethod = make(config["method"])
     method.made_of = config["method"]
+    if config.get("init") is not None:
+        start_from(method, config["init"])
     if config["compile"] and config.get("resolution"):
         raise UserError(
             f"compile is {config['compile']}, but resolution changes the size of views during training, and each size "
@@ -259,11 +263,14 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, Mask, dict[st
     ):
         method.to(memory_format=torch.channels_last)
     torch.set_float32_matmul_precision(config["float32_matmul"])
+    start = resumable(run)
+    if start is None and config.get("extend"):
+        start = beginning(config, parts, method)
     recorder = Recorder()
     add_callbacks(trainer, callbacks_of(config, run, recorder))
     try:
         with profiled(trainer, run, named=not parts.rehearsal):
-            trainer.fit(method, data, ckpt_path=resumable(run), weights_only=True)
+            trainer.fit(method, data, ckpt_path=start, weights_only=True)
         method.compile_networks(None)  # features have batches of other sizes
     except SystemExit as exit:
         if type(exit) is SystemExit and trainer.interrupted:  # Lightning's answer to SIGINT

@@ -12,6 +12,7 @@ from ssl_lightning.config.identity import run_digest
 from ssl_lightning.config.schema import TrainConfig
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import locked
+from ssl_lightning.runs.initial import initial_content
 from ssl_lightning.runs.loading import LoadedRun, checkpoint_of, load_run, untrained
 from ssl_lightning.runs.run import Run
 
@@ -35,7 +36,8 @@ class ProxyRun:
         settings = {key: value for key, value in config["subset"]["proxy"].items() if value is not None}
         self.folder: str | None = settings.pop("run", None)
         self._train = train
-        inherited = {key: value for key, value in config.items() if key != "resolution"}  # one looks at whole images
+        # One looks at whole images, and knows nothing of what others have learnt unless it is told to.
+        inherited = {key: value for key, value in config.items() if key not in ("resolution", "init")}
         self.config = {**inherited, **settings}
         self.config["trainer"] = {
             **config["trainer"],
@@ -67,7 +69,8 @@ class ProxyRun:
         if self.folder is not None:
             with checkpoint_of(self.folder).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        return run_digest(self.config, TrainConfig, {"data": make(self.config["dataset"]).content_digest("train")})
+        read = {"data": make(self.config["dataset"]).content_digest("train"), **initial_content(self.config)}
+        return run_digest(self.config, TrainConfig, read)
 
     def load(self) -> LoadedRun:
         """The run with its frozen method; trains it first where it must. Waits for a process that is training it."""

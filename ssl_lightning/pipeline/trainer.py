@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import lightning as L
 from annotated_types import Gt, Le
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.profilers import Profiler
 
 from ssl_lightning.callbacks.budget import EqualSteps
@@ -143,7 +143,11 @@ def callbacks_of(config: Mapping[str, Any], run: Run, recorder: Recorder) -> lis
     which holds the state that all of these have after the batch; and what ends training.
     """
     callbacks: list[Callback] = [StepSeeds(config["seed"])]
-    callbacks += [make(options) for options in config["callbacks"].values()]
+    for name, options in config["callbacks"].items():
+        callback = make(options)
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+            callback.dirpath = str(run.checkpoint.parent / name)
+        callbacks.append(callback)
     callbacks += [recorder, LastCheckpoint(run.checkpoint, recorder, **config["checkpoint"])]
     if config["budget"] == "steps" and not config["trainer"]["fast_dev_run"]:
         callbacks.append(EqualSteps(config["batch_size"]))

@@ -1,0 +1,68 @@
+"""Weights that a training starts from: `init`."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssl_lightning.errors import UserError
+from ssl_lightning.explaining import in_one_line
+from ssl_lightning.runs.loading import checkpoint_of, read_checkpoint
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssl_lightning.methods.method import SSLMethod
+
+BACKBONE = re.compile(r"(base\.)*backbone\.")
+"""What names of a method's checkpoint begin with that are those of its backbone."""
+
+
+def backbone_weights(source: str | Path) -> dict[str, "Tensor"]:
+    """Of a run (its folder, or a checkpoint in it), of a plain trainer's checkpoint, or of a file of safetensors.
+    Nothing of it is executed, and a run's config is not read.
+
+    Raises:
+        UserError: it is not there, or damaged, or no such thing.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(source).expanduser()
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"init={source} cannot be read: {in_one_line(error)}.") from error
+    state = read_checkpoint(path if path.suffix == ".ckpt" and path.is_file() else checkpoint_of(path))["state_dict"]
+    return {name[found.end() :]: value for name, value in state.items() if (found := BACKBONE.match(name))}
+
+
+def initial_content(config: Mapping[str, Any]) -> dict[str, str]:
+    """A digest of the weights that a run starts from; none where these are random."""
+    if config.get("init") is None:
+        return {}
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in sorted(backbone_weights(config["init"]).items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return {"init": digest.hexdigest()[:16]}
+
+
+def start_from(method: "SSLMethod", source: str) -> None:
+    """Gives a method's backbone, and what follows it, the weights of another's.
+
+    Raises:
+        UserError: they are those of another network.
+    """
+    weights = backbone_weights(source)
+    try:
+        method.start_from(weights)
+    except RuntimeError as error:
+        raise UserError(
+            f"init={source} holds the weights of another network: {in_one_line(error)} Choose the backbone that they "
+            "were trained with (backbone=..., and dataset.stem and channels as there)."
+        ) from error

@@ -1,0 +1,69 @@
+"""A longer training goes on from a shorter one, and is what it would have been from the start."""
+
+import pytest
+import torch
+
+from ssl_lightning.commands.train import train
+from ssl_lightning.errors import UserError
+from ssl_lightning.runs.run import Run
+from tests.composing import TINY, composed
+from tests.pipeline.test_fast_dev_run import place
+
+__all__ = ["place"]
+
+CONSTANT = (*TINY, "subset.fraction=0.05", "trainer.log_every_n_steps=2", "optimizer.schedule=constant")
+
+
+def start(epochs: int, *overrides: str, settings: tuple[str, ...] = CONSTANT) -> Run:
+    return train(composed(*settings, f"trainer.max_epochs={epochs}", *overrides))
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(run.checkpoint, weights_only=True)["state_dict"]
+    return state
+
+
+@pytest.mark.parametrize("method", ["simclr", "moco", "gessl"])
+def test_an_extended_run_is_the_longer_run(place, capsys, method):
+    """Bit for bit: weights, rows, metrics and what it has cost in images."""
+    own = f"method={method}"
+    whole = start(4, own, "sweep=whole")
+    start(1, own)
+    shorter = start(2, own)
+    other = start(3, own, "optimizer.lr=0.02")
+    capsys.readouterr()
+    longer = start(4, own, "extend=true")
+    assert f"extend: goes on from {shorter.folder}\n" in capsys.readouterr().out
+    assert longer.id == whole.id
+    assert other.id != longer.id
+    assert all(torch.equal(value, weights(longer)[name]) for name, value in weights(whole).items())
+    assert not torch.equal(torch.cat([v.flatten() for v in weights(longer).values()]), torch.zeros(1))
+    assert longer.metrics_file.read_text() == whole.metrics_file.read_text()
+    assert longer.results()["metrics"] == whole.results()["metrics"]
+    assert longer.results()["cost"]["images_seen"] == whole.results()["cost"]["images_seen"]
+    assert start(2, own) == shorter  # it is what it was
+
+
+def test_without_a_shorter_run_it_starts_from_the_beginning(place, capsys):
+    start(2, "seed=1")
+    start(3)
+    run = start(2, "extend=true")  # a longer one is no beginning
+    assert "has no finished shorter run of these settings" in capsys.readouterr().out
+    assert run.results()["cost"]["optimizer_steps"] == 2 * (63 // 8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ((*TINY, "subset.fraction=0.05"), "the schedule of lr is made for trainer.max_epochs=2"),
+        ((*CONSTANT, "schedule=one_cycle"), "the schedule of lr is made for"),
+        ((*CONSTANT, "method=byol"), "BYOL changes something over the length of the training"),
+        ((*CONSTANT, "method=gessl", "method@method.base=byol"), "GeSSL changes something over the length"),
+        ((*CONSTANT, "resolution=progressive"), "resolution grows over the length"),
+    ],
+)
+def test_what_depends_on_its_length_is_refused(place, settings, said):
+    with pytest.raises(UserError) as error:
+        start(2, "extend=true", settings=settings)
+    assert said in str(error.value)
+    assert "extend=false" in str(error.value)

@@ -1,0 +1,104 @@
+"""A training starts from the weights of another."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ssl_lightning.commands.train import train
+from ssl_lightning.config.components import make
+from ssl_lightning.config.resolve import resolve
+from ssl_lightning.errors import UserError
+from ssl_lightning.models.teacher import Teacher
+from ssl_lightning.runs.initial import backbone_weights, start_from
+from ssl_lightning.runs.run import Run
+from tests.composing import TINY, composed
+from tests.pipeline.test_fast_dev_run import place
+
+__all__ = ["place"]
+
+SHORT = (*TINY, "subset.fraction=0.05", "trainer.max_epochs=1", "evaluation=none")
+
+
+def start(*overrides: str) -> Run:
+    return train(composed(*SHORT, *overrides))
+
+
+def of_backbone(run: Run, prefix: str = "backbone.") -> dict[str, torch.Tensor]:
+    state = torch.load(run.checkpoint, weights_only=True)["state_dict"]
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def former(place) -> Run:
+    return start("method=directclr")
+
+
+@pytest.mark.parametrize("kind", ["folder", "checkpoint", "safetensors", "wrapped"])
+def test_where_weights_come_from(former, kind, tmp_path):
+    expected = of_backbone(former)
+    source: Path = former.folder
+    if kind == "checkpoint":
+        source = former.checkpoint
+    elif kind == "safetensors":
+        source = tmp_path / "encoder.safetensors"
+        save_file(expected, source)
+    elif kind == "wrapped":
+        run = start("method=gessl", "method.base.temperature=0.3")
+        source, expected = run.folder, of_backbone(run, "base.backbone.")
+    assert expected
+    assert same(backbone_weights(source), expected)
+
+
+@pytest.mark.parametrize("method", ["simclr", "gessl", "byol", "moco", "dino"])
+def test_backbone_and_teachers_start_from_them(former, method):
+    made = make(resolve(composed(*SHORT, f"method={method}"))["method"])
+    expected = of_backbone(former)
+    assert not same(made.backbone.state_dict(), expected)
+    start_from(made, str(former.folder))
+    assert same(dict(made.backbone.state_dict()), expected)
+    teachers = [part for part in made.modules() if isinstance(part, Teacher)]
+    assert len(teachers) == (method in ("byol", "moco", "dino"))
+    assert all(same(dict(teacher.networks[0].state_dict()), expected) for teacher in teachers)
+
+
+def test_they_are_a_part_of_what_a_run_is(former, capsys):
+    """By what they are, not by where they lie."""
+    plain, run = start(), start(f"init={former.folder}")
+    assert run.id != plain.id
+    assert not same(of_backbone(run), of_backbone(plain))
+    assert start(f"init={former.checkpoint}") == run
+    assert "is finished" in capsys.readouterr().out
+    other = start("method=directclr", "seed=1")
+    assert start(f"init={other.folder}").id not in (plain.id, run.id)
+    identity, _ = run.described()
+    assert set(identity.contents) - set(plain.described()[0].contents) == {"init"}
+
+
+def test_a_run_that_resumes_does_not_start_again(former):
+    whole = start(f"init={former.folder}", "trainer.max_epochs=2", "sweep=whole")
+    run = start(f"init={former.folder}", "trainer.max_epochs=2", "trainer.max_time={seconds: 0.000001}")
+    assert run.status == "stopped"
+    assert start(f"init={former.folder}", "trainer.max_epochs=2") == run
+    assert same(of_backbone(run), of_backbone(whole))
+
+
+@pytest.mark.parametrize(
+    ("init", "said"),
+    [
+        ("runs/none", "runs/none is no run that has trained"),
+        ("none.safetensors", "init=none.safetensors cannot be read: No such file"),
+        ("other", "other holds the weights of another network: "),
+    ],
+)
+def test_what_cannot_be_started_from(former, init, said, tmp_path):
+    if init == "other":
+        init = str(start("backbone.width=16").folder)
+    with pytest.raises(UserError) as error:
+        start(f"init={init}")
+    assert said in str(error.value)

@@ -1,0 +1,104 @@
+"""Callbacks of Lightning's that watch a number see what a run logs."""
+
+import csv
+from typing import Any, ClassVar
+
+import lightning as L
+import pytest
+
+from ssl_lightning.commands.train import train
+from ssl_lightning.runs.run import Run
+from tests.composing import TINY, composed
+from tests.pipeline.test_fast_dev_run import place
+
+__all__ = ["place"]
+
+SHORT = (*TINY, "subset.fraction=0.05", "trainer.max_epochs=3", "evaluation=none")
+STEPS = 63 // 8  # an epoch
+SEEN = "+callbacks.seen._target_=tests.pipeline.test_watching.Seen"
+
+
+class Seen(L.Callback):
+    """Keeps what there is to watch at the end of each epoch."""
+
+    changes_training = False
+    epochs: ClassVar[list[dict[str, float]]] = []
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.epochs.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+@pytest.fixture(autouse=True)
+def seen() -> list[dict[str, float]]:
+    Seen.epochs = []
+    return Seen.epochs
+
+
+def start(*overrides: str) -> Run:
+    return train(composed(*SHORT, *overrides))
+
+
+def rows(run: Run) -> list[dict[str, str]]:
+    with run.metrics_file.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("every", [1, 2, 5, 100])
+def test_at_the_end_of_an_epoch_they_are_means_over_it(place, seen, every):
+    """However often rows are written; and where rows lie across its end, or there is none yet."""
+    start(SEEN, f"trainer.log_every_n_steps={every}")
+    found = list(seen)
+    reference = rows(start("sweep=each", "trainer.log_every_n_steps=1"))
+    assert len(found) == 3
+    for epoch, metrics in enumerate(found):
+        assert {"loss", "online/loss", "online/val_top1"} <= set(metrics)
+        losses = [float(row["loss"]) for row in reference if int(row["epoch"]) == epoch]
+        assert len(losses) == STEPS
+        assert metrics["loss"] == pytest.approx(sum(losses) / STEPS, rel=1e-5)
+    assert found[0]["loss"] != found[2]["loss"]
+
+
+def test_they_are_the_same_after_a_resume(place, seen):
+    start(SEEN)
+    whole = list(seen)
+    seen.clear()
+    run = start(SEEN, "sweep=resumed", "+callbacks.stop={_target_: tests.parts.Stop, step: 10}")
+    assert run.status == "stopped"
+    stopped = list(seen)
+    seen.clear()
+    start(SEEN, "sweep=resumed", "+callbacks.stop={_target_: tests.parts.Stop, step: 10}")
+    assert stopped[0] == whole[0]
+    assert seen == whole[1:]
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("loss", "max"), ("online/val_top1", "min"), ("online/loss", "max")])
+def test_early_stopping_from_the_command_line(place, monitor, mode):
+    """Of what gets better the worst is asked for, so that the second epoch ends it."""
+    stop = f"{{_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: {monitor}, mode: {mode}, patience: 1}}"
+    run = start(f"+callbacks.stop={stop}", "trainer.max_epochs=20", "optimizer.lr=0.01", "trainer.log_every_n_steps=4")
+    assert run.status == "stopped"
+    steps = run.results()["cost"]["optimizer_steps"]
+    assert steps % STEPS == 0
+    assert 2 * STEPS <= steps < 20 * STEPS
+
+
+def test_model_checkpoints_lie_in_the_run_and_make_no_other_run_of_it(place):
+    plain = start()
+    monitor = "{_target_: lightning.pytorch.callbacks.ModelCheckpoint, monitor: loss, save_top_k: 1}"
+    run = start(f"+callbacks.best={monitor}", "force=true")
+    assert run == plain
+    (file,) = (run.folder / "checkpoints" / "best").glob("*.ckpt")
+    assert file.name.startswith("epoch=")
+    assert {path.name for path in run.checkpoint.parent.iterdir()} == {"last.ckpt", "best"}
+    assert not [path for path in place.rglob("*.ckpt") if run.folder not in path.parents and ".former" not in str(path)]
+
+
+def test_a_bar_shows_loss_accuracy_and_images_a_second(place, capsys, monkeypatch):
+    shown: list[dict[str, Any]] = []
+    from ssl_lightning.callbacks.progress import Progress
+
+    plain = Progress.get_metrics
+    monkeypatch.setattr(Progress, "get_metrics", lambda *given: shown.append(plain(*given)) or shown[-1])
+    start("trainer.enable_progress_bar=true", "trainer.log_every_n_steps=2")
+    assert set(shown[-1]) == {"loss", "online/val_top1", "images/s"}
+    assert float(shown[-1]["images/s"].replace(",", "")) > 0
