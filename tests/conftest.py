@@ -35,7 +35,7 @@ def command(
     import importlib
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ssl_lightning.pipeline.pretrain.run_figures", lambda run, results: {})
+    monkeypatch.setattr("ssl_lightning.pipeline.finished.run_figures", lambda run, results: {})
 
     def call(name: str, *arguments: str) -> Outcome:
         from hydra.core.hydra_config import HydraConfig

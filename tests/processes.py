@@ -208,11 +208,11 @@ def _run(
     os.dup2(file, 2)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    from ssl_lightning.pipeline import pretrain as training
+    from ssl_lightning.pipeline import finished
     from ssl_lightning.pipeline import rank as selection
 
     if not figures:
-        training.run_figures = lambda run, results: {}
+        finished.run_figures = lambda run, results: {}
         selection.contact_sheet = selection.gain_curve = lambda *_: Path()
     if at is not None:
         at.install()

@@ -163,7 +163,7 @@ def test_modes_are_configs(mode, toy, tmp_path):
 
 
 def test_a_mode_beside_the_bare_loop(tmp_path, monkeypatch):
-    monkeypatch.setattr("ssl_lightning.pipeline.pretrain.run_figures", lambda run, results: {})
+    monkeypatch.setattr("ssl_lightning.pipeline.finished.run_figures", lambda run, results: {})
     figures: dict[str, float] = {}
     for some in Mode("fp32").measure(Setting(True, tmp_path)):
         figures |= some  # type: ignore[arg-type]

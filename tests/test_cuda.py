@@ -212,7 +212,7 @@ def test_probes_are_those_of_the_cpu(device):
 
 def test_the_same_seed_gives_the_same_numbers(device, config, tmp_path, monkeypatch):
     """With deterministic algorithms, to the last bit."""
-    monkeypatch.setattr("ssl_lightning.pipeline.pretrain.run_figures", lambda run, results: {})
+    monkeypatch.setattr("ssl_lightning.pipeline.finished.run_figures", lambda run, results: {})
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
     def metrics(folder: Path, seed: int) -> dict[str, float]:

@@ -23,9 +23,9 @@ from ssl_lightning.pipeline.pretrain import pretrain
 from ssl_lightning.runs.run import Run, find_runs
 
 LOSS, GRADIENT = 5e-4, 1e-2
-"""Relative differences of float32 from float64 that rounding explains: GeSSL's steps within a step make more of it (1e-4 of
-its loss on a GPU, 1e-7 of SimCLR's); so does, of a gradient, the input of a ReLU that rounds to the other side of zero
-(1e-3 of GeSSL's)."""
+"""Relative differences of float32 from float64 that rounding explains: GeSSL's steps within a step make more of it (of
+its loss on a GPU 1e-4, of SimCLR's 1e-7); so does, of a gradient, the input of a ReLU that rounds to the other side of
+zero (of GeSSL's 1e-3)."""
 
 
 class Gradient(NamedTuple):

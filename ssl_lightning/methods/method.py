@@ -1,6 +1,5 @@
 """The contract of a method: from views to a loss."""
 
-import numbers
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, cast
@@ -18,14 +17,12 @@ from ssl_lightning.explaining import place_of
 from ssl_lightning.lightning_internals import compile_in_place, load_training_batches
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.losses.matching import Prediction
-from ssl_lightning.methods.remaking import Remakable
+from ssl_lightning.methods.logged import Logged
 from ssl_lightning.models.teacher import Teacher
 from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
 
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 """Modes of `torch.compile` that record CUDA graphs, on GPUs."""
-COLUMNS = ("step", "epoch", "lr", "loss")
-"""Of metrics.csv, in every run."""
 # Parameters of more than one dimension that are no weights of a layer: tokens, and embeddings of positions.
 TOKENS = ("token", "pos_embed", "position", "pos_embedding")
 
@@ -70,7 +67,7 @@ def joined(parts: Sequence[Objective], loss: Tensor, scalars: Mapping[str, Tenso
     )
 
 
-class SSLMethod(Remakable):
+class SSLMethod(Logged):
     """A method that trains an encoder. Subclasses set `backbone` and give `ssl_loss` and, with a projector, `project`.
 
     Args:
@@ -99,9 +96,6 @@ class SSLMethod(Remakable):
     needs_length: bool = False
     """Whether a step depends on how long the training is, as by the `progress` of `after_step`."""
 
-    recorded: bool = False
-    """Whether a `Recorder` logs this training. A plain `L.Trainer` has none, and logs as Lightning does."""
-
     batches: int = 0
     """How many batches this training has seen; between steps the number of the next one, from 0."""
 
@@ -110,10 +104,6 @@ class SSLMethod(Remakable):
         self.recipe = optimizer
         self._objectives: list[Objective] = []  # of the batches of an optimizer step
         self._graphs = False
-        self.logged: dict[str, Tensor] = {}
-        """What was logged since the last batch, by name."""
-        self.in_bar: set[str] = {"loss", "online/val_top1"}
-        """Names of what a progress bar shows."""
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Representations of normalised images; never augments."""
@@ -183,38 +173,6 @@ class SSLMethod(Remakable):
                 token = any(word in name.rpartition(".")[2] for word in TOKENS)
                 groups[parameter.ndim < 2 or token].append(parameter)
         return [{"params": groups[0]}, {"params": groups[1], "decay": False}]
-
-    def log(self, name: str, value: Any, prog_bar: bool = False, *args: Any, **kwargs: Any) -> None:
-        """Lightning's, for callbacks that watch a number. To loggers goes its mean over the batches between two rows
-        of metrics.csv, as a column, whatever `on_step`, `on_epoch` and `reduce_fx` say; a progress bar shows that
-        mean too. What is logged outside of a step counts with the next batch. A plain `L.Trainer` logs as ever.
-
-        Raises:
-            UserError: it is not one number, or the name is that of a column which every run has.
-        """
-        if not self.recorded:
-            super().log(name, value, prog_bar, *args, **kwargs)
-            return
-        if name in COLUMNS:
-            raise UserError(
-                f"self.log({name!r}, ...): {name} is a column that every run has. Log it by another name, such as "
-                f"my/{name}."
-            )
-        if not isinstance(value, Tensor | numbers.Real) or (isinstance(value, Tensor) and value.numel() != 1):
-            what = f"tensor of {value.numel()}" if isinstance(value, Tensor) else type(value).__name__
-            raise UserError(
-                f"self.log({name!r}, ...) was given a {what}. Log one number, or a tensor of one: of a metric object, "
-                f"its value, self.log({name!r}, metric(x, y))."
-            )
-        number = value.detach().reshape(()).float() if isinstance(value, Tensor) else torch.full((), float(value))
-        number = number.to(self.device, non_blocking=True)
-        kwargs.pop("logger", None)
-        if kwargs.get("batch_size") is None:
-            kwargs["batch_size"] = 1  # batches are of one size, which Lightning would guess
-        super().log(name, number, False, False, *args[1:], **kwargs)
-        self.logged[name] = number
-        if prog_bar:
-            self.in_bar.add(name)
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Gives the backbone, and teachers' copies of it, the weights of another one before training.

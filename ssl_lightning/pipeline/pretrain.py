@@ -1,11 +1,8 @@
 """The way through a run, top to bottom."""
 
-import contextlib
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -21,9 +18,7 @@ from ssl_lightning.data.datamodule import SubsetDataModule, check_batches, check
 from ssl_lightning.data.mask import Mask
 from ssl_lightning.data.resolution import Resolution
 from ssl_lightning.data.views import Augment
-from ssl_lightning.errors import UserError, warn
-from ssl_lightning.evaluation.protocol import protocol_in, same
-from ssl_lightning.files import write_json
+from ssl_lightning.errors import UserError
 from ssl_lightning.lightning_internals import add_callbacks
 from ssl_lightning.loggers.guard import has_failed
 from ssl_lightning.loggers.metrics_file import MetricsFile
@@ -32,17 +27,16 @@ from ssl_lightning.loggers.wandb import ended_by_errors
 from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.models.backbones import crashes_in_channels_last
 from ssl_lightning.pipeline.extension import beginning
+from ssl_lightning.pipeline.finished import bring_up_to_date, figures_of, results_of
 from ssl_lightning.pipeline.launch import as_first, quiet
 from ssl_lightning.pipeline.measuring import features_of_encoders, measured
 from ssl_lightning.pipeline.parts import Parts, of_labels, parts_of
 from ssl_lightning.pipeline.profiling import name_profile, profiled
 from ssl_lightning.pipeline.rehearsal import rehearsed
 from ssl_lightning.pipeline.trainer import callbacks_of
-from ssl_lightning.processes import ALONE, ProcessGroup
-from ssl_lightning.reports.figures import run_figures
+from ssl_lightning.processes import ProcessGroup
 from ssl_lightning.runs.initial import start_from
 from ssl_lightning.runs.loading import load_run, resumable
-from ssl_lightning.runs.reading import unless_damaged
 from ssl_lightning.runs.results import cost, environment, summary
 from ssl_lightning.runs.run import SCHEMA, Run
 
@@ -62,9 +56,9 @@ def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
     if config.get("force") and not os.environ.get("SLURM_RESTART_COUNT"):  # else it began with this job
         if first and run.folder.exists():
             print(f"force=true: what {run.folder} held is now in {run.set_aside()}", flush=True)
-    elif run.done and (former := _results_of(run, first)) is not None:
+    elif run.done and (former := results_of(run, first)) is not None:
         if first:
-            _bring_up_to_date(config, parts, former, quiet=alone)
+            bring_up_to_date(config, parts, former, quiet=alone)
         return run
     _train_and_evaluate(config, parts)
     return run
@@ -78,7 +72,7 @@ def _train_and_evaluate(config: dict[str, Any], parts: Parts) -> None:
         return
     with run.locked(parts.identity, config), ended_by_errors():
         # Another process may have finished it while this one waited.
-        finished = run.done and not parts.rehearsal and _results_of(run, speaks=False) is not None
+        finished = run.done and not parts.rehearsal and results_of(run, speaks=False) is not None
         if not finished:
             _work(config, parts)
     if finished:
@@ -114,7 +108,7 @@ def _work(config: dict[str, Any], parts: Parts) -> None:
     } | evaluation
     run.finish(results)
     shutil.rmtree(run.folder / "features", ignore_errors=True)
-    log_results(trainer.loggers, config, results, _figures(parts, results))
+    log_results(trainer.loggers, config, results, figures_of(parts, results))
     if not parts.rehearsal:
         print(f"{run.id} {summary(results)}", flush=True)
         name_profile(trainer, run)
@@ -149,66 +143,6 @@ def train_proxy(config: dict[str, Any]) -> Run:
     """A run that a ranking needs, in this process."""
     with as_first():
         return pretrain(config, alone=True)
-
-
-def _results_of(run: Run, speaks: bool) -> dict[str, Any] | None:
-    """Of a finished run; None where they cannot be read, and are made again from its checkpoint."""
-    return unless_damaged(run.results, "It is made again from the checkpoint.", speaks)
-
-
-def _bring_up_to_date(config: dict[str, Any], parts: Parts, results: dict[str, Any], quiet: bool) -> None:
-    """Evaluates a finished run further, where another protocol is asked for than it was evaluated under, and keeps that
-    beside its results. It takes the checkpoint and the evaluation's dataset, nothing else."""
-    run = parts.run
-    kept = [results, *run.evaluations()]
-    former = next((made for made in kept if same(protocol_in(made), parts.protocol)), None)
-    if former is not None and ("untrained" in former or not parts.suite.untrained):
-        _draw_what_is_missing(parts, results)
-        if not quiet:  # a proxy is looked up again and again
-            print(f"{run.id} is finished: {_summary(results, former, parts)}", flush=True)
-            name_profile(parts.trainer, run)
-        return
-    main = protocol_in(results)
-    if former is None and (main.dataset, main.settings) == (parts.protocol.dataset, parts.protocol.settings):
-        print(f"{run.id} is evaluated again: the images of {main.dataset} are others by now, or read in another way.")
-    with run.held():
-        parts.suite.check(parts.evaluated)
-        device = parts.trainer.strategy.root_device
-        made = measured(config, parts, load_run(run.folder, trusted=None).method, ALONE, device)
-        if former is results:
-            run.finish(results | {"untrained": made["untrained"]})
-        else:
-            name = f"{parts.protocol.dataset}-{parts.protocol.digest}"
-            write_json(run.evaluation_file(name), {"schema": SCHEMA, "run": run.id, **made})
-        shutil.rmtree(run.folder / "features", ignore_errors=True)
-        print(f"{run.id} {_summary(results, made, parts)}", flush=True)
-        name_profile(parts.trainer, run)
-
-
-def _summary(results: Mapping[str, Any], made: Mapping[str, Any], parts: Parts) -> str:
-    """Of an evaluation; of one that is not the run's own, with its protocol."""
-    name = "" if made is results else f"({parts.protocol.name(parts.dataset.name)}) "
-    return name + summary({**results, "metrics": made["metrics"]})
-
-
-def _figures(parts: Parts, results: dict[str, Any]) -> dict[str, Path]:
-    """None, and a line that says why, where they cannot be drawn."""
-    try:
-        return run_figures(parts.run, results)
-    except Exception as error:
-        if parts.rehearsal:
-            raise
-        warn(f"drawing the figures of {parts.run.id}", error)
-        return {}
-
-
-def _draw_what_is_missing(parts: Parts, results: dict[str, Any]) -> None:
-    """A process that was killed while it drew has left no figures, or a part of one."""
-    run = parts.run
-    if any(run.folder.glob("figures/*.png")) and not any(run.folder.glob("figures/.*.part")):
-        return
-    with contextlib.suppress(OSError, UserError), run.held():  # others may be at it, or the folder be only readable
-        _figures(parts, results)
 
 
 def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, Mask, dict[str, float], Recorder]:

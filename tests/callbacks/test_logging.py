@@ -13,7 +13,7 @@ from ssl_lightning.callbacks.progress import Progress
 from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.errors import UserError
 from ssl_lightning.loggers.metrics_file import MetricsFile
-from ssl_lightning.methods.method import COLUMNS
+from ssl_lightning.methods.logged import COLUMNS
 from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning.models.backbones import resnet_tiny
 from ssl_lightning.models.projectors import linear

@@ -148,7 +148,7 @@ ALL_LABELS = ("sas", "sas_row_sum", "random_balanced", "el2n", "el2n_hardest", "
 def test_every_method_runs_on_every_dataset_and_subset(method, dataset, subset, data, place, steps, monkeypatch):
     if dataset == "huggingface":
         pytest.importorskip("datasets", reason="the package datasets is not installed")
-    monkeypatch.setattr("ssl_lightning.pipeline.pretrain.run_figures", lambda *_: {})  # which know none of them
+    monkeypatch.setattr("ssl_lightning.pipeline.finished.run_figures", lambda *_: {})  # which know none of them
     overrides = [f"method={method}", f"dataset={dataset}", f"subset={subset}", "trainer.fast_dev_run=true"]
     overrides += [f"paths.data={data}", f"paths.cache={data / 'cache'}"]
     overrides += SETTINGS.get(dataset, [])
@@ -246,7 +246,7 @@ def test_a_figure_that_cannot_be_drawn_costs_no_result(place, monkeypatch, capsy
     def fail(run, results):
         raise RuntimeError("no such font")
 
-    monkeypatch.setattr("ssl_lightning.pipeline.pretrain.run_figures", fail)
+    monkeypatch.setattr("ssl_lightning.pipeline.finished.run_figures", fail)
     run = start(*SHORT, "subset.fraction=0.1")
     assert run.done
     assert run.results()["metrics"]["linear/top1"] > 0
