@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -187,21 +187,20 @@ class Recorder(L.Callback):
         self.row = {"epoch": trainer.current_epoch, "lr": self._lr, **means}
         began, images = self._row_began
         self._row_began = time.monotonic(), self._images_seen
-        self.images_per_second = (self._images_seen - images) / (self._row_began[0] - began)
+        self.images_per_second = (self._images_seen - images) / max(self._row_began[0] - began, 1e-9)
         show_metrics(trainer, means)
         for name, pair in zip(names, totals.tolist(), strict=True):
-            self._epoch[name] = [a + b for a, b in zip(self._epoch.get(name, (0.0, 0.0)), pair, strict=True)]
+            self._epoch[name] = _sum(pair, self._epoch.get(name))
         for logger in trainer.loggers:
             logger.log_metrics(self.row, self._logged_step)
 
     def _end_epoch(self, trainer: L.Trainer) -> None:
         """Shows the means over the epoch to callbacks that watch them at its end."""
         names, of_ranks = self._gathered(trainer)
-        pairs = dict(zip(names, of_ranks.sum(0).tolist(), strict=True))
-        for name, former in self._epoch.items():
-            pairs[name] = [a + b for a, b in zip(former, pairs.get(name, (0.0, 0.0)), strict=True)]
+        of_next_row = dict(zip(names, of_ranks.sum(0).tolist(), strict=True))
+        pairs = of_next_row | {name: _sum(pair, of_next_row.get(name)) for name, pair in self._epoch.items()}
         show_metrics(trainer, {name: total / count for name, (total, count) in pairs.items() if count > 0})
-        self._epoch = {}
+        self._epoch = {name: [-total, -count] for name, (total, count) in of_next_row.items()}  # no part of the next
 
     def _gathered(self, trainer: L.Trainer) -> tuple[list[str], Float[Tensor, "ranks m 2"]]:
         """Names, and the sums and counts of each rank."""
@@ -241,6 +240,10 @@ class Recorder(L.Callback):
         self._peak_memory = state_dict.get("peak_memory", 0)
         self._planned_steps = state_dict.get("planned_steps", -1)
         self._epoch = state_dict.get("epoch", {})
+
+
+def _sum(one: Sequence[float], other: Sequence[float] | None) -> list[float]:
+    return list(one) if other is None else [a + b for a, b in zip(one, other, strict=True)]
 
 
 def _steps(trainer: L.Trainer) -> int:

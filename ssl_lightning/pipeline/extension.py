@@ -34,7 +34,7 @@ def beginning(config: Mapping[str, Any], parts: Parts, method: SSLMethod) -> Pat
     if longest.metrics_file.exists():
         with replacing(parts.run.metrics_file) as temporary:
             shutil.copyfile(longest.metrics_file, temporary)
-    print(f"extend: goes on from {longest.folder}", flush=True)
+    print(f"extend: goes on from {longest.id}", flush=True)
     return checkpoint_of(longest.folder)
 
 
@@ -63,6 +63,6 @@ def _is_beginning(run: Run, config: Mapping[str, Any], parts: Parts) -> bool:
     return parts.identify(same).run_name == run.id and _shorter(length, config["trainer"])
 
 
-def _shorter(one: Mapping[str, int], other: Mapping[str, int]) -> bool:
+def _shorter(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether no limit of a training is above those of another; -1 is none."""
     return all(0 <= one[key] <= other[key] or other[key] == -1 for key in ("max_epochs", "max_steps"))

@@ -49,6 +49,7 @@ class ProxyRun:
             "budget": "epochs",
             "debug": False,
             "force": False,
+            "extend": False,
             "seed": self.config["seed"] + number,
             "subset": {"_target_": "ssl_lightning.subsets.random.Full", "fraction": 1.0, "seed": 0},
             "logger": {},

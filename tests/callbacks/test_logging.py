@@ -60,6 +60,7 @@ def test_what_is_logged_is_averaged_in_the_rows_and_makes_none(tmp_path):
     assert all(float(row["loss"]) > 0 for row in rows)
     assert watching.seen == [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
     shown = Progress().get_metrics(fitted, trained)
+    assert float(shown.pop("images/s").replace(",", "")) > 0
     assert shown == {"batch": "5.500", "loss": f"{recorder.row['loss']:.3f}"}
 
 
@@ -164,6 +165,7 @@ def _rows_of_ranks(rank):
         current_epoch=0,
         strategy=SimpleNamespace(root_device=torch.device("cpu"), reduce=_reduce),
         lightning_module=talkative(),
+        callback_metrics={},
     )
     trainer.lightning_module.trainer = SimpleNamespace(accumulate_grad_batches=1)
     recorder._add({"both": (torch.tensor(float(rank)), torch.tensor(1.0))})

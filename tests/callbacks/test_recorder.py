@@ -59,6 +59,8 @@ class Training:
             strategy=SimpleNamespace(reduce=reduce, root_device=torch.device("cpu")),
             lightning_module=self.module,
             estimated_stepping_batches=steps,
+            is_last_batch=False,
+            callback_metrics={},
             train_dataloader=Mock(spec=Loader, waited=0.0),
         )
 

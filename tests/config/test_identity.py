@@ -507,6 +507,7 @@ DIFFERENT = {
     "backbone": {"width": 4},
     "dataset": {"validation_fraction": 0.2},
     "resolution": {"_target_": "ssl_lightning.data.resolution.Resolution", "start": 0.25},
+    "init": "runs/other",
     "augment": {"views": [{"_target_": "ssl_lightning.data.views.View", "copies": 2}]},
     "optimizer": {"lr": 0.5},
     "method": {"temperature": 0.9},
@@ -516,7 +517,10 @@ DIFFERENT = {
     "paths": {"runs": "a", "data": "b", "cache": "c"},
     "evaluation": {"untrained": True},
 }
-NOT_OF_A_PROXY = {"sweep": "proxies", "budget": "epochs", "debug": False, "force": False, "logger": {}}
+NOT_OF_A_PROXY = {
+    **{"sweep": "proxies", "budget": "epochs", "logger": {}},
+    **dict.fromkeys(("debug", "force", "extend"), False),
+}
 """What every proxy has alike; its subset is all images."""
 
 

@@ -33,11 +33,10 @@ def test_an_extended_run_is_the_longer_run(place, capsys, method):
     other = start(3, own, "optimizer.lr=0.02")
     capsys.readouterr()
     longer = start(4, own, "extend=true")
-    assert f"extend: goes on from {shorter.folder}\n" in capsys.readouterr().out
+    assert f"extend: goes on from {shorter.id}\n" in capsys.readouterr().out
     assert longer.id == whole.id
     assert other.id != longer.id
     assert all(torch.equal(value, weights(longer)[name]) for name, value in weights(whole).items())
-    assert not torch.equal(torch.cat([v.flatten() for v in weights(longer).values()]), torch.zeros(1))
     assert longer.metrics_file.read_text() == whole.metrics_file.read_text()
     assert longer.results()["metrics"] == whole.results()["metrics"]
     assert longer.results()["cost"]["images_seen"] == whole.results()["cost"]["images_seen"]

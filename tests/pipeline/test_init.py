@@ -18,7 +18,7 @@ from tests.pipeline.test_fast_dev_run import place
 
 __all__ = ["place"]
 
-SHORT = (*TINY, "subset.fraction=0.05", "trainer.max_epochs=1", "evaluation=none")
+SHORT = (*TINY, "subset.fraction=0.05", "trainer.max_epochs=1")
 
 
 def start(*overrides: str) -> Run:
@@ -93,7 +93,7 @@ def test_a_run_that_resumes_does_not_start_again(former):
     [
         ("runs/none", "runs/none is no run that has trained"),
         ("none.safetensors", "init=none.safetensors cannot be read: No such file"),
-        ("other", "other holds the weights of another network: "),
+        ("other", "holds the weights of another network: "),
     ],
 )
 def test_what_cannot_be_started_from(former, init, said, tmp_path):

@@ -13,7 +13,7 @@ from tests.pipeline.test_fast_dev_run import place
 
 __all__ = ["place"]
 
-SHORT = (*TINY, "subset.fraction=0.05", "trainer.max_epochs=3", "evaluation=none")
+SHORT = (*TINY, "subset.fraction=0.05", "trainer.max_epochs=3")
 STEPS = 63 // 8  # an epoch
 SEEN = "+callbacks.seen._target_=tests.pipeline.test_watching.Seen"
 
@@ -90,7 +90,8 @@ def test_model_checkpoints_lie_in_the_run_and_make_no_other_run_of_it(place):
     (file,) = (run.folder / "checkpoints" / "best").glob("*.ckpt")
     assert file.name.startswith("epoch=")
     assert {path.name for path in run.checkpoint.parent.iterdir()} == {"last.ckpt", "best"}
-    assert not [path for path in place.rglob("*.ckpt") if run.folder not in path.parents and ".former" not in str(path)]
+    others = [path for path in place.rglob("*.ckpt") if run.folder.absolute() not in path.parents]
+    assert all(".former" in path.parts for path in others)
 
 
 def test_a_bar_shows_loss_accuracy_and_images_a_second(place, capsys, monkeypatch):
@@ -99,6 +100,6 @@ def test_a_bar_shows_loss_accuracy_and_images_a_second(place, capsys, monkeypatc
 
     plain = Progress.get_metrics
     monkeypatch.setattr(Progress, "get_metrics", lambda *given: shown.append(plain(*given)) or shown[-1])
-    start("trainer.enable_progress_bar=true", "trainer.log_every_n_steps=2")
+    start("trainer.enable_progress_bar=true", "trainer.log_every_n_steps=7")
     assert set(shown[-1]) == {"loss", "online/val_top1", "images/s"}
     assert float(shown[-1]["images/s"].replace(",", "")) > 0
