@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from ssl_lightning.config.messages import explain
@@ -22,6 +22,11 @@ PATIENCE = 10.0
 """Seconds that a process has to end by itself after it was asked twice."""
 _NAMES = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
 PLACES = ("SSL_RUNS", "SSL_DATA", "SSL_CACHE")
+VALUED = (
+    *("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"),
+    *("-i", "--info", "--experimental-rerun"),
+)
+"""Options of Hydra's that a value follows."""
 _received: list[int] = []
 """Signals that have asked this process to end."""
 
@@ -126,6 +131,15 @@ def _end(number: int) -> NoReturn:
     sys.exit(128 + number)
 
 
+def overrides_last(arguments: Sequence[str]) -> list[str]:
+    """Options first: Hydra takes none between two overrides."""
+    options: list[str] = []
+    overrides: list[str] = []
+    for former, word in zip(["", *arguments], arguments, strict=False):
+        (options if word.startswith("-") or former in VALUED else overrides).append(word)
+    return options + overrides
+
+
 _jobs: dict[int, bool] = {}
 """Of the multirun in this process: numbers of the jobs that have ended, and whether well."""
 
@@ -137,6 +151,7 @@ def run_application(application: Callable[[], None]) -> None:
         UserError: says at the end of a multirun how many of its jobs have failed.
     """
     _jobs.clear()
+    sys.argv[1:] = overrides_last(sys.argv[1:])
     try:
         application()
     except Exception as error:

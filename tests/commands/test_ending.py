@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_lightning.commands.ending import run_command
+from ssl_lightning.commands.ending import overrides_last, run_command
 from tests.composing import TINY
 from tests.parts import FaultyLoss, Unfinished
 from tests.processes import context
@@ -101,3 +101,24 @@ def test_an_error_of_a_users_own_component_is_one_message_with_its_place(command
     assert message.startswith(f"Error: {said}")
     assert message.endswith(f"({where.__code__.co_filename}:{where.__code__.co_firstlineno + 1})")
     assert hint == "Add debug=true to the command for the traceback."
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("a=1 --cfg job b=2", "--cfg job a=1 b=2"),
+        ("a=1 -m b=2,3 -cd my=folder ~c +d.e=-1", "-m -cd my=folder a=1 b=2,3 ~c +d.e=-1"),
+        ("--multirun a=1 b=2", "--multirun a=1 b=2"),
+        ("method --help", "--help method"),
+        ("--config-dir=x a=1 -c all -p method b=2 --resolve", "--config-dir=x -c all -p method --resolve a=1 b=2"),
+        ("", ""),
+    ],
+)
+def test_options_may_stand_between_overrides(written, meant):
+    assert overrides_last(written.split()) == meant.split()
+
+
+def test_hydra_takes_options_between_overrides(command):
+    done = command("ssl-train", "seed=3", "--cfg", "job", "batch_size=17", "-p", "trainer", "trainer=cpu")
+    assert done.code == 0
+    assert "accelerator: cpu" in done.out
