@@ -18,10 +18,14 @@ from ssl_lightning.callbacks.stopping import StopTogether
 from ssl_lightning.config.components import make
 from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
+from ssl_lightning.data.ahead import Ahead
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.datamodule import SubsetDataModule
+from ssl_lightning.data.dataset import Split
 from ssl_lightning.data.draw import Draw
+from ssl_lightning.data.loading import ResidentLoader
 from ssl_lightning.data.mask import Mask
+from ssl_lightning.data.sampler import BatchSampler
 from ssl_lightning.evaluation.features import Features
 from ssl_lightning.evaluation.suite import EvaluationSuite
 from ssl_lightning.losses import partition
@@ -83,6 +87,31 @@ def test_views_are_those_of_the_cpu(device, config, augment):
         apart = (one.cpu() - reference).abs() > 1e-4
         assert apart.float().mean() < 1e-3
         assert relative(other, reference) > 0.1
+
+
+def test_views_made_ahead_are_those_made_in_time(device, config):
+    """While the device is busy, and what they were made in is given to others."""
+    made = config("batch_size=256")
+    module = SubsetDataModule(make(made["dataset"]), augment=make(made["augment"]), batch_size=256)
+    module.prepare_data()
+    split = module.dataset.train()
+    assert isinstance(split.images, torch.Tensor)
+    on_device = Split(split.images.to(device), split.labels.to(device))
+    loader = ResidentLoader(on_device, BatchSampler(torch.arange(1024), 256, 0), lambda: 0)
+    expected = [module._views(loader.batch(number), number).views[0].cpu() for number in range(8)]
+    ahead = Ahead(loader, module._views, device)
+    busy = torch.randn(1024, 1024, device=device)
+    found = []
+    for number in range(8):
+        (views,) = ahead.batch(number).views
+        ahead.begin()
+        for _ in range(20):
+            busy = (busy @ busy).tanh()
+        found.append(views.clone())
+        del views
+    ahead.stop()
+    assert all(torch.equal(one.cpu(), other) for one, other in zip(found, expected, strict=True))
+    assert not torch.equal(found[0], found[1])
 
 
 @pytest.mark.parametrize("how", ["whole", "tiles"])
