@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL ?= $(BIN)/python -m pip install --quiet
 
-.PHONY: quickstart test test-nightly test-rest lint smoke storm wheel-smoke clean
+.PHONY: quickstart test test-nightly test-rest lint docs smoke storm wheel-smoke clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: .venv/installed
@@ -24,6 +24,10 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Into site/. A link that leads nowhere, or a name that there is not, ends it.
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 smoke: .venv/installed-dev
 	$(BIN)/ssl-sweep smoke
@@ -48,7 +52,7 @@ wheel-smoke: .venv/installed-dev
 	    hydra/launcher=pool hydra.launcher.slots=2
 
 clean:
-	rm -rf .venv runs cache
+	rm -rf .venv runs cache site
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -61,4 +65,8 @@ clean:
 
 .venv/installed-dev: .venv/bin/python pyproject.toml
 	$(INSTALL) --editable '.[dev]'
+	touch .venv/installed $@
+
+.venv/installed-docs: .venv/bin/python pyproject.toml
+	$(INSTALL) --editable '.[docs]'
 	touch .venv/installed $@

@@ -91,7 +91,8 @@ class ImageDataset(ABC):
         image_size: height and width of the images.
         channels: 1 for grey, 3 for colour.
         num_classes: number of classes; None takes it from the data when they are opened.
-        mean, std: statistics per channel of images scaled to [0, 1].
+        mean: per channel, of images scaled to [0, 1].
+        std: likewise.
         stem: what a backbone's stem should be for these images; a config resolves `auto` by their size.
         download: fetch missing files, where the dataset has a public source.
         validation_fraction: share of each class that `validation` holds out of train.

@@ -31,7 +31,9 @@ class View:
             (`data.alternation`).
         rotation_degrees: the crop window turns about its centre by an angle uniform in ± this.
         jitter_probability: of brightness, contrast, saturation and hue together.
-        brightness, contrast, saturation: strength s; the factor is uniform in [max(0, 1 − s), 1 + s].
+        brightness: strength s; the factor is uniform in [max(0, 1 − s), 1 + s].
+        contrast: likewise.
+        saturation: likewise.
         hue: strength in [0, 0.5]; the shift is uniform in ± this share of the colour circle.
         grey_probability: of losing colour.
         blur_probability: of a Gaussian blur.

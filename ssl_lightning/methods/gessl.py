@@ -76,7 +76,8 @@ class GeSSL(SSLMethod):
         inner_steps: K.
         inner_lr: α.
         future_steps: λ.
-        weight_base, weight_meta: w_base, w_meta. Without meta loss nothing is adapted.
+        weight_base: w_base.
+        weight_meta: w_meta. Without meta loss nothing is adapted.
         match: `kl` of the mini-batch classifications, or squared distance of `parameters`.
         match_views: match on the `same` views, or adapt on the first half of the views and match on the `fresh`
             second half.

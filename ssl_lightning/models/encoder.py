@@ -13,7 +13,8 @@ class Encoder(nn.Module):
 
     Args:
         network: normalised images [N, C, H, W] to representations [N, D].
-        mean, std: the normalisation, of pixel values in [0, 1], per channel.
+        mean: of pixel values in [0, 1], per channel, with which images are normalised.
+        std: likewise.
         project: representations to embeddings [N, E]; by default these are the same.
         size: side in pixels to which images are resampled, with antialias; None leaves them as they are.
         image_size: side of the images that the network was trained on, where that is known; by default `size`.
