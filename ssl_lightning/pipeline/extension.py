@@ -27,15 +27,26 @@ def beginning(config: Mapping[str, Any], parts: Parts, method: SSLMethod) -> Pat
             "with extend=false; or choose optimizer.schedule=constant from the beginning."
         )
     shorter = [run for run in find_runs([parts.run.folder.parent]) if run.done and _is_beginning(run, config, parts)]
-    if not shorter:
-        print(f"extend: {parts.run.folder.parent} has no finished shorter run of these settings.", flush=True)
+    steps = {run: run.results()["planned_steps"] for run in shorter}
+    enough = [run for run in shorter if steps[run] >= 2 * _warmup(config, parts, method)]  # else it was cut short
+    if not enough:
+        what = "whose warm-up was not cut short" if shorter else "of these settings"
+        print(f"extend: {parts.run.folder.parent} has no finished shorter run {what}.", flush=True)
         return None
-    longest = max(shorter, key=lambda run: run.results()["planned_steps"])
+    longest = max(enough, key=steps.__getitem__)
     if longest.metrics_file.exists():
         with replacing(parts.run.metrics_file) as temporary:
             shutil.copyfile(longest.metrics_file, temporary)
     print(f"extend: goes on from {longest.id}", flush=True)
     return checkpoint_of(longest.folder)
+
+
+def _warmup(config: Mapping[str, Any], parts: Parts, method: SSLMethod) -> float:
+    """Optimizer steps of the longest one; at most half of a training."""
+    assert method.recipe is not None
+    epoch = parts.subset.size(len(parts.dataset.train().labels)) // config["batch_size"]
+    schedules = [method.recipe.lr_schedule, *(method.recipe.schedules or {}).values()]
+    return epoch * max(schedule.warmup_epochs for schedule in schedules if isinstance(schedule, Schedule))
 
 
 def _depends_on_length(config: Mapping[str, Any], method: SSLMethod) -> str:

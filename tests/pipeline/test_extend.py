@@ -51,6 +51,20 @@ def test_without_a_shorter_run_it_starts_from_the_beginning(place, capsys):
     assert run.results()["cost"]["optimizer_steps"] == 2 * (63 // 8)
 
 
+def test_a_warm_up_that_was_cut_short_is_no_beginning(place, capsys):
+    own = "optimizer.warmup_epochs=2"
+    start(2, own)  # which warms up in one
+    start(6, own, "extend=true")
+    assert "has no finished shorter run whose warm-up was not cut short" in capsys.readouterr().out
+    longest = start(5, own)
+    start(7, own, "extend=true", "optimizer.lr=0.02")
+    start(8, own, "extend=true", "sweep=none")
+    assert "goes on from" not in capsys.readouterr().out
+    start(7, own, "extend=true")
+    assert "goes on from" in (out := capsys.readouterr().out)
+    assert longest.id not in out  # there is one of six
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
