@@ -16,12 +16,12 @@ from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import replacing
 from ssl_lightning.methods.method import SSLMethod
-from ssl_lightning.runs.run import PREVIOUS
+from ssl_lightning.runs.run import CHECKPOINTS, PREVIOUS
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes to a temporary name in the same folder and renames: a killed writer leaves the former checkpoint. Where
-    there was one, it stays as `previous.ckpt`, in case that a disk damages the new one."""
+    there was one of a run, it stays as `previous.ckpt`, in case that a disk damages the new one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
@@ -29,7 +29,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with replacing(path) as temporary:
                 with temporary.open("wb") as file:
                     _save(checkpoint, file)
-                if path.exists():
+                if path.exists() and path.parent.name == CHECKPOINTS:
                     _link(path, path.with_name(PREVIOUS))
         except UserError as error:
             raise UserError(f"{error} {_room(checkpoint, path.parent)}") from error

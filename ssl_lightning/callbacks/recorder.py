@@ -39,6 +39,7 @@ class Recorder(L.Callback):
         self._peak_memory = 0
         self._started: float | None = None
         self._lr = 0.0
+        self._number_of_epoch = 0
         self._logged_step = 0
         self._planned_steps = -1
         self._epoch: dict[str, list[float]] = {}  # name -> [sum, count], of this epoch's rows
@@ -93,7 +94,8 @@ class Recorder(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        # Of this step; afterwards it is the next one's.
+        # Of this step; afterwards they are the next one's.
+        self._number_of_epoch = trainer.current_epoch
         self._lr = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(
@@ -184,7 +186,7 @@ class Recorder(L.Callback):
         self._sums, self._of_ranks = {}, {}
         self._logged_step = _steps(trainer)
         means = {name: (s / c).item() for name, (s, c) in zip(names, totals, strict=True) if c > 0}
-        self.row = {"epoch": trainer.current_epoch, "lr": self._lr, **means}
+        self.row = {"epoch": self._number_of_epoch, "lr": self._lr, **means}
         began, images = self._row_began
         self._row_began = time.monotonic(), self._images_seen
         self.images_per_second = (self._images_seen - images) / max(self._row_began[0] - began, 1e-9)

@@ -8,10 +8,17 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ssl_lightning.lightning_internals import silence_sigterm_broadcast
 from ssl_lightning.methods.method import SSLMethod
+
+
+def stopped_by(trainer: L.Trainer) -> str:
+    """Name of the callback that has found training to be good enough, if one has."""
+    early = [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]  # type: ignore[attr-defined]
+    return next((type(callback).__name__ for callback in early if callback.stopped_epoch), "")
 
 
 class StopTogether(L.Callback):
@@ -32,6 +39,8 @@ class StopTogether(L.Callback):
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._ask)  # Lightning restores the former ones at the end of training
         self._speaks = trainer.is_global_zero
+        if stopped_by(trainer):  # before, and for good: else each repetition of the command would train an epoch more
+            trainer.should_stop = True
 
     def _ask(self, number: int, frame: Any) -> None:
         if self._asked and number == signal.SIGINT:

@@ -33,9 +33,10 @@ def marked(value: Mapping[str, Any], target: Callable[..., Any], path: str = "")
     hints = hints_of(target)
     for key, item in value.items():
         marker = marker_of(hints.get(key))
-        if marker is Unset:
-            if item is None:
-                yield path + key, Place
+        if item is None and marker in (Unset, Content):
+            yield path + key, Place
+        elif marker is Unset:
+            pass
         elif marker:
             yield path + key, marker
             if marker is Content and isinstance(item, Mapping):  # of another run, whose own keys tell cells apart

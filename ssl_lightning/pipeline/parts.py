@@ -113,7 +113,7 @@ def identity_of(
         contents={
             key: digest[:8] for key, digest in {**contents, "code": code_digest(config, TrainConfig)}.items() if digest
         },
-        ignored=[key for key, marker in marks if marker in IRRELEVANT],
+        ignored=[key for key, marker in marks if marker in IRRELEVANT or key in contents],  # which stand for these
         seeds=[key for key, marker in marks if marker is Seed],
     )
 

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_lightning.callbacks.recorder import Recorder
+from ssl_lightning.callbacks.stopping import stopped_by
 from ssl_lightning.config.components import make
 from ssl_lightning.config.identity import component_name
 from ssl_lightning.data.datamodule import SubsetDataModule, check_batches, check_views
@@ -56,7 +57,7 @@ def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
     if config.get("force") and not os.environ.get("SLURM_RESTART_COUNT"):  # else it began with this job
         if first and run.folder.exists():
             print(f"force=true: what {run.folder} held is now in {run.set_aside()}", flush=True)
-    elif run.done and (former := results_of(run, first)) is not None:
+    elif run.settled and (former := results_of(run, first)) is not None:
         if first:
             bring_up_to_date(config, parts, former, quiet=alone)
         return run
@@ -72,7 +73,7 @@ def _train_and_evaluate(config: dict[str, Any], parts: Parts) -> None:
         return
     with run.locked(parts.identity, config), ended_by_errors():
         # Another process may have finished it while this one waited.
-        finished = run.done and not parts.rehearsal and results_of(run, speaks=False) is not None
+        finished = run.settled and not parts.rehearsal and results_of(run, speaks=False) is not None
         if not finished:
             _work(config, parts)
     if finished:
@@ -94,6 +95,7 @@ def _work(config: dict[str, Any], parts: Parts) -> None:
         "identity": _identity(parts, mask),
         "mask": {"size": mask.size, "digest": mask.digest, "rule": mask.rule},
         "planned_steps": recorder.planned_steps if recorder.planned_steps > 0 else trainer.estimated_stepping_batches,
+        **({"stopped_by": name} if (name := stopped_by(trainer)) else {}),
         "cost": cost(
             recorder.train_seconds,
             recorder.waiting_seconds,
@@ -210,6 +212,8 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, Mask, dict[st
         if type(exit) is SystemExit and trainer.interrupted:  # Lightning's answer to SIGINT
             raise KeyboardInterrupt from None
         raise
+    finally:
+        data.teardown()  # which Lightning leaves out where training fails
     return method, mask, selection, recorder
 
 

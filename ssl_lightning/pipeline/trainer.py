@@ -140,15 +140,17 @@ def callbacks_of(config: Mapping[str, Any], run: Run, recorder: Recorder) -> lis
     """In the order in which they see a batch.
 
     Seeds come first; then the configured ones, whose averages the recorder takes up; the recorder; the checkpoint,
-    which holds the state that all of these have after the batch; and what ends training.
+    which holds the state that all of these have after the batch; and what ends training. Lightning's own checkpoints
+    come after the recorder, and see what it shows.
     """
     callbacks: list[Callback] = [StepSeeds(config["seed"])]
-    for name, options in config["callbacks"].items():
-        callback = make(options)
-        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-            callback.dirpath = str(run.checkpoint.parent / name)
-        callbacks.append(callback)
-    callbacks += [recorder, LastCheckpoint(run.checkpoint, recorder, **config["checkpoint"])]
+    made: dict[str, Callback] = {name: make(options) for name, options in config["callbacks"].items()}
+    monitors = {name: callback for name, callback in made.items() if isinstance(callback, ModelCheckpoint)}
+    for name, monitor in monitors.items():
+        if monitor.dirpath is None:
+            monitor.dirpath = str(run.checkpoint.parent / name)
+    callbacks += [callback for callback in made.values() if callback not in monitors.values()]
+    callbacks += [recorder, *monitors.values(), LastCheckpoint(run.checkpoint, recorder, **config["checkpoint"])]
     if config["budget"] == "steps" and not config["trainer"]["fast_dev_run"]:
         callbacks.append(EqualSteps(config["batch_size"]))
     return [*callbacks, StopTogether()]

@@ -20,23 +20,42 @@ BACKBONE = re.compile(r"(base\.)*backbone\.")
 
 
 def backbone_weights(source: str | Path) -> dict[str, "Tensor"]:
-    """Of a run (its folder, or a checkpoint in it), of a plain trainer's checkpoint, or of a file of safetensors.
-    Nothing of it is executed, and a run's config is not read.
+    """Of a run (its folder), of a checkpoint, also a plain trainer's, or of a file of safetensors. Nothing of it is
+    executed, and a run's config is not read.
 
     Raises:
         UserError: it is not there, or damaged, or no such thing.
     """
+    from torch import Tensor, strided
+
+    path = Path(source).expanduser()
+    if not str(source) or not path.exists():
+        raise UserError(
+            f"init={source}: there is no such file or folder. What a run has started from is a part of its name: put "
+            "it back, or give the run itself to ssl-evaluate, ssl-export or ssl-report, which do not need it."
+        )
+    state = _read(path, str(source))
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) and value.layout is strided for name, value in state.items()
+    ):
+        raise UserError(f"init={source} holds more than named weights. Give a run's folder, or a file of weights.")
+    named = {name[found.end() :]: value for name, value in state.items() if (found := BACKBONE.match(name))}
+    return named or state
+
+
+def _read(path: Path, source: str) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = Path(source).expanduser()
-    if path.suffix == ".safetensors":
-        try:
+    try:
+        if path.suffix == ".safetensors":
             return load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"init={source} cannot be read: {in_one_line(error)}.") from error
-    state = read_checkpoint(path if path.suffix == ".ckpt" and path.is_file() else checkpoint_of(path))["state_dict"]
-    return {name[found.end() :]: value for name, value in state.items() if (found := BACKBONE.match(name))}
+        return read_checkpoint(path if path.is_file() else checkpoint_of(path))["state_dict"]
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"init={source} cannot be read: {in_one_line(error)}.") from error
+    except UserError as error:
+        reason = str(error).partition(". ")[0]
+        raise UserError(f"init={source}: {reason}. Give a run's folder, or a file of weights.") from error
 
 
 def initial_content(config: Mapping[str, Any]) -> dict[str, str]:
@@ -63,6 +82,6 @@ def start_from(method: "SSLMethod", source: str) -> None:
         method.start_from(weights)
     except RuntimeError as error:
         raise UserError(
-            f"init={source} holds the weights of another network: {in_one_line(error)} Choose the backbone that they "
-            "were trained with (backbone=..., and dataset.stem and channels as there)."
+            f"init={source} holds the weights of another network, or under other names: {in_one_line(error)} Choose "
+            "the backbone that they were trained with (backbone=..., and dataset.stem and channels as there)."
         ) from error

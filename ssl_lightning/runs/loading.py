@@ -105,6 +105,11 @@ def resumable(run: Run) -> Path | None:
     return None
 
 
+def whole_checkpoint(run: Run) -> Path | None:
+    """The last checkpoint of a run, where there is one without damage."""
+    return run.checkpoint if run.checkpoint.exists() and _damage(run.checkpoint) is None else None
+
+
 def _damage(file: Path) -> str | None:
     """What is wrong with a checkpoint: its end is missing, or what it holds has not the checksum that it had."""
     try:

@@ -64,7 +64,9 @@ def summary(results: Mapping[str, Any]) -> str:
     words.append(f"trained in {results['cost']['train_seconds']:.1f} s")
     if stopped_early(results):
         steps, planned = results["cost"]["optimizer_steps"], results["planned_steps"]
-        words.append(f"stopped after {steps:,} of {planned:,} optimizer steps: {same_command()} goes on")
+        by = f" by {results['stopped_by']}" if results.get("stopped_by") else ""
+        words.append(f"stopped{by} after {steps:,} of {planned:,} optimizer steps")
+        words[-1] += "" if by else f": {same_command()} goes on"
     return "  ".join(words)
 
 

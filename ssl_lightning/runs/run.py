@@ -19,6 +19,8 @@ Status = Literal["finished", "running", "stopped", "failed", "unfinished", "dama
 SCHEMA = 2
 PATIENCE = 10.0
 """Seconds: workers of a process that was killed hold its lock until they notice, which takes five."""
+CHECKPOINTS = "checkpoints"
+"""Name of the folder of a run's own."""
 PREVIOUS = "previous.ckpt"
 """Name of the checkpoint before the last."""
 FORMER = ".former"
@@ -38,7 +40,8 @@ class Run:
     profiles/         with trainer.profiler: where the time of its commands went, a file or more each
     error.txt         why it failed, while it has
     DONE              written last, once training has taken as many steps as were planned; a run with results that
-                      something has ended earlier, such as trainer.max_time, is *stopped*, and can be resumed
+                      something has ended earlier, such as trainer.max_time, is *stopped*, and can be resumed, unless
+                      it was a callback for early stopping
     """
 
     folder: Path
@@ -49,7 +52,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / "checkpoints" / "last.ckpt"
+        return self.folder / CHECKPOINTS / "last.ckpt"
 
     @property
     def previous_checkpoint(self) -> Path:
@@ -78,6 +81,16 @@ class Run:
     @property
     def done(self) -> bool:
         return (self.folder / "DONE").exists()
+
+    @property
+    def settled(self) -> bool:
+        """Whether its training is over: done, or stopped by a callback for good."""
+        if self.done:
+            return True
+        try:
+            return bool(self.results().get("stopped_by")) and not self.error_file.exists()
+        except UserError:
+            return False
 
     @property
     def status(self) -> Status:

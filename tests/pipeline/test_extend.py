@@ -11,7 +11,10 @@ from tests.pipeline.test_fast_dev_run import place
 
 __all__ = ["place"]
 
-CONSTANT = (*TINY, "subset.fraction=0.05", "trainer.log_every_n_steps=2", "optimizer.schedule=constant")
+CONSTANT = (
+    *(*TINY, "subset.fraction=0.05", "trainer.log_every_n_steps=7"),  # a row an epoch
+    *("optimizer.schedule=constant", "optimizer.warmup_epochs=0"),
+)
 
 
 def start(epochs: int, *overrides: str, settings: tuple[str, ...] = CONSTANT) -> Run:
@@ -25,7 +28,7 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("method", ["simclr", "moco", "gessl"])
 def test_an_extended_run_is_the_longer_run(place, capsys, method):
-    """Bit for bit: weights, rows, metrics and what it has cost in images."""
+    """Bit for bit: weights, rows where they lie alike, metrics, and what it has cost in images."""
     own = f"method={method}"
     whole = start(4, own, "sweep=whole")
     start(1, own)
@@ -33,7 +36,7 @@ def test_an_extended_run_is_the_longer_run(place, capsys, method):
     other = start(3, own, "optimizer.lr=0.02")
     capsys.readouterr()
     longer = start(4, own, "extend=true")
-    assert f"extend: goes on from {shorter.id}\n" in capsys.readouterr().out
+    assert f"extend: goes on from {shorter.id}.\n" in capsys.readouterr().out
     assert longer.id == whole.id
     assert other.id != longer.id
     assert all(torch.equal(value, weights(longer)[name]) for name, value in weights(whole).items())
@@ -55,14 +58,32 @@ def test_a_warm_up_that_was_cut_short_is_no_beginning(place, capsys):
     own = "optimizer.warmup_epochs=2"
     start(2, own)  # which warms up in one
     start(6, own, "extend=true")
-    assert "has no finished shorter run whose warm-up was not cut short" in capsys.readouterr().out
-    longest = start(5, own)
-    start(7, own, "extend=true", "optimizer.lr=0.02")
-    start(8, own, "extend=true", "sweep=none")
-    assert "goes on from" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "is left out, as its warm-up was cut short" in out
+    assert "goes on from" not in out
+    former = start(4, own)
     start(7, own, "extend=true")
     assert "goes on from" in (out := capsys.readouterr().out)
-    assert longest.id not in out  # there is one of six
+    assert f"goes on from {former.id}" not in out  # there is one of six
+
+
+@pytest.mark.parametrize("damage", ["checkpoint", "rows", "results"])
+def test_a_damaged_run_is_left_out(place, capsys, damage):
+    shortest, shorter = start(1), start(2)
+    if damage == "checkpoint":
+        content = bytearray(shorter.checkpoint.read_bytes())
+        content[len(content) // 2] ^= 1
+        shorter.checkpoint.write_bytes(content)
+    elif damage == "rows":
+        shorter.metrics_file.unlink()
+    else:
+        shorter.results_file.write_text("{")
+    capsys.readouterr()
+    longer = start(3, "extend=true")
+    out = capsys.readouterr().out
+    assert f"{shorter.id} is" in out
+    assert f"goes on from {shortest.id}" in out
+    assert longer.status == "finished"
 
 
 @pytest.mark.parametrize(
@@ -73,6 +94,12 @@ def test_a_warm_up_that_was_cut_short_is_no_beginning(place, capsys):
         ((*CONSTANT, "method=byol"), "BYOL changes something over the length of the training"),
         ((*CONSTANT, "method=gessl", "method@method.base=byol"), "GeSSL changes something over the length"),
         ((*CONSTANT, "resolution=progressive"), "resolution grows over the length"),
+        ((*CONSTANT, "budget=steps"), "the training ends after a number of steps"),
+        ((*CONSTANT, "trainer.max_steps=3"), "the training ends after a number of steps"),
+        (
+            (*CONSTANT, "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: loss}"),
+            "callbacks.stop may depend on the length",
+        ),
     ],
 )
 def test_what_depends_on_its_length_is_refused(place, settings, said):

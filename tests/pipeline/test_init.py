@@ -11,6 +11,8 @@ from ssl_lightning.config.components import make
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.errors import UserError
 from ssl_lightning.models.teacher import Teacher
+from ssl_lightning.reports.cells import cells_of
+from ssl_lightning.reports.records import records_of
 from ssl_lightning.runs.initial import backbone_weights, start_from
 from ssl_lightning.runs.run import Run
 from tests.composing import TINY, composed
@@ -80,6 +82,17 @@ def test_they_are_a_part_of_what_a_run_is(former, capsys):
     assert set(identity.contents) - set(plain.described()[0].contents) == {"init"}
 
 
+def test_cells_are_told_apart_by_what_they_are(former):
+    """Not by a null where former runs say nothing, nor by a path."""
+    plain, seeds = start(), [start(f"init={former.folder}", "seed=1"), start(f"init={former.checkpoint}", "seed=2")]
+    older = start("seed=3")
+    text = older.config_file.read_text()
+    older.config_file.write_text(text.replace("init: null\n", "").replace("extend: false\n", ""))
+    assert older.config_file.read_text() != text
+    cells = cells_of(records_of([plain, older, *seeds]))
+    assert sorted(len(cell.records) for cell in cells) == [2, 2]
+
+
 def test_a_run_that_resumes_does_not_start_again(former):
     whole = start(f"init={former.folder}", "trainer.max_epochs=2", "sweep=whole")
     run = start(f"init={former.folder}", "trainer.max_epochs=2", "trainer.max_time={seconds: 0.000001}")
@@ -88,17 +101,31 @@ def test_a_run_that_resumes_does_not_start_again(former):
     assert same(of_backbone(run), of_backbone(whole))
 
 
+CONTENTS = {
+    "number.ckpt": {"state_dict": {"backbone.a": 5}},
+    "list.ckpt": {"state_dict": [torch.zeros(2)]},
+    "keys.ckpt": {"state_dict": {3: torch.zeros(2)}},
+    "code.ckpt": {"state_dict": Path("x")},
+}
+
+
 @pytest.mark.parametrize(
     ("init", "said"),
     [
-        ("runs/none", "runs/none is no run that has trained"),
-        ("none.safetensors", "init=none.safetensors cannot be read: No such file"),
-        ("other", "holds the weights of another network: "),
+        ("runs/none", "init=runs/none: there is no such file or folder. What a run has started from is a part of"),
+        ("none.safetensors", "init=none.safetensors: there is no such file"),
+        ("''", "init=: there is no such file"),
+        ("runs", "init=runs: runs is no run that has trained"),
+        ("other", "holds the weights of another network, or under other names: "),
+        *((f"{name}.ckpt", f"init={name}.ckpt holds more than named weights") for name in ("number", "list", "keys")),
+        ("code.ckpt", "init=code.ckpt: code.ckpt is damaged, or no checkpoint"),
     ],
 )
 def test_what_cannot_be_started_from(former, init, said, tmp_path):
     if init == "other":
         init = str(start("backbone.width=16").folder)
+    elif init.endswith(".ckpt"):
+        torch.save(CONTENTS[init], init)
     with pytest.raises(UserError) as error:
         start(f"init={init}")
     assert said in str(error.value)

@@ -72,14 +72,23 @@ def test_they_are_the_same_after_a_resume(place, seen):
 
 
 @pytest.mark.parametrize(("monitor", "mode"), [("loss", "max"), ("online/val_top1", "min"), ("online/loss", "max")])
-def test_early_stopping_from_the_command_line(place, monitor, mode):
+def test_early_stopping_from_the_command_line(place, capsys, monitor, mode):
     """Of what gets better the worst is asked for, so that the second epoch ends it."""
     stop = f"{{_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: {monitor}, mode: {mode}, patience: 1}}"
-    run = start(f"+callbacks.stop={stop}", "trainer.max_epochs=20", "optimizer.lr=0.01", "trainer.log_every_n_steps=4")
+    settings = f"+callbacks.stop={stop}", "trainer.max_epochs=20", "optimizer.lr=0.01", "trainer.log_every_n_steps=4"
+    run = start(*settings)
     assert run.status == "stopped"
     steps = run.results()["cost"]["optimizer_steps"]
     assert steps % STEPS == 0
     assert 2 * STEPS <= steps < 20 * STEPS
+    assert f"stopped by EarlyStopping after {steps} of {20 * STEPS} optimizer steps\n" in capsys.readouterr().out
+    rows_then = rows(run)
+    assert max(int(row["epoch"]) for row in rows_then) == steps // STEPS - 1
+    assert start(*settings) == run  # for good
+    assert run.results()["cost"]["optimizer_steps"] == steps
+    assert rows(run) == rows_then
+    (run.folder / "results.json").unlink()  # as where it was killed then
+    assert start(*settings).results()["cost"]["optimizer_steps"] == steps
 
 
 def test_model_checkpoints_lie_in_the_run_and_make_no_other_run_of_it(place):
@@ -87,8 +96,7 @@ def test_model_checkpoints_lie_in_the_run_and_make_no_other_run_of_it(place):
     monitor = "{_target_: lightning.pytorch.callbacks.ModelCheckpoint, monitor: loss, save_top_k: 1}"
     run = start(f"+callbacks.best={monitor}", "force=true")
     assert run == plain
-    (file,) = (run.folder / "checkpoints" / "best").glob("*.ckpt")
-    assert file.name.startswith("epoch=")
+    assert [file.name[:6] for file in (run.folder / "checkpoints" / "best").iterdir()] == ["epoch="]
     assert {path.name for path in run.checkpoint.parent.iterdir()} == {"last.ckpt", "best"}
     others = [path for path in place.rglob("*.ckpt") if run.folder.absolute() not in path.parents]
     assert all(".former" in path.parts for path in others)
