@@ -134,6 +134,18 @@ class ExportConfig:
     debug: bool
 
 
+@dataclass
+class TheoryConfig:
+    """`conf/theory.yaml`; see there for what each key means."""
+
+    seed: SeedNumber
+    to: str
+    augmentation: Annotated[Any, Component("ssl_lightning.theory.experiments.StrongAugmentation")]
+    depth: Annotated[Any, Component("ssl_lightning.theory.experiments.Depth")]
+    alignment: Annotated[Any, Component("ssl_lightning.theory.experiments.Alignment")]
+    debug: bool
+
+
 Proxy = make_dataclass(
     "Proxy",
     [
