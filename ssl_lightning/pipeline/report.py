@@ -29,6 +29,9 @@ EXPLANATION_OF_CLASSIFIER = (
 )
 
 
+RANKS = "rank over training"
+"""A figure."""
+
 SHOWN = 5
 """Runs without results that are named one by one though they have the same reason."""
 
@@ -202,10 +205,11 @@ def _figures(tables: Sequence[Sequence["Cell"]], output: Path, narrow: Path) -> 
             "log spectra": partial(log_spectra, here),
         }
         if dataset not in datasets and has_ranks(here):  # the same whatever encoders were evaluated on
-            draw["rank over training"] = partial(rank_over_training, here)
+            draw[RANKS] = partial(rank_over_training, here)
         datasets.add(dataset)
         for what, of in draw.items():
-            file, heading = f"{what.replace(' ', '_')}{suffix}.png", f"{title}: {what}"
+            file = f"{what.replace(' ', '_')}{suffix}.png"
+            heading = f"{dataset if what == RANKS else title}: {what}"
             plots.append(Plot(of(output / file, heading), of(narrow / file, heading, narrow=True)))
     return plots
 

@@ -12,6 +12,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ssl_lightning.files import replacing
 from ssl_lightning.runs.metrics import read_metrics
@@ -136,7 +137,9 @@ def accuracy_against_cost(cells: Sequence["Cell"], metric: str, path: Path, titl
                 f"{fraction:g}", (at_x, at_y), textcoords="offset points", xytext=(5, -11), fontsize="x-small"
             )
     axis.set(xlabel="training time of one run, seconds", ylabel=f"{metric} (test)", xscale="log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())  # its numbers would overlap
     _legend_below(figure, *axis.get_legend_handles_labels(), columns=2)
     return save(figure, path, title)
 
