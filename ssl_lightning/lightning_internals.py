@@ -8,7 +8,8 @@ Of torch, `Module._compiled_call_impl` is used here (`Module.compile` sets it, a
 so are the `torch._foreach_*` functions.
 """
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -66,6 +67,19 @@ def compile_in_place(module: "nn.Module", mode: str | None) -> None:
         module._compiled_call_impl = None
     else:
         module.compile(mode=mode)
+
+
+@contextlib.contextmanager
+def not_compiled(module: "nn.Module") -> Iterator[None]:
+    """Has a module and its parts called as they were written; afterwards what was compiled is what it was."""
+    compiled = [(part, part._compiled_call_impl) for part in module.modules()]
+    for part, _ in compiled:
+        part._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        for part, call in compiled:
+            part._compiled_call_impl = call
 
 
 def let_trace(module: "nn.Module") -> None:

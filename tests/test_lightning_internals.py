@@ -101,6 +101,22 @@ def test_limit_steps(steps):
     assert fitted.estimated_stepping_batches == steps
 
 
+def test_not_compiled():
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    calls = []
+    lightning_internals.compile_in_place(module[0], "default")
+    compiled = module[0]._compiled_call_impl
+    module[0]._compiled_call_impl = lambda x: calls.append(x) or x
+    replaced = module[0]._compiled_call_impl
+    x = torch.ones(1, 2)
+    with lightning_internals.not_compiled(module):
+        assert torch.equal(module(x), module[0].forward(x))
+        assert calls == []
+    assert module[0]._compiled_call_impl is replaced is not compiled
+    module(x)
+    assert len(calls) == 1
+
+
 class _TwoProcesses(LightningEnvironment):
     """Processes that are there, of which this is one."""
 

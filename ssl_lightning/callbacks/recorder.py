@@ -23,7 +23,8 @@ class Recorder(L.Callback):
     hands their means to all loggers. The sums of every rank and the cost travel in checkpoints, so a run logs the same
     numbers, to the last bit, however often it is saved or resumed. Nothing here waits for the device inside a step.
 
-    Other callbacks may put pairs (sum, count) of tensors into `outputs["averages"]`. What is logged with Lightning's
+    Other callbacks may put pairs (sum, count) of tensors into `outputs["averages"]`, and into `outputs["aside"]` the
+    seconds that they took in the first process and that are no part of training. What is logged with Lightning's
     `self.log` is averaged likewise. `trainer.callback_metrics` has the means of the last row and, at the end of an
     epoch, those over the epoch.
     """
@@ -33,6 +34,7 @@ class Recorder(L.Callback):
         self._of_ranks: dict[str, Tensor] = {}  # name -> those of each rank: of a checkpoint, or for the next
         self._first_bad_step = torch.zeros((), dtype=torch.int64)  # 0 for none
         self._train_seconds = 0.0
+        self._watching_seconds = 0.0
         self._waiting_seconds = 0.0  # but for that of the loader; NaN where a former version has not measured it
         self._loader: Loader | None = None
         self._images_seen = 0
@@ -51,7 +53,7 @@ class Recorder(L.Callback):
 
     @property
     def train_seconds(self) -> float:
-        """Wall time spent in training so far, over all resumptions."""
+        """Wall time spent in training so far, over all resumptions, but for `watching_seconds`."""
         return self._train_seconds + (time.monotonic() - self._started if self._started is not None else 0.0)
 
     @property
@@ -59,6 +61,11 @@ class Recorder(L.Callback):
         """What of these was spent waiting for batches. Of several processes, since they were brought together for a
         checkpoint or the end, of the one that has waited longest: the others have waited for it."""
         return self._waiting_seconds + (self._loader.waited if self._loader is not None else 0.0)
+
+    @property
+    def watching_seconds(self) -> float:
+        """What callbacks have taken in the meantime that only watch training."""
+        return self._watching_seconds
 
     @property
     def planned_steps(self) -> int:
@@ -113,12 +120,19 @@ class Recorder(L.Callback):
         bad = ~torch.isfinite(loss) & (self._first_bad_step == 0)
         self._first_bad_step = torch.where(bad, step, self._first_bad_step)
         self._images_seen += len(batch.index) * trainer.world_size
+        self._set_aside(outputs.get("aside", 0.0))
         if pl_module.batches % pl_module.batches_a_step:
             return
         if step == self._planned_steps or step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._flush(trainer)
         if step == self._planned_steps or trainer.is_last_batch:
             self._end_epoch(trainer)
+
+    def _set_aside(self, seconds: float) -> None:
+        began, images = self._row_began
+        self._row_began = began + seconds, images
+        self._train_seconds -= seconds
+        self._watching_seconds += seconds
 
     def _add(self, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         self._of_ranks = {}
@@ -226,6 +240,7 @@ class Recorder(L.Callback):
             "sums": self._of_ranks or {name: pair[None] for name, pair in self._sums.items()},
             "logged_step": self._logged_step,
             "train_seconds": self.train_seconds,
+            "watching_seconds": self.watching_seconds,
             "waiting_seconds": self.waiting_seconds,
             "images_seen": self._images_seen,
             "peak_memory": self._peak_memory,
@@ -237,6 +252,7 @@ class Recorder(L.Callback):
         self._of_ranks = {name: pairs.reshape(-1, 2) for name, pairs in state_dict["sums"].items()}  # [2] once
         self._logged_step = state_dict["logged_step"]
         self._train_seconds = state_dict["train_seconds"]
+        self._watching_seconds = state_dict.get("watching_seconds", 0.0)
         self._waiting_seconds = state_dict.get("waiting_seconds", math.nan)
         self._images_seen = state_dict["images_seen"]
         self._peak_memory = state_dict.get("peak_memory", 0)

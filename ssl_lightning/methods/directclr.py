@@ -57,6 +57,11 @@ class DirectCLR(SSLMethod):
     def project(self, representations: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         return representations[:, : self.d0]
 
+    def watched(self, r: Float[Tensor, "n d"], z: Float[Tensor, "n e"]) -> dict[str, Float[Tensor, "n _d"]]:
+        """`z` is `r_d0`, the channels that are contrasted; `r_rest` are those after them, where there are any."""
+        parts = {"r": r, "z": z, "r_d0": z, "r_rest": r[:, self.d0 :]}
+        return {name: features for name, features in parts.items() if features.shape[1]}
+
     def ssl_loss(self, batch: Batch, gather: Gather, draw: Draw) -> Objective:
         representations, embeddings = self.encode(batch.views, draw)
         loss = info_nce(embeddings, self.temperature, gather)

@@ -157,6 +157,9 @@ class GeSSL(SSLMethod):
     def project(self, representations: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         return self.base.project(representations)
 
+    def watched(self, r: Float[Tensor, "n d"], z: Float[Tensor, "n e"]) -> dict[str, Float[Tensor, "n _d"]]:
+        return self.base.watched(r, z)
+
     def compile_networks(self, mode: str | None) -> None:
         if mode:
             raise UserError(

@@ -113,6 +113,10 @@ class SSLMethod(Logged):
         """Embeddings, what the loss sees. The identity unless a method has a projector."""
         return representations
 
+    def watched(self, r: Float[Tensor, "n d"], z: Float[Tensor, "n e"]) -> dict[str, Float[Tensor, "n _d"]]:
+        """What `callbacks=spectrum` measures the spectra of, by name: `r`, and `z` where it is something else."""
+        return {"r": r} | ({} if z is r else {"z": z})
+
     def encode(
         self, views: Sequence[Float[Tensor, "_v n c _s _s"]], draw: Draw
     ) -> tuple[Float[Tensor, "v n d"], Float[Tensor, "v n e"]]:

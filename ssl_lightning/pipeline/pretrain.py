@@ -103,6 +103,7 @@ def _work(config: dict[str, Any], parts: Parts) -> None:
             method.steps,
             method.gradient_evaluations,
             recorder.peak_memory,
+            recorder.watching_seconds,
         )
         | selection
         | evaluation.pop("cost"),

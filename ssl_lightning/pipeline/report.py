@@ -2,7 +2,9 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from ssl_lightning.explaining import reason
 
 if TYPE_CHECKING:
     from ssl_lightning.reports.cells import Cell
+    from ssl_lightning.reports.figures import Plot
     from ssl_lightning.reports.records import Record
 
 EXPLANATION = (
@@ -26,17 +29,30 @@ EXPLANATION_OF_CLASSIFIER = (
 )
 
 
+RANKS = "rank over training"
+"""A figure."""
+
 SHOWN = 5
 """Runs without results that are named one by one though they have the same reason."""
 
 
 def report(folders: Sequence[Path], output: Path | None = None) -> None:
-    """Prints the comparison, and writes report.md, report.html and PNG files."""
+    """Prints the comparison, and writes report.md, report.html, PNG files, and the tables as CSV and LaTeX."""
     from rich.console import Console
 
     from ssl_lightning.files import write_text
     from ssl_lightning.reports.cells import cells_of
-    from ssl_lightning.reports.comparison import EXPLANATION_OF_TIMES, alike, classifies, comparison, times
+    from ssl_lightning.reports.comparison import (
+        EXPLANATION_OF_TRANSFER,
+        alike,
+        classifies,
+        comparison,
+        explanation_of_times,
+        table_of_runs,
+        times,
+        transfer,
+    )
+    from ssl_lightning.reports.exchange import in_csv, in_latex
     from ssl_lightning.reports.html import page
     from ssl_lightning.reports.records import MEASURED, records_of
     from ssl_lightning.reports.tables import in_markdown, in_terminal, plain, times_in_terminal
@@ -61,24 +77,32 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     damage = [f"Warning: {line}" for record in records for line in record.damage]
     others = f"{len(missing)} of {len(records)} runs are not in the table:"
 
-    with _writing_to(output):
-        figures = _figures(tables, output)
+    with _writing_to(output), tempfile.TemporaryDirectory() as narrow:
+        figures = _figures(tables, output, Path(narrow))
         markdown = [f"# {plain(heading)}", ""]
         for here in tables:
             markdown += [*_subheading(here, "## "), in_markdown(comparison(here)), ""]
         markdown += [explanation, ""]
+        if moved := transfer(cells):
+            markdown += ["## Transfer", "", in_markdown(moved), "", EXPLANATION_OF_TRANSFER, ""]
         if tables:
             markdown += ["## Seconds", ""]
             for here in tables:
                 markdown += [*_subheading(here, "### "), in_markdown(times(here)), ""]
-            markdown += [EXPLANATION_OF_TIMES, ""]
+            markdown += [explanation_of_times(cells), ""]
         if unfinished:
             markdown += [others, "", *(f"- {plain(line)}" for line in unfinished), ""]
         if stopped:
             markdown += [stopped[0], "", *(f"- {plain(line)}" for line in stopped[1:]), ""]
-        markdown += [f"![{file.stem}]({file.name})\n" for file in figures]
+        markdown += [f"![{wide.stem}]({wide.name})\n" for wide, _ in figures]
         write_text(output / "report.md", "\n".join(markdown))
         write_text(output / "report.html", page(heading, explanation, cells, records, figures))
+        write_text(output / "cells.csv", in_csv(comparison(cells)))
+        write_text(output / "runs.csv", in_csv(table_of_runs(records, cells)))
+        captions = [", ".join([heading, *_subheading(here)]) for here in tables]
+        latex = [in_latex(comparison(here), caption) for here, caption in zip(tables, captions, strict=True)]
+        latex += [in_latex(moved, "Transfer: linear % on other data.")] if moved else []
+        write_text(output / "report.tex", "\n".join([r"% \usepackage{booktabs}", *latex]))
 
     console = Console(markup=False)
     for here in tables:
@@ -87,7 +111,7 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     for here in tables:
         console.print(times_in_terminal(here, "\n".join(["seconds of one run", *_subheading(here)])), "")
     if tables:
-        console.print(EXPLANATION_OF_TIMES, style="dim")
+        console.print(explanation_of_times(cells), style="dim")
     if unfinished:
         console.print(f"\n{others}", style="bold")
         console.print("\n".join(unfinished), highlight=False, soft_wrap=True)
@@ -146,12 +170,24 @@ def _subheading(cells: Sequence["Cell"], mark: str = "") -> list[str]:
     return [f"{mark}evaluation: {plain(cells[0].protocol) if mark else cells[0].protocol}"]
 
 
-def _figures(tables: Sequence[Sequence["Cell"]], output: Path) -> list[Path]:
+def _figures(tables: Sequence[Sequence["Cell"]], output: Path, narrow: Path) -> list["Plot"]:
+    """
+    Args:
+        narrow: folder for what is drawn for narrow windows.
+    """
     from ssl_lightning.reports.comparison import CLASSIFIER, classifies, untrained_encoders
-    from ssl_lightning.reports.figures import accuracy_against_cost, accuracy_against_fraction, log_spectra
+    from ssl_lightning.reports.figures import (
+        Plot,
+        accuracy_against_cost,
+        accuracy_against_fraction,
+        has_ranks,
+        log_spectra,
+        rank_over_training,
+    )
 
-    files: list[Path] = []
+    plots: list[Plot] = []
     taken: set[str] = set()
+    datasets: set[str] = set()
     for here in tables:
         dataset, protocol = here[0].identity["dataset"], here[0].protocol
         suffix = f"_{_word(dataset)}" if len({table[0].identity["dataset"] for table in tables}) > 1 else ""
@@ -162,25 +198,20 @@ def _figures(tables: Sequence[Sequence["Cell"]], output: Path) -> list[Path]:
         while suffix in taken:  # long names may begin alike
             suffix += "-"
         taken.add(suffix)
-        files.append(
-            accuracy_against_fraction(
-                here,
-                untrained_encoders(here),
-                ("linear/top1", "knn/top1", *(CLASSIFIER if classifies(here) else ())),
-                output / f"accuracy_against_fraction{suffix}.png",
-                f"{title}: accuracy against fraction",
-            )
-        )
-        files.append(
-            accuracy_against_cost(
-                here,
-                "linear/top1",
-                output / f"accuracy_against_cost{suffix}.png",
-                f"{title}: accuracy against cost",
-            )
-        )
-        files.append(log_spectra(here, output / f"log_spectra{suffix}.png", f"{title}: spectra"))
-    return files
+        accuracies = ("linear/top1", "knn/top1", *(CLASSIFIER if classifies(here) else ()))
+        draw: dict[str, Callable[..., Path]] = {
+            "accuracy against fraction": partial(accuracy_against_fraction, here, untrained_encoders(here), accuracies),
+            "accuracy against cost": partial(accuracy_against_cost, here, "linear/top1"),
+            "log spectra": partial(log_spectra, here),
+        }
+        if dataset not in datasets and has_ranks(here):  # the same whatever encoders were evaluated on
+            draw[RANKS] = partial(rank_over_training, here)
+        datasets.add(dataset)
+        for what, of in draw.items():
+            file = f"{what.replace(' ', '_')}{suffix}.png"
+            heading = f"{dataset if what == RANKS else title}: {what}"
+            plots.append(Plot(of(output / file, heading), of(narrow / file, heading, narrow=True)))
+    return plots
 
 
 def _word(text: str) -> str:

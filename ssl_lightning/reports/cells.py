@@ -10,7 +10,7 @@ from ssl_lightning.config.identity import digest_of, without
 from ssl_lightning.evaluation.protocol import STANDARD, Protocol, protocol_in, same
 from ssl_lightning.reports.records import MEASURED, Record
 
-_WHAT = ("method", "dataset", "subset", "fraction", "budget")
+WHAT = ("method", "dataset", "subset", "fraction", "budget")
 CONTENTS = "contents"
 STOPPED = "stopped"
 """Beside the keys of a config."""
@@ -31,6 +31,8 @@ class Cell:
     """Of each record, with the metrics of the protocol."""
     protocol: str
     """In words."""
+    evaluated_on: str
+    """Name of the data."""
     variant: str
     """Keys and values that vary in the report, other than by method, dataset, subset and fraction."""
     backbone: str
@@ -71,7 +73,7 @@ class _Member(NamedTuple):
 
     @property
     def what(self) -> tuple[Any, ...]:
-        return tuple(self.results["identity"][key] for key in _WHAT)
+        return tuple(self.results["identity"][key] for key in WHAT)
 
 
 def cells_of(records: Iterable[Record]) -> list[Cell]:
@@ -82,7 +84,7 @@ def cells_of(records: Iterable[Record]) -> list[Cell]:
     for one in members:
         cells.setdefault(digest_of([_settings(one.record), one.protocol.digest]), []).append(one)
     identities = {digest: ones[0].what for digest, ones in cells.items()}
-    shown = tuple(key for i, key in enumerate(_WHAT) if len({what[i] for what in identities.values()}) > 1)
+    shown = tuple(key for i, key in enumerate(WHAT) if len({what[i] for what in identities.values()}) > 1)
     names = _names({digest: ones[0] for digest, ones in cells.items()})
     if len(set(names.values())) > 1 or set(names.values()) - {STANDARD}:
         shown += ("protocol",)
@@ -90,7 +92,7 @@ def cells_of(records: Iterable[Record]) -> list[Cell]:
     varying = _varying([(identities[digest], settings[digest]) for digest in cells])
     made = []
     for digest, ones in cells.items():
-        what = dict(zip(_WHAT, identities[digest], strict=True))
+        what = dict(zip(WHAT, identities[digest], strict=True))
         mine = varying[what["method"], what["dataset"], what["subset"]]
         own = {key: value for key, value in settings[digest].items() if key in mine}
         short = _short(own)
@@ -98,7 +100,8 @@ def cells_of(records: Iterable[Record]) -> list[Cell]:
         variant = ", ".join(words.values())
         backbone = ", ".join(word for key, word in words.items() if key.startswith("backbone."))
         runs = [one.record for one in ones]
-        made.append(Cell(runs, [one.results for one in ones], names[digest], variant, backbone, shown))
+        results, evaluated_on = [one.results for one in ones], ones[0].protocol.dataset
+        made.append(Cell(runs, results, names[digest], evaluated_on, variant, backbone, shown))
     numbers = Counter(cell.protocol for cell in made for _ in cell.results)
     return sorted(
         made,

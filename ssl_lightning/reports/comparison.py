@@ -5,7 +5,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ssl_lightning.reports.cells import Cell
+from ssl_lightning.evaluation.protocol import STANDARD
+from ssl_lightning.reports.cells import WHAT, Cell
 from ssl_lightning.reports.records import Record
 from ssl_lightning.runs.former import identity_of_folder
 
@@ -23,18 +24,27 @@ TIMES = {
     "waiting_seconds": "waiting",
     "evaluation_seconds": "evaluation",
 }
+WATCHING = {"watching_seconds": "watching"}  # shown where something has watched
 EXPLANATION_OF_TIMES = (
     "Seconds of one run, means over seeds. selection: making the ranking, once for all runs that share it; proxies: "
     "training what it is made with; waiting: for data, a part of training; evaluation: of the frozen encoder."
 )
+EXPLANATION_OF_WATCHING = " watching: measuring spectra between steps of training, no part of it."
+EXPLANATION_OF_TRANSFER = (
+    "linear %, as above, of the same encoders on the data that they were pretrained on and on others; the tables above "
+    "have the other metrics."
+)
+LINEAR = ("linear/top1", "linear_sgd/top1")
 MISSING = "–"
 
 
 class Quantity(NamedTuple):
-    """What is shown of a number, and what it is sorted by: None where it is missing."""
+    """What is shown of a number, and what it is sorted by: None where it is missing. Of a mean over several seeds, also
+    its deviation."""
 
     text: str
     value: float | None
+    deviation: float | None = None
 
 
 Row = Mapping[str, str | Quantity]
@@ -77,9 +87,41 @@ def times(cells: Sequence[Cell]) -> list[Row]:
     shown, variants = _shown(cells), any(cell.variant for cell in cells)
     return [
         _what(cell, shown, {"protocol": cell.protocol} if "protocol" in cell.shown else {}, variants)
-        | {column: _mean(*cell.statistics(name, cost=True), name) for name, column in TIMES.items()}
+        | {column: _mean(*cell.statistics(name, cost=True), name) for name, column in columns_of_times(cells).items()}
         for cell in cells
     ]
+
+
+def columns_of_times(cells: Sequence[Cell]) -> dict[str, str]:
+    return TIMES | (WATCHING if any(cell.values(name, cost=True) for cell in cells for name in WATCHING) else {})
+
+
+def explanation_of_times(cells: Sequence[Cell]) -> str:
+    return EXPLANATION_OF_TIMES + (EXPLANATION_OF_WATCHING if len(columns_of_times(cells)) > len(TIMES) else "")
+
+
+def transfer(cells: Sequence[Cell]) -> list[Row]:
+    """Where encoders were evaluated on other data than those of pretraining: a row for each of these encoders, with
+    its linear accuracy under each protocol of this report."""
+    encoders: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        encoders.setdefault((*(str(cell.identity[key]) for key in WHAT), cell.variant), []).append(cell)
+    moved = [here for here in encoders.values() if any(c.evaluated_on != c.identity["dataset"] for c in here)]
+    protocols = list(dict.fromkeys(c.protocol for here in moved for c in here))
+    shown, variants = _shown(cells), any(cell.variant for here in moved for cell in here)
+    return [
+        _what(here[0], shown, {}, variants)
+        | {f"linear % {'own data' if name == STANDARD else name}": _linear(here, name) for name in protocols}
+        for here in moved
+    ]
+
+
+def _linear(cells: Sequence[Cell], protocol: str) -> Quantity:
+    for cell in cells:
+        for name in LINEAR:
+            if cell.protocol == protocol and cell.values(name):
+                return _mean(*cell.statistics(name), name)
+    return _quantity()
 
 
 def _shown(cells: Sequence[Cell]) -> list[str]:
@@ -166,7 +208,9 @@ def _mean(mean: float | None, deviation: float, name: str) -> Quantity:
         return _quantity()
     scale = 100 if name.endswith("top1") else 1
     quantity = _quantity(scale * mean, ".1f")
-    return quantity if deviation != deviation else quantity._replace(text=f"{quantity.text} ± {scale * deviation:.1f}")
+    if deviation != deviation:
+        return quantity
+    return quantity._replace(text=f"{quantity.text} ± {scale * deviation:.1f}", deviation=scale * deviation)
 
 
 def _quantity(value: float | None = None, form: str = "") -> Quantity:

@@ -5,25 +5,38 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ssl_lightning.files import replacing
 from ssl_lightning.runs.metrics import read_metrics
 
 if TYPE_CHECKING:
     from ssl_lightning.reports.cells import Cell
+    from ssl_lightning.reports.records import Curve
     from ssl_lightning.runs.run import Run
 
 MARKERS = "osD^vP*X"
 LETTERS_AN_INCH = 12  # of a title
 SMALL_LETTERS_AN_INCH = 14
 LINES = 3  # of a label
+
+WATCHED = {"r": "representation", "z": "embedding", "r_rest": "representation after d0"}
+"""What spectra are watched of in training, with what it is called."""
+
+
+class Plot(NamedTuple):
+    """PNG files of one plot: panels side by side, and below each other for a window as wide as a hand."""
+
+    wide: Path
+    narrow: Path
+
 
 own_style = partial(style.context, "default")
 """A context, or a decorator, of what draws."""
@@ -57,6 +70,7 @@ def accuracy_against_fraction(
     metrics: Sequence[str],
     path: Path,
     title: str,
+    narrow: bool = False,
 ) -> Path:
     """One line a method (and subset and variant), error bars of one standard deviation over seeds.
 
@@ -67,7 +81,7 @@ def accuracy_against_fraction(
     """
     lines = _lines(cells)
     fractions = sorted({cell.fraction for cell in cells})
-    figure, axes = panels(len(metrics))
+    figure, axes = panels(len(metrics), narrow)
     for metric, axis in zip(metrics, axes, strict=True):
         for i, (line, members) in enumerate(lines.items()):
             points = sorted((cell.fraction, *cell.statistics(metric)) for cell in members)
@@ -79,7 +93,7 @@ def accuracy_against_fraction(
             else:
                 axis.errorbar(x, mean, error, color=f"C{i}", **style)
         if len(fractions) == 1:
-            names = [_folded(line, 40) if axis is axes[0] else "" for line in lines]
+            names = [_folded(line, 16 if narrow else 40) if narrow or axis is axes[0] else "" for line in lines]
             axis.set_yticks([-i for i in range(len(lines))], names, fontsize="small")
             axis.set(xlabel=f"{metric} (test), fraction {fractions[0]:g}", ylim=(0.5 - len(lines), 0.5))
             axis.locator_params(axis="x", nbins=4)  # numbers of four digits beside one another
@@ -99,9 +113,9 @@ def accuracy_against_fraction(
 
 
 @own_style()
-def accuracy_against_cost(cells: Sequence["Cell"], metric: str, path: Path, title: str) -> Path:
+def accuracy_against_cost(cells: Sequence["Cell"], metric: str, path: Path, title: str, narrow: bool = False) -> Path:
     """A point a cell, annotated with its fraction; a line joins the fractions of a method."""
-    figure, (axis,) = panels(1)
+    figure, (axis,) = panels(1, narrow)
     for i, (line, members) in enumerate(_lines(cells).items()):
         points = sorted(
             (*cell.statistics("train_seconds", cost=True), *cell.statistics(metric), cell.fraction) for cell in members
@@ -123,15 +137,17 @@ def accuracy_against_cost(cells: Sequence["Cell"], metric: str, path: Path, titl
                 f"{fraction:g}", (at_x, at_y), textcoords="offset points", xytext=(5, -11), fontsize="x-small"
             )
     axis.set(xlabel="training time of one run, seconds", ylabel=f"{metric} (test)", xscale="log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())  # its numbers would overlap
     _legend_below(figure, *axis.get_legend_handles_labels(), columns=2)
     return save(figure, path, title)
 
 
 @own_style()
-def log_spectra(cells: Sequence["Cell"], path: Path, title: str) -> Path:
+def log_spectra(cells: Sequence["Cell"], path: Path, title: str, narrow: bool = False) -> Path:
     """Spectra of representations and embeddings at each line's largest fraction, a thin line a seed."""
-    figure, axes = panels(2)
+    figure, axes = panels(2, narrow)
     for name, axis in zip(("representation", "embedding"), axes, strict=True):
         for i, (line, members) in enumerate(_lines(cells).items()):
             cell = max(members, key=lambda member: member.fraction)
@@ -140,6 +156,38 @@ def log_spectra(cells: Sequence["Cell"], path: Path, title: str) -> Path:
         axis.set_title(name)
     _legend_below(figure, *axes[0].get_legend_handles_labels(), columns=3)
     return save(figure, path, title)
+
+
+def has_ranks(cells: Sequence["Cell"]) -> bool:
+    """Whether the rank of something was watched in training."""
+    return any(_ranks(cell, what) for cell in cells for what in WATCHED)
+
+
+@own_style()
+def rank_over_training(cells: Sequence["Cell"], path: Path, title: str, narrow: bool = False) -> Path:
+    """RankMe on the validation images at each line's largest fraction, a thin line a seed."""
+    watched = [what for what in WATCHED if any(_ranks(cell, what) for cell in cells)]
+    figure, axes = panels(len(watched), narrow)
+    for what, axis in zip(watched, axes, strict=True):
+        for i, (line, members) in enumerate(_lines(cells).items()):
+            cell = max(members, key=lambda member: member.fraction)
+            for number, curve in enumerate(_ranks(cell, what)):
+                label = None if number else f"{line}, fraction {cell.fraction:g}"
+                marker = MARKERS[i % len(MARKERS)]
+                axis.plot(
+                    curve.steps, curve.values, label=label, color=f"C{i}", linewidth=1, marker=marker, markersize=3
+                )
+        axis.set(title=WATCHED[what], xlabel="optimizer step", ylabel=f"RankMe of {what.partition('_')[0]}")
+        axis.set_xlim(left=0)
+        axis.set_ylim(bottom=0)
+    labelled = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    _legend_below(figure, list(labelled.values()), list(labelled), columns=3)
+    return save(figure, path, title)
+
+
+def _ranks(cell: "Cell", what: str) -> list["Curve"]:
+    """A curve a seed."""
+    return [curve for record in cell.records for curve in record.curves if curve.name == f"spectrum/{what}/rankme"]
 
 
 def _spectrum(axis: Axes, spectra: Sequence[Sequence[float]], label: str | None, colour: str) -> None:
@@ -174,9 +222,11 @@ def _lines(cells: Sequence["Cell"]) -> dict[str, list["Cell"]]:
     return lines
 
 
-def panels(number: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(5 * number, 3.8), layout="constrained")
-    axes = figure.subplots(1, number, squeeze=False)[0]
+def panels(number: int, narrow: bool = False) -> tuple[Figure, list[Axes]]:
+    """Side by side, or below each other."""
+    size = (4.2, 3.2 * number + 0.4) if narrow else (5 * number, 3.8)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(*((number, 1) if narrow else (1, number)), squeeze=False).ravel()
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)

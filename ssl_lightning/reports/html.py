@@ -15,21 +15,32 @@ from pathlib import Path
 from string import Template
 from typing import Any, get_args
 
+from ssl_lightning.evaluation.protocol import protocol_in
 from ssl_lightning.reports.cells import Cell
-from ssl_lightning.reports.comparison import EXPLANATION_OF_TIMES, Row, comparison, table_of_runs, times
+from ssl_lightning.reports.comparison import (
+    EXPLANATION_OF_TRANSFER,
+    Quantity,
+    Row,
+    comparison,
+    explanation_of_times,
+    table_of_runs,
+    times,
+    transfer,
+)
+from ssl_lightning.reports.figures import Plot
 from ssl_lightning.reports.records import Curve, Record
 from ssl_lightning.runs.run import Status
 
 
 def page(
-    heading: str, explanation: str, cells: Sequence[Cell], records: Sequence[Record], figures: Sequence[Path]
+    heading: str, explanation: str, cells: Sequence[Cell], records: Sequence[Record], figures: Sequence[Plot]
 ) -> str:
     """The whole file.
 
     Args:
         cells: what is compared.
         records: of all runs, finished or not.
-        figures: PNG files, which become a part of the page.
+        figures: which become a part of the page.
     """
     counts = Counter(record.status for record in records)
     summary = ", ".join(f"{counts[status]} {status}" for status in get_args(Status) if counts[status])
@@ -39,13 +50,18 @@ def page(
         "explanation": explanation,
         "comparison": _table(comparison(cells)),
         "times": _table(times(cells)),
-        "explanation_of_times": EXPLANATION_OF_TIMES,
+        "explanation_of_times": explanation_of_times(cells),
+        "transfer": _table(transfer(cells)),
+        "explanation_of_transfer": EXPLANATION_OF_TRANSFER,
         "overview": _table(table_of_runs(records, cells)),
-        "figures": [{"name": file.stem.replace("_", " "), "source": _data_uri(file)} for file in figures],
+        "figures": [
+            {"name": wide.stem.replace("_", " "), "source": _data_uri(wide), "narrow": _data_uri(narrow)}
+            for wide, narrow in figures
+        ],
         "runs": [_run(record) for record in records],
     }
-    style, script = _part("css"), _part("js")
-    return Template(_part("html")).substitute(
+    style, script = _part("page.css"), "".join(_part(f"{part}.js") for part in ("page", "table", "chart", "pages"))
+    return Template(_part("page.html")).substitute(
         style=style,
         style_hash=_hash(style),
         script=script,
@@ -57,7 +73,8 @@ def page(
 def _table(rows: Sequence[Row]) -> dict[str, Any]:
     """Columns [name, whether it is one of numbers]; cells as a text, or [text, number to sort by]."""
     columns = [[name, not isinstance(value, str)] for name, value in rows[0].items()] if rows else []
-    return {"columns": columns, "rows": [list(row.values()) for row in rows]}
+    cells = [[[v.text, v.value] if isinstance(v, Quantity) else v for v in row.values()] for row in rows]
+    return {"columns": columns, "rows": cells}
 
 
 def _run(record: Record) -> dict[str, Any]:
@@ -70,11 +87,17 @@ def _run(record: Record) -> dict[str, Any]:
         "config": dict(_flat(record.config)),
         "metrics": _shown(results.get("metrics", {})),
         "untrained": _shown(results.get("untrained", {})),
+        "evaluations": [_evaluation(made, record.identity.dataset) for made in record.evaluations],
         "cost": _shown(results.get("cost", {})),
         "mask": _shown(results.get("mask", {})),
         "environment": _shown(results.get("environment", {})),
         "curves": [_curve(curve) for curve in record.curves],
     }
+
+
+def _evaluation(made: Mapping[str, Any], pretrained: str) -> dict[str, Any]:
+    """Of the run's encoder under another protocol, in words."""
+    return {"protocol": protocol_in(made).name(pretrained), "metrics": _shown(made["metrics"])}
 
 
 def _shown(node: Mapping[str, Any]) -> dict[str, str]:
@@ -106,8 +129,8 @@ def _data_uri(file: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
-def _part(suffix: str) -> str:
-    return (resources.files(__package__) / f"page.{suffix}").read_text(encoding="utf-8")
+def _part(file: str) -> str:
+    return (resources.files(__package__) / file).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

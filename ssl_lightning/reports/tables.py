@@ -29,9 +29,9 @@ def in_terminal(cells: Sequence["Cell"], title: str) -> "Table":
 
 def times_in_terminal(cells: Sequence["Cell"], title: str) -> "Table":
     """Where the time went, in 80 columns."""
-    from ssl_lightning.reports.comparison import TIMES, times
+    from ssl_lightning.reports.comparison import columns_of_times, times
 
-    return _narrow(title, [cell.line for cell in cells], ["fraction", *TIMES.values()], times(cells))
+    return _narrow(title, [cell.line for cell in cells], ["fraction", *columns_of_times(cells).values()], times(cells))
 
 
 def _narrow(title: str, labels: Sequence[str], columns: Sequence[str], rows: Sequence["Row"]) -> "Table":

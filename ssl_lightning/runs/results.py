@@ -23,6 +23,7 @@ def cost(
     steps: int,
     gradient_evaluations: float,
     peak_memory: int,
+    watching_seconds: float = 0.0,
 ) -> dict[str, Any]:
     """
     Args:
@@ -31,10 +32,12 @@ def cost(
         steps: optimizer steps.
         gradient_evaluations: of a step, in passes of the whole batch through the encoder.
         peak_memory: bytes, of the first process in training.
+        watching_seconds: what callbacks took that only watch, such as `callbacks=spectrum`; no part of the others.
     """
     return {
         "train_seconds": train_seconds,
         **({} if math.isnan(waiting_seconds) else {"waiting_seconds": waiting_seconds}),
+        **({"watching_seconds": watching_seconds} if watching_seconds else {}),
         "images_seen": images_seen,
         "optimizer_steps": steps,
         "gradient_evaluations": gradient_evaluations * steps,
@@ -62,6 +65,8 @@ def summary(results: Mapping[str, Any]) -> str:
         f"RankMe {metrics['representation/rankme']:.1f}"
     ]
     words.append(f"trained in {results['cost']['train_seconds']:.1f} s")
+    if watched := results["cost"].get("watching_seconds"):
+        words.append(f"watched in {watched:.1f} s")
     if stopped_early(results):
         steps, planned = results["cost"]["optimizer_steps"], results["planned_steps"]
         by = f" by {results['stopped_by']}" if results.get("stopped_by") else ""

@@ -105,6 +105,23 @@ def test_command_with_two_processes(undisturbed):
     assert run.results_file.stat().st_mtime_ns == before
 
 
+def test_spectra_of_two_processes_change_nothing_but_the_columns(tmp_path, undisturbed):
+    (tmp_path / "gate").touch()
+    done = ssl_train(tmp_path, *GATE, "callbacks=spectrum")
+    assert done.code == 0, done.output
+    (run,), (alone,) = find_runs([tmp_path / "runs"]), find_runs([undisturbed[0] / "runs"])
+    assert run.id == alone.id
+    states = [torch.load(one.checkpoint, weights_only=True) for one in (run, alone)]
+    assert_identical(*(state["state_dict"] for state in states))
+    assert_identical(*(state["optimizer_states"] for state in states))
+    rows, expected = read_metrics(run.metrics_file), read_metrics(alone.metrics_file)
+    assert [{key: row[key] for key in expected[0]} for row in rows] == expected
+    # Of epochs of four steps, in rows of three.
+    assert [bool(row["spectrum/z/lidar"]) for row in rows] == [False, True, True, True, False, True]
+    assert run.results()["cost"]["watching_seconds"] > 0
+    assert "watched in" in done.output
+
+
 class SmoothBackbone(nn.Module):
     """A residual block without batch statistics."""
 

@@ -41,6 +41,7 @@ METHODS = {
     "progressive resolution": (*SMALL, "resolution=progressive", "resolution.multiple=1"),  # from 4 pixels to 8
     "equal steps": (*SMALL, "budget=steps", "trainer.max_epochs=2"),  # 18 steps
     "max_steps": (*SMALL, "trainer.max_steps=10"),
+    "spectra": (*SMALL, "callbacks=spectrum"),
 }
 STEP = "ssl_lightning.methods.method.SSLMethod.training_step"
 STOPPED = {
@@ -74,7 +75,7 @@ def trained(run: Run) -> Trained:
     ]:
         del results["cost"][key]
     for state in checkpoint["callbacks"].values():
-        for key in ("train_seconds", "waiting_seconds", "peak_memory"):
+        for key in ("train_seconds", "watching_seconds", "waiting_seconds", "peak_memory"):
             state.pop(key, None)
     return Trained(checkpoint, results, run.metrics_file.read_bytes())
 
@@ -169,6 +170,7 @@ MOMENTS = {
     "equal steps, at the end of an epoch": ("equal steps", 12, Signal(SAVE, 4, "after")),
     "equal steps, at the end": ("equal steps", 18, Signal(SAVE, 6, "after")),
     "max_steps, in an epoch": ("max_steps", 6, Signal(STEP, 8)),
+    "spectra, of which no row tells yet": ("spectra", 6, Signal(STEP, 8)),
     "max_steps, before evaluation": ("max_steps", 10, Signal("ssl_lightning.pipeline.measuring.extract")),
 }
 
@@ -181,6 +183,7 @@ EXAMPLES = (
         "progressive resolution",
         "equal steps, at the end",
         "max_steps, before evaluation",
+        "spectra, of which no row tells yet",
     ),
 )
 """The other moments are left to the nightly tests."""

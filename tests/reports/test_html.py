@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from hydra.core.hydra_config import HydraConfig
 
+from ssl_lightning.evaluation.protocol import Protocol
 from ssl_lightning.files import write_text
 from ssl_lightning.pipeline.parts import identity_of
 from ssl_lightning.pipeline.report import report
 from ssl_lightning.runs.run import Run
+from tests.reports.test_protocols import further
 from tests.reports.test_report import Folder, config_of, results_of, rows
 
 NASTY = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"><!--"
@@ -294,6 +296,26 @@ def test_a_filter_looks_into_every_column(browser, sweeps):
     assert browser.filter(-1, "") == "11 of 11 rows"
 
 
+def test_a_filter_compares_numbers(browser, sweeps):
+    browser.open(sweeps.page)
+
+    def kept(words: str) -> list[str]:
+        browser.filter(-1, words)
+        return sorted({row["linear %"] for row in browser.table("Runs")})
+
+    assert kept("linear>60") == ["100.0", "70.3"]
+    assert kept("linear>=60 linear<100") == ["60.0", "70.3"]
+    assert kept("linear%=50") == ["50.0"]
+    assert kept("k-NN>34 fraction<1") == ["70.3"]
+    assert kept("knn>34 simclr fraction<=0.5") == ["70.3"]
+    assert kept("rankme<10") == ["9.8"]  # what is missing is not less
+    assert kept("seed=3") == ["–"]
+    assert kept("5-shot>=0 fraction=0.2") == []
+    assert kept("method>3") == []  # no column of numbers: a word, which no cell has
+    browser.filter(0, "linear>60")
+    assert {row["method"] for row in browser.table("Comparison")} == {"simclr"}
+
+
 def test_by_keyboard(browser, sweeps):
     """Tab and Enter reach what a mouse does: sort, then open a run, and come back to where one was."""
     from selenium.webdriver.common.keys import Keys
@@ -519,6 +541,35 @@ def test_a_narrow_window_does_not_scroll_sideways(browser, sweeps, nasty, width)
         assert browser.run("return document.scrollingElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.parametrize("width", [320, 375, 1280])
+def test_plots_fit_the_window(browser, sweeps, width):
+    """Panels below each other where they would be too small side by side."""
+    browser.emulate(width)
+    browser.open(sweeps.page)
+    images = browser.run(
+        """
+        const images = [...document.querySelectorAll(".plots img")];
+        return Promise.all(images.map((image) => image.decode())).then(() => images.map((image) =>
+          [image.naturalWidth, image.naturalHeight, image.getBoundingClientRect().right]));
+        """
+    )
+    assert len(images) == 3
+    assert all(right <= width for _, _, right in images)
+    assert all((natural < 600) == (width < 600) for natural, _, _ in images[::2])
+    fractions = images[0]
+    assert (fractions[1] > fractions[0]) == (width < 600)
+
+
+def test_plots_are_dark_where_the_page_is(browser, sweeps):
+    filters = []
+    for scheme in ("light", "dark"):
+        browser.emulate(scheme=scheme)
+        browser.open(sweeps.page)
+        filters.append(browser.run("return getComputedStyle(document.querySelector('.plots img')).filter"))
+    assert filters[0] == "none"
+    assert filters[1].startswith("invert(0.92)")
+
+
 CONTRASTS = """
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const over = (colours) => {
@@ -604,6 +655,25 @@ def test_several_datasets_stand_in_one_table(browser, tmp_path):
     }
     assert len(browser.table("Runs")) == 2
     assert len(browser.all(".plots img")) == 6
+    HydraConfig.instance().cfg = None
+
+
+def test_further_evaluations_and_spectra_on_a_run_s_page(browser, tmp_path):
+    sweep = Folder(tmp_path / "runs" / "grid")
+    run = sweep.finish(0.5)
+    further(run, 0.25, "a", Protocol("fashion_mnist", "", {}))
+    write_text(run.metrics_file, "step,epoch,loss,spectrum/r/rankme,spectrum/z/rankme\n2,0,1,5,3\n4,1,1,6,2\n")
+    report([sweep.folder])
+    page = sweep.folder / "report" / "report.html"
+    browser.open(page)
+    (row,) = browser.table("Transfer")
+    assert (row["linear % own data"], row["linear % on fashion_mnist"]) == ("50.0", "25.0")
+    assert [image.get_attribute("alt").count("rank over training") for image in browser.all(".plots img")].count(1) == 1
+    browser.go(run)
+    assert browser.table("Evaluation: on fashion_mnist") == [{"metric": "linear/top1", "value": "0.25"}]
+    assert [caption.text for caption in browser.all("figcaption") if caption.is_displayed()] == ["loss"]
+    browser.find("summary").click()
+    assert [caption.text for caption in browser.all("details figcaption")] == ["spectrum/r/rankme", "spectrum/z/rankme"]
     HydraConfig.instance().cfg = None
 
 

@@ -242,3 +242,37 @@ def test_an_evaluation_of_another_protocol_has_its_own_seconds(sweep):
     seconds = {cell.values("linear/top1")[0]: cell.values("evaluation_seconds", cost=True) for cell in sweep.cells()}
     assert seconds == {0.5: [3.0], 0.6: [4.0], 0.7: []}
     assert all(cell.values("train_seconds", cost=True) == [10.0] for cell in sweep.cells())
+
+
+def test_transfer_puts_other_data_beside_those_of_pretraining(command: Command, sweep: Folder):
+    first, second = sweep.finish(0.5, seed=1), sweep.finish(0.7, seed=2)
+    other = sweep.finish(0.8, "method=directclr", seed=1)
+    sweep.finish(0.4, "method=byol", seed=1)  # was evaluated on its own data alone
+    further(second, 0.9, "b", Protocol("fashion_mnist", "", {}))
+    further(other, 0.3, "c", Protocol("fashion_mnist", "", {}))
+    further(first, 0.2, "d", Protocol("digits", "", {"k": 1}))
+    further(first, 0.1, "e", Protocol("fashion_mnist", "", {"k": 1}))
+    report(command)
+    text = markdown(sweep).partition("\n## Transfer\n")[2].partition("\n## Seconds\n")[0]
+    assert rows(text) == [
+        {
+            "method": method,
+            "fraction": "1",
+            "linear % own data": own,
+            "linear % on fashion_mnist": moved,
+            "linear % on fashion_mnist, k=1": few,
+            "linear % k=1": settings_alone,
+        }
+        for method, own, moved, few, settings_alone in (
+            ("directclr", "80.0", "30.0", "–", "–"),
+            ("simclr", "60.0 ± 14.1", "90.0", "10.0", "20.0"),
+        )
+    ]
+    assert r"\caption{Transfer: linear \% on other data.}" in (sweep.folder / "report/report.tex").read_text()
+
+
+def test_without_other_data_there_is_no_transfer(command: Command, sweep: Folder):
+    run = sweep.finish(0.5)
+    further(run, 0.2, "a", Protocol("digits", "", {"k": 1}))
+    report(command)
+    assert "## Transfer" not in markdown(sweep)
