@@ -95,5 +95,6 @@ def _has_identity_shortcut(network: Any) -> bool:
     from timm.models.vision_transformer import VisionTransformer
 
     if isinstance(network, ResNet):
-        return network.layer4[-1].downsample is None
+        stage: Any = network.layer4
+        return stage[-1].downsample is None
     return isinstance(network, VisionTransformer) and network.attn_pool is None
