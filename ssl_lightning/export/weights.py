@@ -10,6 +10,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import replacing
 from ssl_lightning.models.backbones import ResNet, Stem
+from ssl_lightning.models.vit import VisionTransformer
 
 FILE = "model.safetensors"
 RESNETS: dict[tuple[type[nn.Module], tuple[int, ...]], str] = {
@@ -43,8 +44,9 @@ def known(backbone: nn.Module, library: str) -> Known:
     else:
         what = f"{type(backbone).__module__}.{type(backbone).__qualname__}"
     if found is None or not isinstance(backbone, ResNet):
+        names = [*RESNETS.values(), *(["vit_tiny", "its own"] if library == "timm" else [])]
         raise UserError(
-            f"format is {library}, but the backbone is {what}, and {library} gets only {', '.join(RESNETS.values())}. "
+            f"format is {library}, but the backbone is {what}, and {library} gets only {', '.join(names)}. "
             "Choose format=safetensors, whose names are this package's, or format=onnx."
         )
     stem: Stem = "imagenet" if backbone.conv1.kernel_size == (7, 7) else "stl"
@@ -65,6 +67,20 @@ def lines_for_torchvision(backbone: nn.Module) -> list[str]:
 
 def lines_for_timm(backbone: nn.Module) -> list[str]:
     """Make timm's."""
+    if isinstance(arguments := getattr(backbone, "timm_arguments", None), dict):
+        return ["import timm", f"network = timm.create_model(**{arguments!r})"]
+    if isinstance(backbone, VisionTransformer):
+        blocks = backbone.blocks
+        own = {
+            "img_size": backbone.image_size,
+            "patch_size": backbone.patch_size,
+            "in_chans": backbone.patch_embed.proj.in_channels,
+            "embed_dim": backbone.num_features,
+            "depth": len(blocks),
+            "num_heads": backbone.heads,
+        }
+        fixed = {"num_classes": 0, "class_token": False, "global_pool": "avg", "fc_norm": False}
+        return ["import timm", f"network = timm.models.VisionTransformer(**{own | fixed!r})"]
     found = known(backbone, "timm")
     made = f'network = timm.create_model("{found.name}", num_classes=0)  # there is no classifier'
     return ["import timm", "import torch", made, *_stem(found)]
@@ -100,10 +116,22 @@ def lines_for_us(described: Any) -> list[str]:
     node = described if isinstance(described, Mapping) else {}
     module, _, name = str(node.get("_target_", "")).rpartition(".")
     given = {str(key): value for key, value in node.items() if not str(key).startswith("_")}
-    plain = all(type(value) in (bool, int, float, str, type(None)) for value in given.values())
-    if not (module and plain and all(part.isidentifier() for part in [*module.split("."), name, *given])):
+    if not (
+        module
+        and all(_plain(value) for value in given.values())
+        and all(part.isidentifier() for part in [*module.split("."), name, *given])
+    ):
         return ["network = ...  # the backbone, made as the run's config.yaml says"]
     return [f"from {module} import {name}", f"network = {name}({', '.join(f'{k}={v!r}' for k, v in given.items())})"]
+
+
+def _plain(value: Any) -> bool:
+    """Whether its `repr` makes it again: words, numbers, and lists and mappings of these that are no components."""
+    if isinstance(value, Mapping):
+        return "_target_" not in value and all(isinstance(key, str) and _plain(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(_plain, value))
+    return type(value) in (bool, int, float, str, type(None))
 
 
 def write_weights(state: Mapping[str, Tensor], file: Path, metadata: Mapping[str, str]) -> None:

@@ -19,7 +19,9 @@ class DirectCLR(SSLMethod):
     """Contrast the first `d0` channels of the representation directly, without a trainable projector.
 
     The other channels get no gradient of their own; they learn because the last block adds its input unchanged.
-    A backbone without that identity shortcut is refused: its other channels would stay a random projection.
+    A backbone without that identity shortcut is refused: its other channels would stay a random projection. What
+    follows the block may act on each channel alone, or normalise (a wide ResNet's BatchNorm and ReLU, a vision
+    transformer's LayerNorm): only a trainable mixture of channels would end the path.
     Both views go through the backbone in one pass (the released code makes one pass a view).
 
     Args:
@@ -43,8 +45,9 @@ class DirectCLR(SSLMethod):
             raise UserError(
                 "backbone: DirectCLR needs a backbone whose last block adds its input unchanged to the "
                 "representation, because the channels outside the sub-vector learn only through that identity "
-                "shortcut. This backbone's last block changes the shape of its input. "
-                "Use backbone=resnet_tiny, resnet18, resnet34 or resnet50, or method=simclr."
+                "shortcut. This backbone's last block changes the shape of its input, or ends in a trainable layer, "
+                "or is none that is known to do neither. Use backbone=resnet_tiny, resnet18, resnet34, resnet50, "
+                "wide_resnet or vit_tiny, or method=simclr."
             )
         if d0 is not None and not 1 <= d0 <= num_features:
             raise UserError(

@@ -10,6 +10,7 @@ The paper states its scheme in words; the equations here are this project's spec
 with match = KL(π_θ̃ ‖ π_θ^K), where π classifies the mini-batch's images by similarity, or ½‖θ̃ − θ^K‖².
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.draw import Draw
@@ -216,7 +218,9 @@ class GeSSL(SSLMethod):
         def evaluate(at: Parameters, on: Batch) -> tuple[Objective, dict[str, Tensor]]:
             clones = {n: b.clone() for n, b in buffers.items()}
             state = dict(zip(names, at, strict=True)) | clones
-            return functional_call(call, state, (on, draw)), clones
+            # Of fused attention there is no gradient of the gradient.
+            with sdpa_kernel(SDPBackend.MATH) if self.second_order else contextlib.nullcontext():
+                return functional_call(call, state, (on, draw)), clones
 
         def gradient(loss: Tensor, at: Parameters, again: bool = False, differentiable: bool = False) -> list[Tensor]:
             found = torch.autograd.grad(

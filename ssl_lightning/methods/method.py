@@ -24,7 +24,7 @@ from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 """Modes of `torch.compile` that record CUDA graphs, on GPUs."""
 # Parameters of more than one dimension that are no weights of a layer: tokens, and embeddings of positions.
-TOKENS = ("token", "pos_embed", "position", "pos_embedding")
+TOKENS = ("token", "pos_embed", "position", "pos_embedding", "rel_pos")
 
 
 class Objective(NamedTuple):

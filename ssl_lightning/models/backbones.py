@@ -16,6 +16,14 @@ from ssl_lightning.ranges import Count
 Stem = Literal["cifar", "stl", "imagenet"]
 
 
+def stem_layers(stem: Stem, channels: int, width: int) -> tuple[nn.Conv2d, nn.Module]:
+    """The first convolution and what pools after it: `cifar` 3×3 stride 1, no pooling; `stl` 3×3 stride 1 and
+    max-pooling; `imagenet` 7×7 stride 2 and max-pooling."""
+    kernel, stride = (7, 2) if stem == "imagenet" else (3, 1)
+    convolution = nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False)
+    return convolution, nn.Identity() if stem == "cifar" else nn.MaxPool2d(3, 2, 1)
+
+
 class ResNet(nn.Module):
     """Residual network (arXiv 1512.03385) up to global average pooling.
 
@@ -23,7 +31,7 @@ class ResNet(nn.Module):
         block: residual block.
         layers: number of blocks of each stage; width doubles and resolution halves from stage to stage.
         width: channels of the first stage.
-        stem: `cifar` 3×3 stride 1; `stl` 3×3 stride 1 and max-pooling; `imagenet` 7×7 stride 2 and max-pooling.
+        stem: see `stem_layers`.
         channels: channels of the images.
         zero_init_residual: start every residual branch at zero (its last BatchNorm's weight).
 
@@ -41,11 +49,9 @@ class ResNet(nn.Module):
         zero_init_residual: bool = True,
     ) -> None:
         super().__init__()
-        kernel, stride = (7, 2) if stem == "imagenet" else (3, 1)
-        self.conv1 = nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False)
+        self.conv1, self.maxpool = stem_layers(stem, channels, width)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.Identity() if stem == "cifar" else nn.MaxPool2d(3, 2, 1)
         self._stages = [f"layer{i + 1}" for i in range(len(layers))]
         inputs, planes = width, width
         for i, (name, depth) in enumerate(zip(self._stages, layers, strict=True)):

@@ -24,6 +24,7 @@ NEEDED = {
     "dataset=arrays": ["dataset.path=images.npz"],
     "dataset=huggingface": ["dataset.path=images"],
     "latent=embeddings": ["subset.latent.file=vectors.npy"],
+    "backbone=timm": ["backbone.architecture=resnet10t"],
     "schedule=one_cycle_momentum": ["optimizer=sgd"],
 }
 """What an option does not say itself, or does not go without."""

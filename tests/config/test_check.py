@@ -376,7 +376,7 @@ def test_ssl_sweep_without_such_a_grid(command: Command):
     ("override", "said"),
     [
         ("dataset=null", "dataset=null: dataset takes the name of an option. Write dataset=<one of arrays, "),
-        ("experiment=null", "Write experiment=<one of simclr_"),
+        ("experiment=null", "Write experiment=<one of barlow_twins_cifar10_solo, "),
         ("~dataset", "no dataset is chosen, but another choice needs it. Choose one: dataset=<one of arrays, "),
         ("~optimizer", "no optimizer is chosen, but method.optimizer needs it. Choose one: optimizer=<one of adam, "),
     ],

@@ -29,6 +29,15 @@ def _options() -> list[str]:
     return [f"{file.parent}={file.name}" for file in files if file.parts[0] not in (file.name, "encoder", "hydra")]
 
 
+@pytest.mark.parametrize("recipe", sorted(file.stem for file in (CONF / "experiment").glob("*_solo.yaml")))
+def test_recipes_of_solo_learn_warm_up_alike(recipe):
+    """For 10 epochs, from 3e-5."""
+    optimizer = resolve(composed(f"experiment={recipe}"))["optimizer"]
+    peak = optimizer["lr"] * optimizer["batch_size"] / optimizer["reference_batch_size"]
+    assert peak * optimizer["warmup_ratio"] == pytest.approx(3e-5)
+    assert optimizer["warmup_epochs"] == 10
+
+
 PLACES = {"projector": "method.projector", "latent": "subset.latent", "proxy": "subset.proxy"}
 """Where the groups go that are no keys of the whole config."""
 
@@ -85,9 +94,10 @@ def test_every_value_of_every_grid_is_valid(grid, job):
     assert config["sweep"].startswith(grid)
     for override in job:
         key, _, value = override.partition("=")
-        assert value == (chosen[key] if key in chosen else str(node(config, key)))
+        place = key.rpartition("@")[2]
+        assert value == (chosen[key] if key in chosen else str(node(config, place)))
         if key in chosen:
-            assert node(config, key)["_target_"] == node(_resolved(override), key)["_target_"]
+            assert node(config, place)["_target_"] == node(_resolved(override), place)["_target_"]
     if "proxy" in config["subset"]:
         proxy_of(config)
 

@@ -18,7 +18,10 @@ from ssl_lightning.export.weights import (
     write_weights,
 )
 from ssl_lightning.models import backbones
-from ssl_lightning.models.backbones import ResNet, resnet_tiny
+from ssl_lightning.models.backbones import resnet_tiny
+from ssl_lightning.models.of_timm import timm_network
+from ssl_lightning.models.vit import VisionTransformer
+from ssl_lightning.models.wide_resnet import WideResNet
 
 LIBRARIES = {"torchvision": lines_for_torchvision, "timm": lines_for_timm}
 STEMS = [
@@ -39,7 +42,7 @@ def loaded(lines: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> n
     return network
 
 
-def trained(network: ResNet) -> ResNet:
+def trained(network: nn.Module) -> nn.Module:
     """As if: no statistic and no weight is what it begins with."""
     generator = torch.Generator().manual_seed(0)
     for value in network.state_dict().values():
@@ -62,7 +65,30 @@ def test_a_strict_load_gives_the_same_network(library, name, stem, channels, tmp
     assert type(other).__module__.startswith(library)
 
 
-@pytest.mark.parametrize("backbone", [resnet_tiny(), resnet_tiny(width=64), nn.Sequential(OrderedDict(a=nn.Flatten()))])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: VisionTransformer(16, 1, patch_size=4, width=12, depth=2),
+        lambda: timm_network("vit_tiny_patch16_224", 16, 1, {"patch_size": 4, "depth": 1}),
+        lambda: timm_network("resnet10t", 16, 1),
+    ],
+    ids=["vit_tiny", "vit of timm", "resnet of timm"],
+)
+def test_networks_of_timm(make, tmp_path, monkeypatch):
+    pytest.importorskip("timm")
+    backbone = trained(make())
+    write_weights(backbone.state_dict(), tmp_path / FILE, {})
+    other = loaded(loading(lines_for_timm(backbone)), tmp_path, monkeypatch)
+    images = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(other(images), backbone(images), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match=r"format is torchvision, but the backbone is .* and torchvision gets only"):
+        lines_for_torchvision(backbone)
+
+
+@pytest.mark.parametrize(
+    "backbone", [resnet_tiny(), resnet_tiny(width=64), WideResNet(10, 1), nn.Sequential(OrderedDict(a=nn.Flatten()))]
+)
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_what_other_libraries_do_not_have(library, backbone):
     with pytest.raises(UserError, match=rf"format is {library}, but the backbone is .*Choose format=safetensors"):
@@ -84,6 +110,7 @@ def test_our_own_names(tmp_path, monkeypatch):
         {"_target_": "torch.nn.Identity", "a=print(1)\nb": 1},
         {"_target_": "torch.nn.Identity()\nx.y", "a": 1},
         {"_target_": "torch.nn.Sequential", "a": {"_target_": "torch.nn.Identity"}},
+        {"_target_": "torch.nn.Sequential", "a": {"b": [{"_target_": "torch.nn.Identity"}]}},
         {},
         None,
     ],

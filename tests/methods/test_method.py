@@ -1,5 +1,7 @@
 """The contract of methods."""
 
+import functools
+
 import lightning as L
 import pytest
 import torch
@@ -13,6 +15,9 @@ from ssl_lightning.methods.gessl import GeSSL
 from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning.methods.supervised import Supervised
 from ssl_lightning.models.backbones import resnet_tiny
+from ssl_lightning.models.of_timm import timm_network
+from ssl_lightning.models.vit import VisionTransformer
+from ssl_lightning.models.wide_resnet import WideResNet
 from ssl_lightning.optim.recipe import OptimizerRecipe
 from tests.methods.networks import TINY, batch_of, gradients, tiny_simclr, tiny_views
 
@@ -84,6 +89,30 @@ def test_a_few_steps_lower_the_loss_without_collapse(name):
         losses.append(objective.loss.item())
     assert losses[-1] < 0.8 * losses[0]
     assert torch.linalg.matrix_rank(objective.embeddings[0].detach()) > 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: resnet_tiny(width=8),
+        lambda: WideResNet(10, 1),
+        lambda: VisionTransformer(width=12, depth=2),
+        *(
+            functools.partial(timm_network, name, 32, 3, {"depth": 1, "patch_size": 8})
+            for name in ("vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224")
+        ),
+    ],
+    ids=["resnet", "wide_resnet", "vit", "timm", "timm_with_tokens"],
+)
+def test_only_weights_of_layers_decay(make):
+    """Not biases, norms, tokens, positions."""
+    if getattr(make, "func", None) is timm_network:
+        pytest.importorskip("timm")
+    method = SimCLR(make())
+    decayed, others = ({id(p) for p in group["params"]} for group in method.parameter_groups())
+    layers = [m for m in method.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)]
+    assert decayed == {id(layer.weight) for layer in layers}
+    assert others == {id(p) for p in method.parameters()} - decayed
 
 
 def test_one_view_is_refused():

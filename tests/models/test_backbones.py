@@ -61,7 +61,7 @@ def test_narrow_strided_shortcuts_crash_in_channels_last():
     assert not backbones.crashes_in_channels_last(backbones.resnet18())
 
 
-def test_a_network_of_timm_is_a_backbone():
+def test_a_plain_network_of_timm_is_a_backbone():
     """Any module that says its `num_features`."""
     timm = pytest.importorskip("timm", reason="needs the extra `timm`")
     torch.manual_seed(0)
