@@ -10,8 +10,12 @@ from tests.composing import TINY, composed
 from tests.pipeline.test_fast_dev_run import place
 
 __all__ = ["place"]
+pytestmark = pytest.mark.usefixtures("no_figures")
 
-CONSTANT = (*TINY, "subset.fraction=0.05", "trainer.log_every_n_steps=2", "optimizer.schedule=constant")
+CONSTANT = (
+    *(*TINY, "subset.fraction=0.05", "trainer.log_every_n_steps=7", "optimizer.schedule=constant"),
+    "optimizer.warmup_epochs=0.4",  # 3 of 7 steps, in a training of one epoch too: it is at most half of a training
+)
 
 
 def start(epochs: int, *overrides: str, settings: tuple[str, ...] = CONSTANT) -> Run:
@@ -27,24 +31,30 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 def test_an_extended_run_is_the_longer_run(place, capsys, method):
     """Bit for bit: weights, rows, metrics and what it has cost in images."""
     own = f"method={method}"
-    whole = start(4, own, "sweep=whole")
-    start(1, own)
-    shorter = start(2, own)
-    other = start(3, own, "optimizer.lr=0.02")
-    capsys.readouterr()
-    longer = start(4, own, "extend=true")
+    whole = start(2, own, "sweep=whole")
+    shorter = start(1, own)
+    longer = start(2, own, "extend=true")
     assert f"extend: goes on from {shorter.id}\n" in capsys.readouterr().out
     assert longer.id == whole.id
-    assert other.id != longer.id
     assert all(torch.equal(value, weights(longer)[name]) for name, value in weights(whole).items())
     assert longer.metrics_file.read_text() == whole.metrics_file.read_text()
     assert longer.results()["metrics"] == whole.results()["metrics"]
     assert longer.results()["cost"]["images_seen"] == whole.results()["cost"]["images_seen"]
-    assert start(2, own) == shorter  # it is what it was
+    assert start(1, own) == shorter  # it is what it was
+
+
+def test_it_goes_on_from_the_longest_of_its_settings(place, capsys):
+    start(1)
+    shorter = start(2)
+    other = start(3, "optimizer.lr=0.02")
+    longer = start(4, "extend=true")
+    assert f"extend: goes on from {shorter.id}\n" in capsys.readouterr().out
+    assert other.id != longer.id
+    assert longer.results()["cost"]["optimizer_steps"] == 4 * (63 // 8)
 
 
 def test_without_a_shorter_run_it_starts_from_the_beginning(place, capsys):
-    start(2, "seed=1")
+    start(1, "seed=1")
     start(3)
     run = start(2, "extend=true")  # a longer one is no beginning
     assert "has no finished shorter run of these settings" in capsys.readouterr().out
