@@ -159,7 +159,7 @@ def _modes() -> Iterator[Any]:
         yield pytest.param(mode, toy, id=f"{mode.name}-{'toy' if toy else 'whole'}", marks=marks)
 
 
-@pytest.mark.parametrize(("mode", "toy"), _modes())
+@pytest.mark.parametrize(("mode", "toy"), list(_modes()))
 def test_modes_are_configs(mode, toy, tmp_path):
     config = Setting(toy, tmp_path).config(*mode.overrides)
     assert config["channels_last"] == mode.channels_last

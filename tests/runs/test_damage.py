@@ -87,7 +87,7 @@ FILES = ("results.json", "config.yaml", "metrics.csv", "evaluations/digits-0.jso
     lost="that run's row",
     read="`damaged: <run>: <file> is damaged: …`",
 )
-@pytest.mark.parametrize(("name", "damage"), each_of_both(FILES, DAMAGE))
+@pytest.mark.parametrize(("name", "damage"), list(each_of_both(FILES, DAMAGE)))
 def test_a_report_names_what_is_damaged_and_shows_the_others(command: Command, sweep: Folder, name, damage):
     for seed, top1 in ((1, 0.5), (2, 0.7)):
         run = sweep.finish(top1, seed=seed)
