@@ -1,6 +1,8 @@
 """Configs as the commands compose them, without a command."""
 
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -8,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssl_lightning.config.hydra import configs_in
 from ssl_lightning.config.places import CONF
+from ssl_lightning.config.resolve import resolve
 from ssl_lightning.lightning_internals import forget_application
 
 TINY = (
@@ -36,3 +39,9 @@ def composed(*overrides: str, name: str = "train", folder: Path = CONF) -> DictC
     OmegaConf.set_struct(config, False)
     del config["hydra"]
     return config
+
+
+@cache
+def resolved(*overrides: str) -> dict[str, Any]:
+    """What a run of these overrides consists of. It is composed once for all tests, none of which may change it."""
+    return resolve(composed(*overrides))

@@ -5,6 +5,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; small tensors are faster so, and results repeatable
 os.environ.setdefault("WANDB_SILENT", "true")
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,13 @@ checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
 """Run-time check of annotations, in which an int is a float, as everywhere in Python."""
 
 
+def pytest_collection_finish() -> None:
+    """Leaves what has been imported and collected out of garbage collection: it stays, and is half a million objects
+    to be looked at again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 class Outcome(NamedTuple):
     """How a command ended."""
 
@@ -25,17 +33,19 @@ class Outcome(NamedTuple):
 
 
 @pytest.fixture
-def command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Outcome]:
-    """Calls `ssl-train`, `ssl-select`, `ssl-sweep` or `ssl-report` in this process, in an empty working directory.
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no figures, which would take longer than a small training."""
+    monkeypatch.setattr("ssl_lightning.pipeline.finished.run_figures", lambda run, results: {})
 
-    Runs draw no figures, which would take as long as a small training.
-    """
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], no_figures: None
+) -> Callable[..., Outcome]:
+    """Calls `ssl-train`, `ssl-select`, `ssl-sweep` or `ssl-report` in this process, in an empty working directory."""
     import importlib
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ssl_lightning.pipeline.finished.run_figures", lambda run, results: {})
 
     def call(name: str, *arguments: str) -> Outcome:
         from hydra.core.hydra_config import HydraConfig

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import importlib
 import io
 import multiprocessing
@@ -200,6 +201,7 @@ def _run(
     figures: bool,
     output: str,
 ) -> None:
+    gc.freeze()  # what the server has imported
     for name, value in environment.items():
         os.environ.pop(name, None) if value is None else os.environ.update({name: value})
     os.chdir(folder)

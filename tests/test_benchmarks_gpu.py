@@ -1,6 +1,7 @@
 """benchmarks.gpu and benchmarks.ladder at a toy size: parts fail alone, and what they say is what they measured."""
 
 import io
+import itertools
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from benchmarks import ladder
 from benchmarks.gpu.correctness import Gradient, compared, differences
-from benchmarks.gpu.modes import MODES, PRECISIONS, Mode
+from benchmarks.gpu.modes import MODES, PRECISIONS, VALUABLE, Mode
 from benchmarks.gpu.parts import BY_NAME, PARTS
 from benchmarks.gpu.running import FIGURES, TOYS, run, run_all
 from benchmarks.gpu.setting import ROOT, Figures, Part, Setting
@@ -151,8 +152,14 @@ def test_every_mode_is_a_part():
     assert [part.table for part in PARTS[:5]] == ["correctness"] * 5
 
 
-@pytest.mark.parametrize("toy", [True, False])
-@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+def _modes() -> Iterator[Any]:
+    """Valuable ones at a toy size; that size and mode do not know of each other is left to the nightly tests."""
+    for mode, toy in itertools.product(MODES, (True, False)):
+        marks = () if (toy and mode in VALUABLE) or mode == MODES[0] else pytest.mark.nightly
+        yield pytest.param(mode, toy, id=f"{mode.name}-{'toy' if toy else 'whole'}", marks=marks)
+
+
+@pytest.mark.parametrize(("mode", "toy"), list(_modes()))
 def test_modes_are_configs(mode, toy, tmp_path):
     config = Setting(toy, tmp_path).config(*mode.overrides)
     assert config["channels_last"] == mode.channels_last

@@ -322,6 +322,7 @@ print("same")
 """
 
 
+@pytest.mark.nightly
 def test_torch_export_and_torch_jit_trace(run):
     """In a process of its own: in this one the shapes of all tensors are looked at, which would become a part."""
     command = [sys.executable, "-W", "ignore", "-c", EXPORTED, str(run.folder)]

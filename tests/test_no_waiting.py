@@ -32,6 +32,9 @@ METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
 OPTIMIZERS = sorted(file.stem for file in (CONF / "optimizer").glob("*.yaml"))
 AUGMENTS = sorted(file.stem for file in (CONF / "augment").glob("*.yaml"))
 EVERY = 4  # optimizer steps of a row of metrics
+WHOLE = ("simclr", "dino", "gessl", "supervised", "adamw")
+"""What is trained to see it read nothing. Each method and each optimizer makes a step where nothing can be read, and
+whole trainings of the others are left to the nightly tests."""
 
 
 class Reads(TorchDispatchMode):
@@ -110,14 +113,18 @@ def unexpected(at: list[int], places: list[str]) -> list[str]:
     return [f"batch {number}: {place}" for number, place in zip(at, places, strict=True) if number % EVERY]
 
 
-@pytest.mark.parametrize("method", METHODS)
+def trained(names: list[str]) -> list[Any]:
+    return [pytest.param(name, marks=() if name in WHOLE else pytest.mark.nightly) for name in names]
+
+
+@pytest.mark.parametrize("method", trained(METHODS))
 def test_no_value_is_read_between_two_rows(method, config, tmp_path):
     at, places = reads_of_training(0, config(f"method={method}"), 1, str(tmp_path))
     assert unexpected(at, places) == []
     assert {4, 8, 12} <= set(at)  # so reads are seen at all
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", trained(OPTIMIZERS))
 def test_no_optimizer_reads_a_value(optimizer, config, tmp_path):
     at, places = reads_of_training(0, config(f"optimizer={optimizer}"), 1, str(tmp_path))
     assert unexpected(at, places) == []

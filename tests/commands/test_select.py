@@ -23,6 +23,7 @@ from ssl_lightning.subsets.ranking import Ranking
 from ssl_lightning.subsets.sas import turning_points
 from tests.composing import TINY, composed
 from tests.conftest import Outcome
+from tests.nightly import one_in
 from tests.processes import Signal, ssl_select, started, two_processes
 
 Command = Callable[..., Outcome]
@@ -52,7 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("latent@subset.latent=few_labels", "subset.latent.file=short.npy"), "is no .npy file of floats [1257, d]"),
     ],
 )
-@pytest.mark.parametrize("name", ["ssl-select", "ssl-train"])
+@pytest.mark.parametrize("name", one_in(2, "ssl-select", "ssl-train"))
 def test_latent_classes_that_cannot_be_made_are_refused_before_a_proxy_trains(command, tmp_path, name, arguments, said):
     np.save(tmp_path / "short.npy", np.zeros((3, 2)))
     choices = arguments if arguments[0].startswith("subset=") else ("subset=sas", *arguments)
@@ -287,7 +288,7 @@ def test_proxies_that_difficulty_cannot_use(command: Command, here):
 # Damage
 
 
-@pytest.mark.parametrize("name", ["ssl-select", "ssl-train"])
+@pytest.mark.parametrize("name", one_in(2, "ssl-train", "ssl-select"))
 def test_a_damaged_ranking_is_one_message_that_says_what_to_do(command: Command, here, name):
     file = ranking_file(here)
     content = file.read_bytes()
@@ -302,7 +303,7 @@ def test_a_damaged_ranking_is_one_message_that_says_what_to_do(command: Command,
     assert command(name, *arguments).code == 0
 
 
-@pytest.mark.parametrize("name", ["ssl-select", "ssl-train"])
+@pytest.mark.parametrize("name", one_in(2, "ssl-train", "ssl-select"))
 def test_the_ranking_of_other_data_is_one_message_that_says_what_to_do(command: Command, here, name):
     file, ranking = ranking_file(here), ranking_in(here)
     other = {**ranking.provenance["fingerprint"], "digest": "0" * 16}
@@ -312,7 +313,7 @@ def test_the_ranking_of_other_data_is_one_message_that_says_what_to_do(command: 
     assert "Make it again" in found
 
 
-@pytest.mark.parametrize("content", [b"", b"half", None], ids=["empty", "text", "half"])
+@pytest.mark.parametrize("content", one_in(3, None, b"", b"half"))
 def test_damaged_features_are_one_message_that_says_what_to_do(command: Command, here, content):
     (file,) = here.glob("cache/features/*.npy")
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2] if content is None else content)

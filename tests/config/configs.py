@@ -29,6 +29,9 @@ NEEDED = {
 }
 """What an option does not say itself, or does not go without."""
 
+PLACES = {"projector": "method.projector", "latent": "subset.latent", "proxy": "subset.proxy"}
+"""Where the groups go that are no keys of the whole config."""
+
 
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:

@@ -1,7 +1,6 @@
 """Every file of conf/ and sweeps/ is right."""
 
 import itertools
-from functools import cache
 from typing import Any
 
 import pytest
@@ -12,15 +11,10 @@ from omegaconf import OmegaConf
 from ssl_lightning.config.places import CONF, SWEEPS
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.config.schema import EvaluateConfig
-from tests.composing import composed
-from tests.config.configs import NEEDED, forget, node, proxy_of
+from tests.composing import composed, resolved
+from tests.config.configs import NEEDED, PLACES, forget, node, proxy_of
 
 __all__ = ["forget"]
-
-
-@cache
-def _resolved(*overrides: str) -> dict[str, Any]:
-    return resolve(composed(*overrides))
 
 
 def _options() -> list[str]:
@@ -38,17 +32,13 @@ def test_recipes_of_solo_learn_warm_up_alike(recipe):
     assert optimizer["warmup_epochs"] == 10
 
 
-PLACES = {"projector": "method.projector", "latent": "subset.latent", "proxy": "subset.proxy"}
-"""Where the groups go that are no keys of the whole config."""
-
-
 @pytest.mark.parametrize("option", _options())
 def test_every_option_is_valid(option):
     group, _, name = option.partition("=")
     place = PLACES.get(group, group)
     choice = option if place == group else f"{group}@{place}={name}"
     subset = ["subset=sas"] if place.startswith("subset.") else []
-    config = resolve(composed(*subset, choice, *NEEDED.get(option, [])))
+    config = resolved(*subset, choice, *NEEDED.get(option, []))
     written = OmegaConf.load(CONF / f"{option.replace('=', '/')}.yaml")
     if "_target_" in written and group != "experiment":
         assert node(config, place)["_target_"] == written["_target_"]
@@ -75,15 +65,17 @@ def _sweep_jobs() -> list[Any]:
 
 
 def _rows(jobs: list[Any]) -> list[Any]:
-    """Of a grid, as many jobs as are needed for each value to occur."""
+    """Of a grid, as many jobs as are needed for each value to occur. Those without a value, or a grid, that has not
+    occurred in another one are left to the nightly tests."""
     seen: set[tuple[str, str]] = set()
-    rows = []
+    rows, known = [], set()
     for job in jobs:
         name, overrides = job.values
-        new = {(name, override) for override in overrides} - seen
-        if new:
+        if new := {(name, override) for override in overrides} - seen:
             seen |= new
-            rows.append(job)
+            first = {name, *overrides} - known
+            known |= first
+            rows.append(pytest.param(name, overrides, id=job.id, marks=() if first else pytest.mark.nightly))
     return rows
 
 
@@ -97,7 +89,7 @@ def test_every_value_of_every_grid_is_valid(grid, job):
         place = key.rpartition("@")[2]
         assert value == (chosen[key] if key in chosen else str(node(config, place)))
         if key in chosen:
-            assert node(config, place)["_target_"] == node(_resolved(override), place)["_target_"]
+            assert node(config, place)["_target_"] == node(resolved(override), place)["_target_"]
     if "proxy" in config["subset"]:
         proxy_of(config)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import typing
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,16 +31,11 @@ from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.config.schema import Cut, TrainConfig
 from ssl_lightning.pipeline.parts import Parts, identity_of, parts_of, subset_of
-from tests.composing import composed
+from tests.composing import composed, resolved
 from tests.config.configs import NEEDED, forget, proxy_of
 from tests.data.synthetic import write_image_folder
 
 __all__ = ["forget"]
-
-
-@cache
-def resolved(*overrides: str) -> dict[str, Any]:
-    return resolve(composed(*overrides))
 
 
 def digest(*overrides: str) -> str:
@@ -527,7 +523,7 @@ NOT_OF_A_PROXY = {
 @pytest.mark.parametrize("key", TrainConfig.__dataclass_fields__)
 def test_every_key_of_a_run_may_differ_in_its_proxy(key):
     """A key that is added to a run needs nothing else to be one of proxies."""
-    config = resolve(composed("subset=sas"))
+    config = deepcopy(resolved("subset=sas"))
     given = config["subset"]["proxy"]
     if key in NOT_OF_A_PROXY or key == "subset":
         given[key] = config[key]

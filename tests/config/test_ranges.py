@@ -13,8 +13,9 @@ from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.errors import UserError
 from ssl_lightning.pipeline.trainer import TrainerSettings
-from tests.composing import composed
-from tests.config.configs import NEEDED, refused
+from tests.composing import composed, resolved
+from tests.config.configs import NEEDED, PLACES, refused
+from tests.nightly import one_in
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +71,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("overrides", WRONG)
+@pytest.mark.parametrize("overrides", one_in(3, *WRONG))
 def test_what_is_out_of_range_is_refused_by_its_name(overrides):
     *others, last = overrides.split(" ")
     key = last.lstrip("+").partition("=")[0]
@@ -121,9 +122,7 @@ def components() -> Iterator[tuple[str, Any]]:
             continue
         overrides = NEEDED.get(f"{group}={option}", [])
         try:
-            config = resolve(
-                composed(*([f"{group}={option}"] if group not in ("latent", "proxy", "projector") else []), *overrides)
-            )
+            config = resolved(*([f"{group}={option}"] if group not in PLACES else []), *overrides)
         except Exception:
             continue
         for target in _targets(config):

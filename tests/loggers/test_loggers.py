@@ -39,8 +39,8 @@ def board(folder: Path) -> TensorBoard:
 
 
 def test_two_loggers_hold_what_the_run_holds(tmp_path):
-    arguments = ("logger=[wandb,tensorboard]", "logger.wandb.mode=offline", "trainer.log_every_n_steps=20")
-    ended = ssl_train(tmp_path, *TINY, *arguments, figures=True, environment={"HOME": str(tmp_path)})
+    arguments = ("logger=[wandb,tensorboard]", "logger.wandb.mode=offline", "trainer.log_every_n_steps=5")
+    ended = ssl_train(tmp_path, *TINY, "batch_size=64", *arguments, figures=True, environment={"HOME": str(tmp_path)})
     assert ended.code == 0, ended.output
     (run,) = find_runs([tmp_path / "runs"])
     assert len(list(tmp_path.glob(f"runs/default/wandb/offline-run-*-{run.id}/run-{run.id}.wandb"))) == 1

@@ -362,8 +362,10 @@ def test_online_without_login_is_an_error_before_training(tmp_path, server):
 
 @pytest.mark.parametrize(
     ("arguments", "variables"),
-    [(("logger.wandb.mode=disabled",), {}), ((), {"WANDB_MODE": "disabled"})],
-    ids=["key", "variable"],
+    [
+        pytest.param(("logger.wandb.mode=disabled",), {}, id="key", marks=pytest.mark.nightly),
+        pytest.param((), {"WANDB_MODE": "disabled"}, id="variable"),
+    ],
 )
 def test_disabled_writes_nothing(tmp_path, server, arguments, variables):
     ended = train(tmp_path, server, "logger=wandb", *arguments, **variables)

@@ -1,6 +1,7 @@
 """What holds for every method with a projector: over processes, in GeSSL, after a resume; and what moves besides
 weights."""
 
+import itertools
 import math
 
 import lightning as L
@@ -157,9 +158,17 @@ def test_gessl_around_it(name, order):
 
 # Resume
 
+EXAMPLES = ("simclr", "byol", "moco", "swav", "dino")
+"""One method of weights alone, and those with a teacher, a queue or a centre; others are left to the nightly tests."""
 
-@every
-@pytest.mark.parametrize("gessl", [False, pytest.param(True, marks=pytest.mark.nightly)])
+
+@pytest.mark.parametrize(
+    ("name", "gessl"),
+    [
+        pytest.param(name, gessl, marks=() if name in EXAMPLES and not gessl else pytest.mark.nightly)
+        for name, gessl in itertools.product(SMOOTH, (False, True))
+    ],
+)
 def test_a_resume_in_mid_epoch_goes_on_bit_for_bit(tmp_path, name, gessl):
     path = tmp_path / "last.ckpt"
 

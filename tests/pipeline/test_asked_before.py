@@ -15,6 +15,7 @@ from tests.data.synthetic import write_fashion_mnist, write_image_folder
 from tests.pipeline.test_fast_dev_run import Steps, place, steps
 
 __all__ = ["place", "steps"]
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 STREAMED = (
     *TINY,

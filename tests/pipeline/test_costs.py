@@ -42,7 +42,7 @@ def test_the_parts_of_a_run_are_within_the_time_of_its_command(command):
 
 
 def test_a_ranking_costs_what_it_did_when_it_was_made(command):
-    proxied = (*TINY, "subset=prototypes", "subset.looks=1", "subset.proxy.trainer.max_epochs=1")
+    proxied = (*TINY, "subset=prototypes", "subset.looks=1", "subset.proxy.trainer.max_epochs=1", "batch_size=64")
     wall = timed(command, *proxied, "subset.fraction=0.1")
     (proxy,) = find_runs([Path("runs/proxies")])
     (first,) = find_runs([Path("runs/default")])

@@ -10,10 +10,11 @@ from tests.composing import TINY, composed
 from tests.pipeline.test_fast_dev_run import place
 
 __all__ = ["place"]
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 CONSTANT = (
-    *(*TINY, "subset.fraction=0.05", "trainer.log_every_n_steps=7"),  # a row an epoch
-    *("optimizer.schedule=constant", "optimizer.warmup_epochs=0"),
+    *(*TINY, "subset.fraction=0.05", "trainer.log_every_n_steps=7", "optimizer.schedule=constant"),
+    "optimizer.warmup_epochs=0.4",  # 3 of 7 steps, in a training of one epoch too: it is at most half of a training
 )
 
 
@@ -30,24 +31,30 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 def test_an_extended_run_is_the_longer_run(place, capsys, method):
     """Bit for bit: weights, rows where they lie alike, metrics, and what it has cost in images."""
     own = f"method={method}"
-    whole = start(4, own, "sweep=whole")
-    start(1, own)
-    shorter = start(2, own)
-    other = start(3, own, "optimizer.lr=0.02")
-    capsys.readouterr()
-    longer = start(4, own, "extend=true")
+    whole = start(2, own, "sweep=whole")
+    shorter = start(1, own)
+    longer = start(2, own, "extend=true")
     assert f"extend: goes on from {shorter.id}.\n" in capsys.readouterr().out
     assert longer.id == whole.id
-    assert other.id != longer.id
     assert all(torch.equal(value, weights(longer)[name]) for name, value in weights(whole).items())
     assert longer.metrics_file.read_text() == whole.metrics_file.read_text()
     assert longer.results()["metrics"] == whole.results()["metrics"]
     assert longer.results()["cost"]["images_seen"] == whole.results()["cost"]["images_seen"]
-    assert start(2, own) == shorter  # it is what it was
+    assert start(1, own) == shorter  # it is what it was
+
+
+def test_it_goes_on_from_the_longest_of_its_settings(place, capsys):
+    start(1)
+    shorter = start(2)
+    other = start(3, "optimizer.lr=0.02")
+    longer = start(4, "extend=true")
+    assert f"extend: goes on from {shorter.id}.\n" in capsys.readouterr().out
+    assert other.id != longer.id
+    assert longer.results()["cost"]["optimizer_steps"] == 4 * (63 // 8)
 
 
 def test_without_a_shorter_run_it_starts_from_the_beginning(place, capsys):
-    start(2, "seed=1")
+    start(1, "seed=1")
     start(3)
     run = start(2, "extend=true")  # a longer one is no beginning
     assert "has no finished shorter run of these settings" in capsys.readouterr().out
@@ -55,16 +62,14 @@ def test_without_a_shorter_run_it_starts_from_the_beginning(place, capsys):
 
 
 def test_a_warm_up_that_was_cut_short_is_no_beginning(place, capsys):
-    own = "optimizer.warmup_epochs=2"
-    start(2, own)  # which warms up in one
-    start(6, own, "extend=true")
+    own = "optimizer.warmup_epochs=1"
+    cut = start(1, own)  # which warms up in half of it
+    start(2, own, "extend=true")
     out = capsys.readouterr().out
-    assert "is left out, as its warm-up was cut short" in out
+    assert f"{cut.id} is left out, as its warm-up was cut short" in out
     assert "goes on from" not in out
-    former = start(4, own)
-    start(7, own, "extend=true")
-    assert "goes on from" in (out := capsys.readouterr().out)
-    assert f"goes on from {former.id}" not in out  # there is one of six
+    start(3, own, "extend=true")
+    assert "goes on from" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("damage", ["checkpoint", "rows", "results"])
@@ -79,11 +84,10 @@ def test_a_damaged_run_is_left_out(place, capsys, damage):
     else:
         shorter.results_file.write_text("{")
     capsys.readouterr()
-    longer = start(3, "extend=true")
+    assert start(3, "extend=true").status == "finished"
     out = capsys.readouterr().out
-    assert f"{shorter.id} is" in out
+    assert f"{shorter.id} is damaged, and left out" in out
     assert f"goes on from {shortest.id}" in out
-    assert longer.status == "finished"
 
 
 @pytest.mark.parametrize(

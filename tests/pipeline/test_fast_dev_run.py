@@ -117,17 +117,24 @@ KINDS = {
 }
 """Datasets that stand for all others, as methods and rules see them."""
 
+METHODS = ("simclr", "gessl", "supervised")
+RULES = ("full", "file", "sas", "el2n", "random", "random_balanced")
+"""What stands for others of its kind: with one loss, with steps of its own and with labels; a given list, one proxy,
+several, and none."""
+
 
 def _grid() -> Iterator[Any]:
     """The product of methods, datasets and rules. What does not interact is left to the nightly tests: rules do not
-    know the method, and neither of both knows more of a dataset than its kind."""
+    know the method, and neither of both knows more of a dataset than its kind. Of each kind, all are tried on grey
+    images, and on the others those that stand for more."""
     for method, dataset, subset in itertools.product(options("method"), options("dataset"), options("subset")):
         if subset in PROXIES and method != "simclr":
             continue
         if dataset in ("arrays", "huggingface") and (method, subset) != ("simclr", "random"):
             continue  # decoded once, they are as others
-        rule_by_kind = method == "simclr" and dataset in ("fashion_mnist", "imagenet")
-        method_by_kind = subset == "random" and dataset in KINDS
+        grey = dataset == "fashion_mnist"
+        rule_by_kind = method == "simclr" and (grey or (dataset == "imagenet" and subset in RULES))
+        method_by_kind = subset == "random" and (grey or (dataset in KINDS and method in METHODS))
         any_dataset = (method, subset) == ("simclr", "random")
         marks = () if rule_by_kind or method_by_kind or any_dataset else pytest.mark.nightly
         yield pytest.param(method, dataset, subset, marks=marks)
@@ -144,11 +151,11 @@ ALL_LABELS = ("sas", "sas_row_sum", "random_balanced", "el2n", "el2n_hardest", "
 """What needs a label of every image, which STL-10 has not."""
 
 
+@pytest.mark.usefixtures("no_figures")  # which know none of them
 @pytest.mark.parametrize(("method", "dataset", "subset"), list(_grid()))
-def test_every_method_runs_on_every_dataset_and_subset(method, dataset, subset, data, place, steps, monkeypatch):
+def test_every_method_runs_on_every_dataset_and_subset(method, dataset, subset, data, place, steps):
     if dataset == "huggingface":
         pytest.importorskip("datasets", reason="the package datasets is not installed")
-    monkeypatch.setattr("ssl_lightning.pipeline.finished.run_figures", lambda *_: {})  # which know none of them
     overrides = [f"method={method}", f"dataset={dataset}", f"subset={subset}", "trainer.fast_dev_run=true"]
     overrides += [f"paths.data={data}", f"paths.cache={data / 'cache'}"]
     overrides += SETTINGS.get(dataset, [])
@@ -169,7 +176,13 @@ def test_every_method_runs_on_every_dataset_and_subset(method, dataset, subset, 
 SHORT = ("trainer.limit_train_batches=2", "trainer.log_every_n_steps=1")
 
 
-@pytest.mark.parametrize("method", options("method"))
+ALONE = ("simclr", "directclr", "byol", "gessl", "supervised")
+"""With and without a projector, a teacher, another method inside, and labels: others are left to the nightly tests."""
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=() if name in ALONE else pytest.mark.nightly) for name in options("method")]
+)
 def test_what_a_run_leaves(method, place):
     run = start(f"method={method}", *SHORT, "trainer.max_epochs=2", "seed=3", "subset.fraction=0.1", "sweep=short")
     assert run.folder.parent == Path("runs/short")
@@ -200,6 +213,7 @@ def test_what_a_run_leaves(method, place):
     assert resolve(OmegaConf.create(run.config())) == expected
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_results_follow_the_schema(place):
     run = start(*SHORT, "subset.fraction=0.1", "evaluation.untrained=true")
     results = json.loads(run.results_file.read_text())
@@ -253,6 +267,7 @@ def test_a_figure_that_cannot_be_drawn_costs_no_result(place, monkeypatch, capsy
     assert "Warning: drawing the figures of" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_finished_run_started_again_prints_its_results_and_does_nothing(place, steps, capsys):
     arguments = (*SHORT, "subset.fraction=0.1")
     run = start(*arguments)
@@ -266,6 +281,7 @@ def test_a_finished_run_started_again_prints_its_results_and_does_nothing(place,
     assert contents(place) == before
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_further_evaluation_needs_no_training(place, steps):
     arguments = (*SHORT, "subset.fraction=0.1")
     run = start(*arguments)
@@ -292,6 +308,7 @@ def test_a_further_evaluation_needs_no_training(place, steps):
     assert len(run.evaluations()) == 1
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_another_config_gets_another_folder(place):
     first = start(*SHORT, "subset.fraction=0.1")
     before = contents(place / first.folder)
@@ -301,6 +318,7 @@ def test_another_config_gets_another_folder(place):
     assert contents(place / first.folder) == before
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("fraction", [0.1, 0.5])
 def test_equal_steps_whatever_the_fraction(fraction, place, steps):
     run = start("budget=steps", "batch_size=64", f"subset.fraction={fraction}")

@@ -19,8 +19,9 @@ from tests.composing import TINY, composed
 from tests.pipeline.test_fast_dev_run import place
 
 __all__ = ["place"]
+pytestmark = pytest.mark.usefixtures("no_figures")
 
-SHORT = (*TINY, "subset.fraction=0.05", "trainer.max_epochs=1")
+SHORT = (*TINY, "subset.fraction=0.05", "trainer.limit_train_batches=3")
 
 
 def start(*overrides: str) -> Run:
@@ -36,9 +37,9 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.fixture
-def former(place) -> Run:
-    return start("method=directclr")
+@pytest.fixture(scope="module")
+def former(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return start("method=directclr", f"paths.runs={tmp_path_factory.mktemp('former')}")
 
 
 @pytest.mark.parametrize("kind", ["folder", "checkpoint", "safetensors", "wrapped"])

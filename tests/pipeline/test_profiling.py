@@ -38,7 +38,9 @@ def named(out: str) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "written"),
     [
-        (("trainer.profiler=simple",), {"fit-simple-*.txt": b"SimCLR.optimizer_step"}),
+        pytest.param(
+            *(("trainer.profiler=simple",), {"fit-simple-*.txt": b"SimCLR.optimizer_step"}), marks=pytest.mark.nightly
+        ),
         (("trainer.profiler=advanced",), {"fit-advanced-*.txt": b"cumulative"}),
         (
             ("trainer.profiler=pytorch",),

@@ -74,6 +74,7 @@ def test_what_cannot_be_drawn_or_saved_fails_now(place, monkeypatch, place_of_it
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_loggers_are_rehearsed_where_nothing_of_it_is_seen(place, capsys):
     start(*REHEARSED, "logger=tensorboard", f"+logger.mine={{_target_: {__name__}.Mute, save_dir: {place}}}")
     assert "fast_dev_run: 1 optimizer step, a checkpoint," in capsys.readouterr().out
@@ -95,11 +96,13 @@ def test_a_logger_that_would_fail_fails_now(place, monkeypatch):
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_steps_are_counted_also_where_a_budget_of_steps_is_asked_for(place, capsys):
     start(*REHEARSED, "trainer.fast_dev_run=3", "budget=steps")
     assert "fast_dev_run: 3 optimizer steps" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_finished_run_is_left_alone(place, capsys):
     arguments = (*TINY, "subset.fraction=0.1")
     run = start(*arguments)

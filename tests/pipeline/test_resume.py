@@ -13,6 +13,7 @@ import torch
 
 from ssl_lightning.runs.metrics import read_metrics
 from ssl_lightning.runs.run import Run, find_runs
+from tests.nightly import one_in
 from tests.processes import Ended, Signal, ssl_train, started
 
 # 629 images in batches of 128 are 4 steps an epoch, 12 in all; rows of metrics.csv at steps 5, 10 and 12.
@@ -177,14 +178,7 @@ MOMENTS = {
 
 EXAMPLES = (
     *("while a checkpoint is written", "after the last row of metrics", "in evaluation", "between results and DONE"),
-    *(
-        "before the first checkpoint",
-        "gessl",
-        "progressive resolution",
-        "equal steps, at the end",
-        "max_steps, before evaluation",
-        "spectra, of which no row tells yet",
-    ),
+    *("before the first checkpoint", "gessl", "equal steps, at the end", "spectra, of which no row tells yet"),
 )
 """The other moments are left to the nightly tests."""
 
@@ -208,7 +202,13 @@ def test_killed(tmp_path, reference, name, step, moment):
     assert_ends_alike(tmp_path, reference(arguments))
 
 
-@pytest.mark.parametrize("moment", [Signal(SAVE, 1, "after"), Signal(STEP, 6)], ids=["at", "after"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(Signal(SAVE, 1, "after"), id="at"),
+        pytest.param(Signal(STEP, 6), id="after", marks=pytest.mark.nightly),
+    ],
+)
 def test_killed_when_checkpoints_lie_at_the_ends_of_epochs(tmp_path, reference, moment):
     arguments = (*SMALL, "checkpoint.every_steps=4")
     interrupt(tmp_path, arguments, moment)
@@ -249,8 +249,12 @@ def _rows(folder: Path) -> list[list[dict[str, str]]]:
 @pytest.mark.reliability("Ctrl-C, or SIGTERM to one of several processes")
 @pytest.mark.parametrize(
     ("number", "code", "call"),
-    [(signal.SIGTERM, 143, 7), (signal.SIGTERM, 143, 4), (signal.SIGTERM, 143, 12), (signal.SIGINT, 130, 7)],
-    ids=["SIGTERM", "SIGTERM in an epoch's last step", "SIGTERM in the last step", "SIGINT"],
+    [
+        pytest.param(signal.SIGTERM, 143, 7, id="SIGTERM", marks=pytest.mark.nightly),
+        pytest.param(signal.SIGTERM, 143, 4, id="SIGTERM in an epoch's last step", marks=pytest.mark.nightly),
+        pytest.param(signal.SIGTERM, 143, 12, id="SIGTERM in the last step"),
+        pytest.param(signal.SIGINT, 130, 7, id="SIGINT"),
+    ],
 )
 def test_stopped(tmp_path, reference, number, code, call):
     """Asked to stop in a step, which is finished and saved."""
@@ -278,7 +282,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path, reference):
     assert_ends_alike(tmp_path, reference(SMALL))
 
 
-@pytest.mark.parametrize("place", ["evaluation", "an error of its own making"])
+@pytest.mark.parametrize("place", one_in(2, "an error of its own making", "evaluation"))
 def test_stopped_elsewhere(tmp_path, place):
     """A signal has its own exit code and line, also where what it breaks off reports another error."""
     at = "ssl_lightning.pipeline.measuring.extract"
@@ -327,6 +331,7 @@ def test_resumed_epoch_goes_on_with_the_samples_not_yet_seen(tmp_path):
         assert len(set(samples)) == len(samples) == 4 * 128
 
 
+@pytest.mark.nightly  # as a command; tests of short runs prove it within one process
 def test_finished_run_is_not_trained_again(tmp_path, reference):
     reference(SMALL)
     assert ssl_train(tmp_path, *SMALL).code == 0

@@ -14,6 +14,7 @@ from tests.pipeline.test_fast_dev_run import place
 from tests.reports.test_report import Command, Folder, markdown, report, sweep
 
 __all__ = ["place", "sweep"]
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 SHORT = (*TINY, "subset.fraction=0.05", "trainer.max_epochs=3", "trainer.log_every_n_steps=1")
 STEPS = 3 * (63 // 8)

@@ -1,7 +1,8 @@
 """Callbacks of Lightning's that watch a number see what a run logs."""
 
 import csv
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import lightning as L
 import pytest
@@ -12,8 +13,9 @@ from tests.composing import TINY, composed
 from tests.pipeline.test_fast_dev_run import place
 
 __all__ = ["place"]
+pytestmark = pytest.mark.usefixtures("no_figures")
 
-SHORT = (*TINY, "subset.fraction=0.05", "trainer.max_epochs=3")
+SHORT = (*TINY, "subset.fraction=0.05", "trainer.max_epochs=2")
 STEPS = 63 // 8  # an epoch
 SEEN = "+callbacks.seen._target_=tests.pipeline.test_watching.Seen"
 
@@ -28,47 +30,60 @@ class Seen(L.Callback):
         self.epochs.append({name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
-@pytest.fixture(autouse=True)
-def seen() -> list[dict[str, float]]:
-    Seen.epochs = []
-    return Seen.epochs
+class Watched(NamedTuple):
+    """A run, and what there was to watch at the end of each of its epochs."""
+
+    run: Run
+    epochs: list[dict[str, float]]
 
 
 def start(*overrides: str) -> Run:
     return train(composed(*SHORT, *overrides))
 
 
-def rows(run: Run) -> list[dict[str, str]]:
-    with run.metrics_file.open() as file:
-        return list(csv.DictReader(file))
+def watched(*overrides: str) -> Watched:
+    Seen.epochs = []
+    return Watched(start(SEEN, *overrides), Seen.epochs)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Watched]:
+    """A run that nothing has stopped, by how often it writes rows; each is trained once."""
+    known: dict[int, Watched] = {}
+
+    def of(every: int) -> Watched:
+        if every not in known:
+            place = f"paths.runs={tmp_path_factory.mktemp('whole')}"
+            known[every] = watched(place, f"trainer.log_every_n_steps={every}")
+        return known[every]
+
+    return of
 
 
 @pytest.mark.parametrize("every", [1, 2, 5, 100])
-def test_at_the_end_of_an_epoch_they_are_means_over_it(place, seen, every):
+def test_at_the_end_of_an_epoch_they_are_means_over_it(place, whole, every):
     """However often rows are written; and where rows lie across its end, or there is none yet."""
-    start(SEEN, f"trainer.log_every_n_steps={every}")
-    found = list(seen)
-    reference = rows(start("sweep=each", "trainer.log_every_n_steps=1"))
-    assert len(found) == 3
+    with whole(1).run.metrics_file.open() as file:
+        reference = list(csv.DictReader(file))
+    found = whole(every).epochs
+    assert len(found) == 2
     for epoch, metrics in enumerate(found):
         assert {"loss", "online/loss", "online/val_top1"} <= set(metrics)
         losses = [float(row["loss"]) for row in reference if int(row["epoch"]) == epoch]
         assert len(losses) == STEPS
         assert metrics["loss"] == pytest.approx(sum(losses) / STEPS, rel=1e-5)
-    assert found[0]["loss"] != found[2]["loss"]
+    assert found[0]["loss"] != found[1]["loss"]
 
 
-def test_they_are_the_same_after_a_resume(place, seen):
-    start(SEEN)
-    whole = list(seen)
-    seen.clear()
-    run = start(SEEN, "sweep=resumed", "+callbacks.stop={_target_: tests.parts.Stop, step: 10}")
+def test_they_are_the_same_after_a_resume(place, whole):
+    """Also where the training was stopped within a row that had begun in the epoch before."""
+    again = ("trainer.log_every_n_steps=5", "+callbacks.stop={_target_: tests.parts.Stop, step: 9}")
+    run, stopped = watched(*again)
     assert run.status == "stopped"
-    stopped = list(seen)
-    seen.clear()
-    start(SEEN, "sweep=resumed", "+callbacks.stop={_target_: tests.parts.Stop, step: 10}")
-    assert stopped[0] == whole[0]
-    assert seen == whole[1:]
+    _, resumed = watched(*again)
+    expected = whole(5).epochs
+    assert stopped[0] == expected[0]
+    assert resumed == expected[1:]
 
 
 @pytest.mark.parametrize(("monitor", "mode"), [("loss", "max"), ("online/val_top1", "min"), ("online/loss", "max")])

@@ -4,7 +4,6 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,13 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from ssl_lightning.config.identity import component_name, locate
-from ssl_lightning.config.resolve import resolve
 from ssl_lightning.files import replacing
 from ssl_lightning.pipeline.parts import identity_of
 from ssl_lightning.reports.cells import cells_of
 from ssl_lightning.reports.figures import accuracy_against_cost, accuracy_against_fraction, log_spectra, panels, save
 from ssl_lightning.reports.records import records_of
 from ssl_lightning.runs.run import Run, find_runs
-from tests.composing import composed
+from tests.composing import resolved
 from tests.conftest import Outcome
 
 Command = Callable[..., Outcome]
@@ -36,13 +34,8 @@ def forget() -> Iterator[None]:
     HydraConfig.instance().cfg = None
 
 
-@cache
-def _resolved(*overrides: str) -> dict[str, Any]:
-    return resolve(composed(*overrides))
-
-
 def config_of(*overrides: str, seed: int = 0, fraction: float = 1.0) -> dict[str, Any]:
-    config = deepcopy(_resolved(*overrides))
+    config = deepcopy(resolved(*overrides))
     config["seed"] = config["subset"]["seed"] = seed
     config["subset"]["fraction"] = fraction
     return config

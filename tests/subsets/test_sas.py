@@ -7,7 +7,6 @@ import re
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 
 from ssl_lightning.config import components
-from ssl_lightning.config.resolve import resolve
 from ssl_lightning.data.sources.digits import Digits
 from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
@@ -26,8 +24,9 @@ from ssl_lightning.subsets.latent import KMeans, Labels
 from ssl_lightning.subsets.ranking import Ranking, generator
 from ssl_lightning.subsets.sas import SAS, turning_points
 from tests.callbacks import fitting
-from tests.composing import composed
+from tests.composing import resolved
 from tests.data.synthetic import in_memory
+from tests.nightly import one_in
 from tests.processes import group
 from tests.subsets.cutting import deviation
 from tests.subsets.proxies import Toy, given
@@ -354,20 +353,16 @@ def not_at_all(config):
 
 
 def configured(*overrides):
-    config = resolve(composed("subset=sas", "paths.cache=cache", *overrides))
+    config = resolved("subset=sas", "paths.cache=cache", *overrides)
     subset, proxies = subset_of(config, not_at_all)
     return subset.rank.ranking_file(components.make(config["dataset"]), [proxy.digest for proxy in proxies])
-
-
-def some(*overrides: str) -> list[Any]:
-    """Every third by `make test`; the others are left to the nightly tests."""
-    return [pytest.param(key, marks=pytest.mark.nightly if i % 3 else ()) for i, key in enumerate(overrides)]
 
 
 @pytest.mark.usefixtures("forget")
 @pytest.mark.parametrize(
     "override",
-    some(
+    one_in(
+        3,
         "subset.rule=row_sum",
         "subset=sas_row_sum",
         "subset.threshold=0.1",
@@ -403,7 +398,8 @@ def test_what_changes_a_ranking_changes_its_file(override):
 @pytest.mark.usefixtures("forget")
 @pytest.mark.parametrize(
     "override",
-    some(
+    one_in(
+        3,
         "subset.fraction=0.3",
         "subset.budget=floor",
         "subset.cache=elsewhere",
