@@ -8,7 +8,7 @@ from typing import Any
 from ssl_lightning.config.markers import hints_of
 from ssl_lightning.errors import UserError, user_error_in
 
-KNOWN = ("ssl_lightning", "torch.nn", "torch.optim", "torchvision", "timm", "torchmetrics", "lightning")
+KNOWN = ("ssl_lightning", "torch.nn", "torch.optim", "torchvision", "torchmetrics", "lightning")
 """Modules that any config may name, also one that somebody else has written."""
 MADE = (
     *("torch.nn.Module", "torch.optim.Optimizer", "ssl_lightning.data.dataset.ImageDataset"),

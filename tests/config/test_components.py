@@ -104,3 +104,10 @@ def test_components_within_lists_and_mappings_reach_their_owner_as_they_are():
     assert recipe.schedules == {"weight_decay": Schedule(final_ratio=10.0)}
     assert type(recipe.schedules) is dict
     assert all(isinstance(view, View) for view in make(config["augment"])._views)
+
+
+def test_factories_of_timm_are_not_called_for_somebody_else():
+    """They fetch weights by name, or read any file of them; a run of ours names `ssl_lightning.models.of_timm`."""
+    config = {"_target_": "timm.create_model", "model_name": "resnet10t", "checkpoint_path": "/somewhere"}
+    with pytest.raises(UserError, match="timm"):
+        refuse_unknown({"method": {"backbone": config}}, (), "config.yaml")
