@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
 TOP = Path(__file__).parents[1]
-COMMANDS = {"train": "ssl-train", "select": "ssl-select", "evaluate": "ssl-evaluate", "export": "ssl-export"}
+COMMANDS = {name: f"ssl-{name}" for name in ("train", "select", "evaluate", "export", "theory")}
 CONFIGS = """\
 # Configuration
 

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import in_one_line
-from ssl_lightning.runs.loading import checkpoint_of, read_checkpoint
+from ssl_lightning.runs.loading import read_checkpoint
+from ssl_lightning.runs.run import CHECKPOINTS, Run
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ssl_lightning.methods.method import SSLMethod
 
+EXPORTED = "model.safetensors"
 BACKBONE = re.compile(r"(base\.)*backbone\.")
 """What names of a method's checkpoint begin with that are those of its backbone."""
 
 
 def backbone_weights(source: str | Path) -> dict[str, "Tensor"]:
-    """Of a run (its folder), of a checkpoint, also a plain trainer's, or of a file of safetensors. Nothing of it is
-    executed, and a run's config is not read.
+    """Of a run or of what ssl-export has written (a folder), of a checkpoint, also a plain trainer's, or of a file of
+    safetensors. Nothing of it is executed, and a run's config is not read.
 
     Raises:
         UserError: it is not there, or damaged, or no such thing.
@@ -47,14 +49,23 @@ def _read(path: Path, source: str) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if path.is_dir():
+        places = Run(path).checkpoint, path / EXPORTED
+        found = [place for place in places if place.exists()]
+        if not found:
+            raise UserError(
+                f"init={source}: {path} has neither {CHECKPOINTS}/last.ckpt, as a run that has trained, nor "
+                f"{EXPORTED}, as what ssl-export writes. Give the folder of one of these, or a file of weights."
+            )
+        path = found[0]
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return read_checkpoint(path if path.is_file() else checkpoint_of(path))["state_dict"]
+        return read_checkpoint(path)["state_dict"]
     except (OSError, SafetensorError) as error:
         raise UserError(f"init={source} cannot be read: {in_one_line(error)}.") from error
     except UserError as error:
-        reason = str(error).partition(". ")[0]
+        reason = str(error).partition(". Copy it again")[0]
         raise UserError(f"init={source}: {reason}. Give a run's folder, or a file of weights.") from error
 
 

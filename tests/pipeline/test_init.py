@@ -42,7 +42,7 @@ def former(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return start("method=directclr", f"paths.runs={tmp_path_factory.mktemp('former')}")
 
 
-@pytest.mark.parametrize("kind", ["folder", "checkpoint", "safetensors", "wrapped"])
+@pytest.mark.parametrize("kind", ["folder", "checkpoint", "safetensors", "exported", "wrapped"])
 def test_where_weights_come_from(former, kind, tmp_path):
     expected = of_backbone(former)
     source: Path = former.folder
@@ -51,6 +51,9 @@ def test_where_weights_come_from(former, kind, tmp_path):
     elif kind == "safetensors":
         source = tmp_path / "encoder.safetensors"
         save_file(expected, source)
+    elif kind == "exported":
+        source = tmp_path
+        save_file({f"backbone.{name}": value for name, value in expected.items()}, tmp_path / "model.safetensors")
     elif kind == "wrapped":
         run = start("method=gessl", "method.base.temperature=0.3")
         source, expected = run.folder, of_backbone(run, "base.backbone.")
@@ -116,7 +119,7 @@ CONTENTS = {
         ("runs/none", "init=runs/none: there is no such file or folder. What a run has started from is a part of"),
         ("none.safetensors", "init=none.safetensors: there is no such file"),
         ("''", "init=: there is no such file"),
-        ("runs", "init=runs: runs is no run that has trained"),
+        (".", "init=.: . has neither checkpoints/last.ckpt, as a run that has trained, nor model.safetensors"),
         ("other", "holds the weights of another network, or under other names: "),
         *((f"{name}.ckpt", f"init={name}.ckpt holds more than named weights") for name in ("number", "list", "keys")),
         ("code.ckpt", "init=code.ckpt: code.ckpt is damaged, or no checkpoint"),

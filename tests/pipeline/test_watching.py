@@ -46,6 +46,11 @@ def watched(*overrides: str) -> Watched:
     return Watched(start(SEEN, *overrides), Seen.epochs)
 
 
+def rows(run: Run) -> list[dict[str, str]]:
+    with run.metrics_file.open() as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Watched]:
     """A run that nothing has stopped, by how often it writes rows; each is trained once."""
@@ -63,8 +68,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Watched]:
 @pytest.mark.parametrize("every", [1, 2, 5, 100])
 def test_at_the_end_of_an_epoch_they_are_means_over_it(place, whole, every):
     """However often rows are written; and where rows lie across its end, or there is none yet."""
-    with whole(1).run.metrics_file.open() as file:
-        reference = list(csv.DictReader(file))
+    reference = rows(whole(1).run)
     found = whole(every).epochs
     assert len(found) == 2
     for epoch, metrics in enumerate(found):

@@ -207,10 +207,11 @@ def test_checkpoints_that_are_all_damaged_are_named(tmp_path, damage):
 
 def test_at_no_moment_is_there_no_checkpoint(tmp_path, monkeypatch):
     """Whichever rename is the last that a killed process has made."""
-    path = tmp_path / "last.ckpt"
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    path.parent.mkdir()
 
     def steps() -> set[int]:
-        return {torch.load(file, weights_only=True)["step"] for file in tmp_path.glob("*.ckpt")}
+        return {torch.load(file, weights_only=True)["step"] for file in path.parent.glob("*.ckpt")}
 
     seen = []
     rename = Path.replace
