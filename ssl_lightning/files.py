@@ -121,6 +121,7 @@ def safe_name(name: str, key: str) -> str:
 RESERVED = {
     "encoders": "ssl-evaluate keeps what it makes of encoders that belong to no run",
     "report": "ssl-report keeps the report on all sweeps",
+    "theory": "ssl-theory keeps its pictures",
 }
 """Names below `paths.runs` that are no sweep's, and what is there."""
 

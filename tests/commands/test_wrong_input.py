@@ -311,7 +311,7 @@ def test_one_image_cannot_be_contrasted(command, method, arguments, message):
     assert not list(Path("runs").rglob("*.ckpt"))
 
 
-@pytest.mark.parametrize("name", ["encoders", "report", "Report"])
+@pytest.mark.parametrize("name", ["encoders", "report", "Report", "theory"])
 def test_names_of_the_product_s_own_folders_are_no_sweeps(command, name, tmp_path):
     done = command("ssl-train", *TINY, f"sweep={name}")
     assert done.code == 1
