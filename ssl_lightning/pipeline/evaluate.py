@@ -101,6 +101,7 @@ def evaluate(config: Mapping[str, Any]) -> Path:
             "metrics": metrics,
             "spectra": spectra,
             "evaluation": evaluation,
+            **({} if test is None else {"test_images": len(test.labels)}),
         }
         write_json(file, result)
         _show(f"{source.name()} on {dataset.name}", result, file)

@@ -31,6 +31,7 @@ def measured(
         "metrics": metrics,
         "spectra": spectra,
         "evaluation": parts.evaluation,
+        **({} if parts.splits.test is None else {"test_images": len(parts.splits.test.labels)}),
     }
     if untrained is not None:
         results["untrained"], _ = _evaluate(parts, method, *untrained, device)

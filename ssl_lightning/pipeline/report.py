@@ -36,8 +36,12 @@ SHOWN = 5
 """Runs without results that are named one by one though they have the same reason."""
 
 
-def report(folders: Sequence[Path], output: Path | None = None) -> None:
-    """Prints the comparison, and writes report.md, report.html, PNG files, and the tables as CSV and LaTeX."""
+def report(folders: Sequence[Path], output: Path | None = None, reference: str | None = None) -> None:
+    """Prints the comparison, and writes report.md, report.html, PNG files, and the tables as CSV and LaTeX.
+
+    Args:
+        reference: words of the line that the others are compared with, seed by seed; None chooses one.
+    """
     from rich.console import Console
 
     from ssl_lightning.files import write_text
@@ -52,10 +56,12 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
         times,
         transfer,
     )
+    from ssl_lightning.reports.differences import EXPLANATION as EXPLANATION_OF_DIFFERENCES
+    from ssl_lightning.reports.differences import differences, reference_of, too_few, uncertainty
     from ssl_lightning.reports.exchange import in_csv, in_latex
     from ssl_lightning.reports.html import page
     from ssl_lightning.reports.records import MEASURED, records_of
-    from ssl_lightning.reports.tables import in_markdown, in_terminal, plain, times_in_terminal
+    from ssl_lightning.reports.tables import differences_in_terminal, in_markdown, in_terminal, plain, times_in_terminal
     from ssl_lightning.runs.run import find_runs
 
     for folder in folders:
@@ -69,6 +75,8 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     heading = _heading(cells)
     explanation = EXPLANATION + (EXPLANATION_OF_CLASSIFIER if classifies(cells) else "")
     tables = alike(cells)
+    references = [(here, found) for here in tables if (found := reference_of(here, reference)) is not None]
+    compared = [(here, found) for here, found in references if differences(here, found)]
     missing = [record for record in records if record.status not in MEASURED]
     unfinished = _unfinished(missing)
     stopped = [f"stopped: {record.run.id} {record.progress}" for record in records if record.status == "stopped"]
@@ -83,6 +91,10 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
         for here in tables:
             markdown += [*_subheading(here, "## "), in_markdown(comparison(here)), ""]
         markdown += [explanation, ""]
+        for here, found in compared:
+            markdown += [f"## Differences from {plain(found.name)}", "", *_subheading(here, "### ")]
+            markdown += [in_markdown([row for _, row in differences(here, found)]), "", uncertainty(found), ""]
+        markdown += [EXPLANATION_OF_DIFFERENCES, "", too_few(cells), ""] if compared else []
         if moved := transfer(cells):
             markdown += ["## Transfer", "", in_markdown(moved), "", EXPLANATION_OF_TRANSFER, ""]
         if tables:
@@ -96,7 +108,7 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
             markdown += [stopped[0], "", *(f"- {plain(line)}" for line in stopped[1:]), ""]
         markdown += [f"![{wide.stem}]({wide.name})\n" for wide, _ in figures]
         write_text(output / "report.md", "\n".join(markdown))
-        write_text(output / "report.html", page(heading, explanation, cells, records, figures))
+        write_text(output / "report.html", page(heading, explanation, cells, records, figures, compared))
         write_text(output / "cells.csv", in_csv(comparison(cells)))
         write_text(output / "runs.csv", in_csv(table_of_runs(records, cells)))
         captions = [", ".join([heading, *_subheading(here)]) for here in tables]
@@ -108,6 +120,14 @@ def report(folders: Sequence[Path], output: Path | None = None) -> None:
     for here in tables:
         console.print(in_terminal(here, "\n".join([heading, *_subheading(here)])), "")
     console.print(explanation, "", style="dim")
+    for here, found in compared:
+        title = "\n".join([f"differences from {found.name}", *_subheading(here)])
+        console.print(differences_in_terminal(here, found, title), "")
+        console.print(uncertainty(found), style="dim")
+    if compared:
+        console.print(EXPLANATION_OF_DIFFERENCES, "", style="dim")
+    if compared and (warning := too_few(cells)):
+        console.print(warning, "")
     for here in tables:
         console.print(times_in_terminal(here, "\n".join(["seconds of one run", *_subheading(here)])), "")
     if tables:

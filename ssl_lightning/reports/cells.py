@@ -124,8 +124,8 @@ def _members(record: Record) -> Iterator[_Member]:
         protocol = protocol_in(made)
         if not any(same(protocol, other) for other in known):  # each once: one run is one seed
             known.append(protocol)
-            rest = {key: value for key, value in record.results.items() if key != "untrained"}
-            measured = {key: made[key] for key in ("metrics", "spectra", "untrained") if key in made}
+            rest = {key: value for key, value in record.results.items() if key not in ("untrained", "test_images")}
+            measured = {key: made[key] for key in ("metrics", "spectra", "untrained", "test_images") if key in made}
             cost = {key: value for key, value in rest["cost"].items() if key != EVALUATING}
             cost |= {key: value for key, value in made.get("cost", {}).items() if key == EVALUATING}
             yield _Member(record, {**rest, **measured, "cost": cost}, protocol)

@@ -40,11 +40,12 @@ MISSING = "–"
 
 class Quantity(NamedTuple):
     """What is shown of a number, and what it is sorted by: None where it is missing. Of a mean over several seeds, also
-    its deviation."""
+    its deviation. `strong`: whether it is to be seen at once."""
 
     text: str
     value: float | None
     deviation: float | None = None
+    strong: bool = False
 
 
 Row = Mapping[str, str | Quantity]
@@ -54,8 +55,8 @@ Row = Mapping[str, str | Quantity]
 def comparison(cells: Sequence[Cell]) -> list[Row]:
     """The untrained encoders of each dataset and protocol, where they were measured, and the cells."""
     rows: list[Row] = []
-    metrics = _metrics(cells)
-    shown = _shown(cells)
+    metrics = metrics_of(cells)
+    shown = shown_of(cells)
     protocols = bool(cells) and "protocol" in cells[0].shown
     variants = any(cell.variant for cell in cells)
     for here in alike(cells):
@@ -72,7 +73,7 @@ def comparison(cells: Sequence[Cell]) -> list[Row]:
             for backbone, untrained in untrained_encoders(here).items()
         ]
         rows += [
-            _what(cell, shown, protocol, variants)
+            what_of(cell, shown, protocol, variants)
             | {"images": _quantity(cell.results[0]["mask"]["size"], "d")}
             | {"seeds": _quantity(len(cell.results), "d")}
             | {column: _mean(*cell.statistics(name), name) for name, column in metrics.items()}
@@ -84,9 +85,9 @@ def comparison(cells: Sequence[Cell]) -> list[Row]:
 
 def times(cells: Sequence[Cell]) -> list[Row]:
     """Where the time of a run of each cell went: seconds, mean over seeds."""
-    shown, variants = _shown(cells), any(cell.variant for cell in cells)
+    shown, variants = shown_of(cells), any(cell.variant for cell in cells)
     return [
-        _what(cell, shown, {"protocol": cell.protocol} if "protocol" in cell.shown else {}, variants)
+        what_of(cell, shown, {"protocol": cell.protocol} if "protocol" in cell.shown else {}, variants)
         | {column: _mean(*cell.statistics(name, cost=True), name) for name, column in columns_of_times(cells).items()}
         for cell in cells
     ]
@@ -108,9 +109,9 @@ def transfer(cells: Sequence[Cell]) -> list[Row]:
         encoders.setdefault((*(str(cell.identity[key]) for key in WHAT), cell.variant), []).append(cell)
     moved = [here for here in encoders.values() if any(c.evaluated_on != c.identity["dataset"] for c in here)]
     protocols = list(dict.fromkeys(c.protocol for here in moved for c in here))
-    shown, variants = _shown(cells), any(cell.variant for here in moved for cell in here)
+    shown, variants = shown_of(cells), any(cell.variant for here in moved for cell in here)
     return [
-        _what(here[0], shown, {}, variants)
+        what_of(here[0], shown, {}, variants)
         | {f"linear % {'own data' if name == STANDARD else name}": _linear(here, name) for name in protocols}
         for here in moved
     ]
@@ -124,11 +125,12 @@ def _linear(cells: Sequence[Cell], protocol: str) -> Quantity:
     return _quantity()
 
 
-def _shown(cells: Sequence[Cell]) -> list[str]:
+def shown_of(cells: Sequence[Cell]) -> list[str]:
+    """Parts of the identity that have a column, as they differ."""
     return [key for key in ("dataset", "subset", "budget") if key in cells[0].shown] if cells else []
 
 
-def _what(cell: Cell, shown: Sequence[str], protocol: dict[str, str], variants: bool) -> dict[str, str | Quantity]:
+def what_of(cell: Cell, shown: Sequence[str], protocol: dict[str, str], variants: bool) -> dict[str, str | Quantity]:
     """The columns that tell cells apart."""
     return (
         {"method": cell.identity["method"]}
@@ -141,7 +143,7 @@ def _what(cell: Cell, shown: Sequence[str], protocol: dict[str, str], variants: 
 
 def table_of_runs(records: Sequence[Record], cells: Sequence[Cell]) -> list[Row]:
     """All runs, finished or not."""
-    metrics = _metrics(cells)
+    metrics = metrics_of(cells)
     variants = {record.run.id: cell.variant for cell in cells for record in cell.records}
     rows: list[Row] = []
     for record in records:
@@ -186,7 +188,8 @@ def untrained_encoders(cells: Sequence[Cell]) -> dict[str, dict[str, list[float]
     }
 
 
-def _metrics(cells: Sequence[Cell]) -> dict[str, str]:
+def metrics_of(cells: Sequence[Cell]) -> dict[str, str]:
+    """Names of metrics, with those of their columns."""
     return METRICS | (CLASSIFIER if classifies(cells) else {})
 
 

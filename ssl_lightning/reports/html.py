@@ -27,13 +27,20 @@ from ssl_lightning.reports.comparison import (
     times,
     transfer,
 )
+from ssl_lightning.reports.differences import EXPLANATION as EXPLANATION_OF_DIFFERENCES
+from ssl_lightning.reports.differences import Reference, differences, too_few, uncertainty
 from ssl_lightning.reports.figures import Plot
 from ssl_lightning.reports.records import Curve, Record
 from ssl_lightning.runs.run import Status
 
 
 def page(
-    heading: str, explanation: str, cells: Sequence[Cell], records: Sequence[Record], figures: Sequence[Plot]
+    heading: str,
+    explanation: str,
+    cells: Sequence[Cell],
+    records: Sequence[Record],
+    figures: Sequence[Plot],
+    compared: Sequence[tuple[Sequence[Cell], Reference]] = (),
 ) -> str:
     """The whole file.
 
@@ -41,6 +48,7 @@ def page(
         cells: what is compared.
         records: of all runs, finished or not.
         figures: which become a part of the page.
+        compared: cells of a table, with what they are compared with.
     """
     counts = Counter(record.status for record in records)
     summary = ", ".join(f"{counts[status]} {status}" for status in get_args(Status) if counts[status])
@@ -49,6 +57,8 @@ def page(
         "summary": f"{len(records)} run{'s' * (len(records) > 1)}: {summary}",
         "explanation": explanation,
         "comparison": _table(comparison(cells)),
+        "differences": [_differences(here, reference) for here, reference in compared],
+        "explanation_of_differences": f"{EXPLANATION_OF_DIFFERENCES} {too_few(cells)}".strip(),
         "times": _table(times(cells)),
         "explanation_of_times": explanation_of_times(cells),
         "transfer": _table(transfer(cells)),
@@ -71,10 +81,20 @@ def page(
 
 
 def _table(rows: Sequence[Row]) -> dict[str, Any]:
-    """Columns [name, whether it is one of numbers]; cells as a text, or [text, number to sort by]."""
+    """Columns [name, whether it is one of numbers]; cells as a text, or [text, number to sort by], and 1 where it is to
+    be seen at once."""
     columns = [[name, not isinstance(value, str)] for name, value in rows[0].items()] if rows else []
-    cells = [[[v.text, v.value] if isinstance(v, Quantity) else v for v in row.values()] for row in rows]
+    cells = [
+        [[v.text, v.value, *([1] * v.strong)] if isinstance(v, Quantity) else v for v in row.values()] for row in rows
+    ]
     return {"columns": columns, "rows": cells}
+
+
+def _differences(cells: Sequence[Cell], reference: Reference) -> dict[str, Any]:
+    on = f", evaluation: {cells[0].protocol}" if "protocol" in cells[0].shown else ""
+    title = f"Differences from {reference.name}{on}"
+    rows = [row for _, row in differences(cells, reference)]
+    return {"title": title, "table": _table(rows), "uncertainty": uncertainty(reference)}
 
 
 def _run(record: Record) -> dict[str, Any]:

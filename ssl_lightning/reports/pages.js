@@ -36,6 +36,14 @@ function overview() {
     make("p", { class: "faint" }, report.summary),
     ...(report.comparison.rows.length ? [section("Comparison", ...ofCells("Comparison", report.comparison))] : []),
     make("p", { class: "faint explanation" }, report.explanation),
+    ...report.differences.map(({ title, table, uncertainty }, i) =>
+      section(
+        title,
+        ...ofCells(title, table),
+        make("p", { class: "faint explanation" }, uncertainty),
+        ...(i + 1 < report.differences.length ? [] : [make("p", { class: "faint explanation" }, report.explanation_of_differences)]),
+      ),
+    ),
     ...(report.transfer.rows.length
       ? [
           section(

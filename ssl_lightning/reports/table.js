@@ -46,6 +46,7 @@ function sortable(name, { columns, rows }, cellOf, rowOf = () => make("tr", {}))
     cells.forEach((cell, i) => {
       const made = cellOf(columns[i][0], textOf(cell));
       if (columns[i][1]) made.classList.add("number");
+      if (Array.isArray(cell) && cell[2]) made.classList.add("strong");
       row.append(made);
     });
     return { cells, row, text: cells.map(textOf).join("\n").toLowerCase() };

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from ssl_lightning.reports.cells import Cell
     from ssl_lightning.reports.comparison import Quantity, Row
+    from ssl_lightning.reports.differences import Reference
 
 
 MAX_WORD = 17  # of the first column: what 80 columns leave
@@ -38,6 +39,7 @@ def _narrow(title: str, labels: Sequence[str], columns: Sequence[str], rows: Seq
     """Deviations of accuracies alone, and all that tells a line from others in one column, folded."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     words = [word for label in labels for word in label.split()]
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
@@ -45,13 +47,11 @@ def _narrow(title: str, labels: Sequence[str], columns: Sequence[str], rows: Seq
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for i, (label, row) in enumerate(zip(labels, rows, strict=True)):
-        texts = [_text(row[column]) for column in columns]
+        texts = {column: _text(row[column]) for column in columns}
+        shown = [text if column.endswith("%") else text.partition(" ±")[0] for column, text in texts.items()]
         table.add_row(
             "" if i and label == labels[i - 1] else label,
-            *(
-                text if column.endswith("%") else text.partition(" ±")[0]
-                for column, text in zip(columns, texts, strict=True)
-            ),
+            *(Text(text, "bold" * _is_strong(row[column])) for column, text in zip(columns, shown, strict=True)),
             end_section=i + 1 < len(labels) and labels[i + 1] != label,
         )
     return table
@@ -65,13 +65,28 @@ def in_markdown(rows: Sequence["Row"]) -> str:
     for column, value in rows[-1].items():
         table.add_column(column, justify="left" if isinstance(value, str) else "right")
     for row in rows:
-        table.add_row(*(plain(_text(value)) for value in row.values()))
+        texts = {column: plain(_text(value)) for column, value in row.items()}
+        table.add_row(*(f"**{text}**" if _is_strong(row[column]) else text for column, text in texts.items()))
     return _render(table)
 
 
 def plain(text: str) -> str:
     """In Markdown, a text that stays what it is: no HTML, no column of its own."""
     return html.escape(text, quote=False).replace("|", "\\|").replace("`", "\\`")
+
+
+def differences_in_terminal(cells: Sequence["Cell"], reference: "Reference", title: str) -> "Table":
+    """In 80 columns: of the linear probe, and of k-NN."""
+    from ssl_lightning.reports.differences import differences
+
+    found = differences(cells, reference)
+    rows = [row for _, row in found]
+    columns = ["fraction", "seeds", *(column for column in rows[0] if column.endswith("%"))][:4]
+    return _narrow(title, [cell.line for cell, _ in found], columns, rows)
+
+
+def _is_strong(value: "str | Quantity") -> bool:
+    return not isinstance(value, str) and value.strong
 
 
 def _text(value: "str | Quantity") -> str:

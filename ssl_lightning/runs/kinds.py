@@ -47,6 +47,8 @@ def check_results(content: Mapping[str, Any]) -> None:
     steps = content.get("planned_steps"), content.get("optimizer_steps"), content.get("cost", {}).get("optimizer_steps")
     if any(type(number) not in (int, type(None)) for number in steps):
         raise ValueError("its numbers of steps are none")
+    if type(content.get("test_images", 0)) is not int:
+        raise ValueError("its test_images is no number")
     if not isinstance(content.get("stopped_by", ""), str):
         raise ValueError("its stopped_by is no name")
     if not isinstance(content.get("protocol", {}).get("reading", {}), dict):

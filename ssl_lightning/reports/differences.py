@@ -1,0 +1,133 @@
+"""What is separated from a reference, and by how much: a table beside the comparison."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ssl_lightning.errors import UserError
+from ssl_lightning.reports.cells import Cell
+from ssl_lightning.reports.comparison import MISSING, Quantity, Row, metrics_of, shown_of, what_of
+from ssl_lightning.reports.paired import FEW, Difference, difference, standard_error
+
+PLAIN = ("random", "full")
+"""Subsets that nothing was chosen for."""
+EXPLANATION = (
+    "Differences from the reference with the same seeds: mean [95 % t-interval] over seeds. Bold: the interval leaves "
+    "out 0, of at least three seeds; one in twenty does by chance. p: Wilcoxon's signed-rank test of linear %, from five seeds on."
+)
+
+
+class Reference(NamedTuple):
+    """What the cells of one table are compared with: at the same fraction, where that was run, or at the only one."""
+
+    name: str
+    by_fraction: Mapping[float, Cell]
+
+    def of(self, cell: Cell) -> Cell | None:
+        """None where there is nothing to compare it with, as it is the reference itself."""
+        alone = next(iter(self.by_fraction.values())) if len(self.by_fraction) == 1 else None
+        found = self.by_fraction.get(cell.fraction, alone)
+        return None if found is cell else found
+
+
+def reference_of(cells: Sequence[Cell], words: str | None = None) -> Reference | None:
+    """Of the cells of one dataset and protocol: the line that has all the words, or else SimCLR on a random subset, or
+    the first. Of a single line, its largest fraction. None where there is one cell.
+
+    Raises:
+        UserError: the words are those of no line, or of several.
+    """
+    lines: dict[str, list[Cell]] = {}
+    for cell in cells:
+        lines.setdefault(_name(cell), []).append(cell)
+    if words is not None:
+        found = [name for name in lines if set(words.lower().split()) <= set(name.lower().replace(",", " ").split())]
+        if len(found) != 1:
+            which = f"{len(found)} lines of the comparison" if found else "no line of the comparison"
+            raise UserError(
+                f"--reference '{words}' names {which}. Give words of one: {'; '.join(sorted(found or lines))}."
+            )
+        name = found[0]
+    else:
+        name = min(lines, key=lambda name: (_rank(lines[name][0]), name))
+    if len(cells) < 2:
+        return None
+    chosen = lines[name] if len(lines) > 1 else [max(cells, key=lambda cell: cell.fraction)]
+    suffix = f", fraction {chosen[0].fraction:g}" if len(chosen) == 1 else ""
+    return Reference(name + suffix, {cell.fraction: cell for cell in chosen})
+
+
+def _name(cell: Cell) -> str:
+    parts = [str(cell.identity[key]) for key in ("method", "subset")]
+    parts += [f"equal {cell.identity['budget']}"] if "budget" in cell.shown else []
+    return " ".join([*parts, cell.variant]).strip()
+
+
+def _rank(cell: Cell) -> tuple[bool, bool]:
+    return cell.identity["method"] != "simclr", cell.identity["subset"] not in PLAIN
+
+
+def differences(cells: Sequence[Cell], reference: Reference) -> list[tuple[Cell, Row]]:
+    """The cells that there is something to compare with, and a row of each."""
+    metrics, shown, variants = metrics_of(cells), shown_of(cells), any(cell.variant for cell in cells)
+    rows: list[tuple[Cell, Row]] = []
+    for cell in cells:
+        other = reference.of(cell)
+        found = {column: _difference(cell, other, name) for name, column in metrics.items()} if other else {}
+        seeds = max((one.seeds for one in found.values() if one is not None), default=0)
+        if seeds:
+            row = (
+                what_of(cell, shown, {}, variants)
+                | {"seeds": Quantity(str(seeds), seeds)}
+                | {column: _shown(one) for column, one in found.items()}
+                | {"p": _p(next(iter(found.values())))}
+            )
+            rows.append((cell, row))
+    return rows
+
+
+def uncertainty(reference: Reference) -> str:
+    """Of one measurement of the reference, whose test images are a sample too, in words; empty where nobody knows
+    their number."""
+    words = []
+    for fraction, cell in sorted(reference.by_fraction.items()):
+        images, top1 = cell.results[0].get("test_images"), cell.values("linear/top1")
+        if images and top1:
+            error = 100 * standard_error(statistics.fmean(top1), images)
+            words.append(f"±{error:.2f} at fraction {fraction:g} ({images:,} test images)")
+    return f"Binomial standard error of its linear %: {', '.join(words)}." if words else ""
+
+
+def _difference(cell: Cell, other: Cell, name: str) -> Difference | None:
+    """Accuracies in %."""
+    scale = 100 if name.endswith("top1") else 1
+    found = difference(_by_seed(cell, name), _by_seed(other, name))
+    return found and found._replace(mean=scale * found.mean, low=scale * found.low, high=scale * found.high)
+
+
+def _by_seed(cell: Cell, name: str) -> dict[int, float]:
+    """Means over the runs of a seed, of which there are several where proxies have seeds of their own."""
+    values: dict[int, list[float]] = {}
+    for results in cell.results:
+        if name in results["metrics"]:
+            values.setdefault(results["identity"]["seed"], []).append(results["metrics"][name])
+    return {seed: statistics.fmean(several) for seed, several in values.items()}
+
+
+def _shown(found: Difference | None) -> Quantity:
+    if found is None:
+        return Quantity(MISSING, None)
+    interval = f" [{found.low:+.1f}, {found.high:+.1f}]" if found.seeds > 1 else ""
+    return Quantity(f"{found.mean:+.1f}{interval}", found.mean, strong=found.separated)
+
+
+def _p(found: Difference | None) -> Quantity:
+    return Quantity(MISSING, None) if found is None or found.p is None else Quantity(f"{found.p:.3f}", found.p)
+
+
+def too_few(cells: Sequence[Cell]) -> str:
+    """A warning, where there are fewer seeds than anything can be said by."""
+    least = min((len(cell.results) for cell in cells), default=FEW)
+    if least >= FEW:
+        return ""
+    return f"Warning: {'one seed' if least == 1 else f'{least} seeds'} in some cells: nothing is shown by so few."

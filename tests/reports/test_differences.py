@@ -1,0 +1,176 @@
+"""What a report says of differences: paired by seed, with intervals, from a reference that is chosen or told."""
+
+import math
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ssl_lightning.errors import UserError
+from ssl_lightning.pipeline.report import report
+from ssl_lightning.reports.differences import differences, reference_of, too_few, uncertainty
+from ssl_lightning.reports.paired import Difference, difference, standard_error
+from tests.reports.test_report import Folder, forget, sweep
+
+__all__ = ["forget", "sweep"]
+
+OURS = {1: 0.91, 2: 0.93, 3: 0.92, 4: 0.95, 5: 0.96, 7: 0.5}
+THEIRS = {1: 0.90, 2: 0.90, 3: 0.93, 4: 0.90, 5: 0.90, 6: 0.1}
+
+
+def test_differences_are_paired_by_seed():
+    """An independent way to all four numbers; seeds that one side lacks do not count."""
+    found = difference(OURS, THEIRS)
+    assert found is not None
+    ours, theirs = (np.array([side[seed] for seed in range(1, 6)]) for side in (OURS, THEIRS))
+    expected = stats.ttest_rel(ours, theirs)
+    interval = expected.confidence_interval(0.95)
+    assert found.seeds == 5
+    assert found.mean == pytest.approx(fmean(ours - theirs))
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.p == pytest.approx(stats.wilcoxon(ours - theirs).pvalue)
+    assert found.separated == (expected.pvalue < 0.05)
+
+
+def test_a_shift_that_all_seeds_share_is_separated_though_seeds_differ():
+    theirs = {seed: 0.5 + seed / 10 for seed in range(4)}
+    ours = {seed: value + 0.01 + 0.001 * (seed % 2) for seed, value in theirs.items()}
+    found = difference(ours, theirs)
+    assert found is not None
+    assert found.separated
+    assert found.p is None  # of four seeds, no test of signs can be small
+
+
+@pytest.mark.parametrize("values", [{1: 0.5}, {1: 0.5, 2: 0.6}])
+def test_one_or_two_seeds_separate_nothing(values):
+    found = difference({seed: value + 0.1 for seed, value in values.items()}, values)
+    assert found is not None
+    assert found.mean == pytest.approx(0.1)
+    assert not found.separated
+    assert math.isnan(found.low) == (len(values) == 1)
+
+
+def test_no_common_seed():
+    assert difference({1: 0.5}, {2: 0.5}) is None
+
+
+def test_no_difference_at_all():
+    assert difference(THEIRS, THEIRS) == Difference(6, 0.0, 0.0, 0.0, 1.0)
+
+
+def test_the_standard_error_is_that_of_draws_of_test_images():
+    drawn = np.random.default_rng(0).binomial(500, 0.9, size=20_000) / 500
+    assert standard_error(0.9, 500) == pytest.approx(drawn.std(), rel=0.02)
+
+
+# The reference
+
+
+def name(sweep: Folder, words: str | None = None) -> str | None:
+    found = reference_of(sweep.cells(), words)
+    return found and found.name
+
+
+def test_simclr_on_a_random_subset_is_the_reference(sweep):
+    for method, subset in (("directclr", "random"), ("simclr", "sas"), ("simclr", "random")):
+        sweep.finish(0.5, f"method={method}", f"subset={subset}")
+    assert name(sweep) == "simclr random, fraction 1"
+    assert name(sweep, "directclr") == "directclr random, fraction 1"
+    assert name(sweep, "SAS") == "simclr sas, fraction 1"
+
+
+@pytest.mark.parametrize(("words", "why"), [("simclr", "names 2 lines"), ("byol", "names no line")])
+def test_words_of_no_line_or_of_several(sweep, words, why):
+    for subset in ("sas", "random"):
+        sweep.finish(0.5, f"subset={subset}")
+    with pytest.raises(UserError, match=why) as error:
+        reference_of(sweep.cells(), words)
+    assert "simclr random; simclr sas" in str(error.value)
+
+
+def test_of_one_line_all_images_are_the_reference(sweep):
+    for fraction in (0.2, 0.5, 1.0):
+        sweep.finish(fraction, fraction=fraction)
+    cells = sweep.cells()
+    reference = reference_of(cells)
+    assert reference is not None
+    assert reference.name == "simclr random, fraction 1"
+    assert [row["linear %"].text for _, row in differences(cells, reference)] == ["-80.0", "-50.0"]
+
+
+def test_cells_are_compared_at_their_fraction(sweep):
+    for fraction in (0.2, 1.0):
+        for seed in (1, 2, 3):
+            sweep.finish(0.5 + fraction / 10 + seed / 100, fraction=fraction, seed=seed)
+            sweep.finish(0.5 + seed / 100 + 0.002 * (seed == 2), "method=directclr", fraction=fraction, seed=seed)
+    cells = sweep.cells()
+    reference = reference_of(cells)
+    assert reference is not None
+    rows = {cell.fraction: row for cell, row in differences(cells, reference)}
+    assert {fraction: row["linear %"].text.partition(" ")[0] for fraction, row in rows.items()} == {
+        0.2: "-1.9",
+        1.0: "-9.9",
+    }
+    assert all(row["linear %"].strong for row in rows.values())
+    assert all(row["seeds"].value == 3 and row["p"].value is None for row in rows.values())
+
+
+def test_a_single_cell_has_nothing_to_be_compared_with(sweep):
+    sweep.finish(0.5)
+    assert reference_of(sweep.cells()) is None
+
+
+def test_the_uncertainty_is_that_of_the_test_images(sweep):
+    for method in ("simclr", "directclr"):
+        run = sweep.finish(0.9, f"method={method}")
+        run.finish(run.results() | {"test_images": 10_000})
+    reference = reference_of(sweep.cells())
+    assert reference is not None
+    assert uncertainty(reference) == (
+        "Binomial standard error of its linear %: ±0.30 at fraction 1 (10,000 test images)."
+    )
+
+
+# The report
+
+
+@pytest.fixture
+def reported(sweep: Folder, capsys: Any) -> tuple[str, str]:
+    """Three seeds of two methods, of which one is 10 points better, within a tenth: Markdown, and what is printed."""
+    for seed in (1, 2, 3):
+        sweep.finish(0.5 + seed / 10, seed=seed)
+        sweep.finish(0.6 + seed / 10 + seed / 1000, "method=directclr", seed=seed)
+    report([sweep.folder])
+    return (sweep.folder / "report" / "report.md").read_text(encoding="utf-8"), capsys.readouterr().out
+
+
+def test_what_is_separated_is_bold(reported):
+    markdown, printed = reported
+    section = markdown.partition("## Differences from simclr random, fraction 1")[2]
+    assert "**+10.2 [+10.0, +10.4]**" in section
+    assert "Warning" not in section
+    assert "+10.2 [+10.0, +10.4]" in printed
+
+
+def test_too_few_seeds_are_told(sweep, capsys):
+    for method in ("simclr", "directclr"):
+        sweep.finish(0.5, f"method={method}")
+    report([sweep.folder])
+    assert too_few(sweep.cells()) == "Warning: one seed in some cells: nothing is shown by so few."
+    assert too_few(sweep.cells()) in capsys.readouterr().out
+
+
+def test_the_page_has_the_table_too(browser, tmp_path: Path):
+    sweep = Folder(tmp_path / "runs" / "grid")
+    for seed in (1, 2, 3):
+        sweep.finish(0.5 + seed / 10, seed=seed)
+        sweep.finish(0.6 + seed / 10 + seed / 1000, "method=directclr", seed=seed)
+    report([sweep.folder], reference="directclr")
+    browser.open(sweep.folder / "report" / "report.html")
+    (row,) = browser.table("Differences from directclr random, fraction 1")
+    assert row["linear %"] == "-10.2 [-10.4, -10.0]"
+    strong = browser.all("td.strong")
+    assert [cell.text for cell in strong][0] == row["linear %"]
