@@ -1,17 +1,59 @@
 """ssl-evaluate: what a frozen encoder, of a run or from elsewhere, makes of any labelled dataset."""
 
+import glob
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from ssl_lightning.commands.ending import run_command, run_job
 from ssl_lightning.commands.looking import look_or_run
-from ssl_lightning.config.hydra import application
+from ssl_lightning.config.hydra import application, quoted
 from ssl_lightning.config.schema import EvaluateConfig
+from ssl_lightning.errors import UserError
+from ssl_lightning.runs.run import find_runs
 
 
 def main() -> None:
-    run_command(lambda: look_or_run(_app, "evaluate", EvaluateConfig))
+    run_command(_look_or_run)
+
+
+def _look_or_run() -> None:
+    sys.argv[1:] = of_several_runs(sys.argv[1:])
+    look_or_run(_app, "evaluate", EvaluateConfig)
+
+
+def of_several_runs(arguments: Sequence[str]) -> list[str]:
+    """The arguments: with `run=` a pattern (`'run=runs/x/*'`), or a folder of runs, those of a multirun over the runs
+    that have results, with a line on the others.
+
+    Raises:
+        UserError: there are none.
+    """
+    given = list(arguments)
+    for i, argument in enumerate(given):
+        key, _, value = argument.partition("=")
+        name = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+        pattern = Path(name).expanduser()
+        if key != "run" or not name or (pattern / "config.yaml").is_file():
+            continue
+        if not pattern.is_dir() and (pattern.exists() or not glob.has_magic(name)):
+            continue
+        folders = [pattern] if pattern.is_dir() else sorted(Path(found) for found in glob.glob(str(pattern)))
+        found = find_runs([folder for folder in folders if folder.is_dir()])
+        measured = [str(run.folder) for run in found if run.status in ("finished", "stopped")]
+        if not measured:
+            raise UserError(
+                f"{argument}: {len(found) or 'no'} run{'s' * (len(found) != 1)} there, none of them with "
+                "results. Name the folder of one, or of a sweep: run=runs/<sweep>."
+            )
+        if others := len(found) - len(measured):
+            print(f"{others} of {len(found)} runs are left out, as they have no results", flush=True)
+        given[i] = f"run={','.join(map(quoted, measured))}"
+        several = len(measured) > 1 and not {"-m", "--multirun"} & set(given)
+        return (["-m"] if several else []) + given
+    return given
 
 
 @application("evaluate")

@@ -1,6 +1,7 @@
 """Features of a frozen encoder: what every evaluation reads."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.loading import in_order
 from ssl_lightning.errors import UserError
 from ssl_lightning.processes import ALONE, ProcessGroup
+from ssl_lightning.progress import track
 
 NAMES = ("representations", "embeddings")
 
@@ -35,7 +37,12 @@ class Features(NamedTuple):
 
 
 def extract(
-    encode: Encode, split: Split, processes: ProcessGroup = ALONE, folder: Path | None = None, batch_size: int = 512
+    encode: Encode,
+    split: Split,
+    processes: ProcessGroup = ALONE,
+    folder: Path | None = None,
+    batch_size: int = 512,
+    bar: str = "",
 ) -> Features:
     """Features of all images of a split, float32, made together by all processes. All of them return them.
 
@@ -44,6 +51,7 @@ def extract(
             switching the model to evaluation mode is its affair.
         folder: for `representations.npy` and `embeddings.npy`, behind which features may be larger than memory; a
             process alone needs none and then holds them.
+        bar: what to call this, where it is to be watched in a terminal.
     """
     images, labels = split
     share = processes.share(len(labels))
@@ -57,7 +65,10 @@ def extract(
             for name, example in zip(names, examples, strict=False)
         ]
         start = share.start
-        for some in in_order(images, share, batch_size):
+        batches: Iterable[UInt8[Tensor, "n c h w"]] = in_order(images, share, batch_size)
+        if bar and processes.rank == 0:
+            batches = track(batches, bar, math.ceil(len(share) / batch_size))
+        for some in batches:
             for array, values in zip(arrays, encode(some), strict=False):
                 processes.write(array, start, values.float().cpu().numpy())
             start += len(some)

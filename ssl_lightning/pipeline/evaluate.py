@@ -86,6 +86,8 @@ def evaluate(config: Mapping[str, Any]) -> Path:
     batch_size = config["batch_size"]
     train, test, validation = splits_of(suite, dataset)
     splits = {"all": train} if test is None else {"train": train, "test": test}
+    images = " and ".join(f"{len(split.labels):,}" for split in splits.values())
+    rank_zero_only(print)(f"{source.name()} looks at {images} images of {dataset.name}", flush=True)
     made = [_features(encoder.to(device), split, cache / part, processes, batch_size) for part, split in splits.items()]
     if processes.rank == 0:
         solving = solving_device(device)
@@ -135,7 +137,7 @@ def _features(encoder: Encoder, split: Split, folder: Path, processes: ProcessGr
     done = folder / "DONE"
     with processes.building(done) as missing:
         if missing:
-            extract(encoder.features, split, processes, folder, batch_size)
+            extract(encoder.features, split, processes, folder, batch_size, bar=f"features of {folder.name}")
             processes.by_first(done.touch)
     return stored(split, folder)
 

@@ -106,7 +106,7 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
             markdown += [others, "", *(f"- {plain(line)}" for line in unfinished), ""]
         if stopped:
             markdown += [stopped[0], "", *(f"- {plain(line)}" for line in stopped[1:]), ""]
-        markdown += [f"![{wide.stem}]({wide.name})\n" for wide, _ in figures]
+        markdown += _pictures(figures)
         write_text(output / "report.md", "\n".join(markdown))
         write_text(output / "report.html", page(heading, explanation, cells, records, figures, compared))
         write_text(output / "cells.csv", in_csv(comparison(cells)))
@@ -230,8 +230,21 @@ def _figures(tables: Sequence[Sequence["Cell"]], output: Path, narrow: Path) -> 
         for what, of in draw.items():
             file = f"{what.replace(' ', '_')}{suffix}.png"
             heading = f"{dataset if what == RANKS else title}: {what}"
-            plots.append(Plot(of(output / file, heading), of(narrow / file, heading, narrow=True)))
+            plots.append(Plot(of(output / file, heading), of(narrow / file, heading, narrow=True), title))
     return plots
+
+
+def _pictures(figures: Sequence["Plot"]) -> list[str]:
+    """In Markdown: those about the same together, folded up but for the first."""
+    from ssl_lightning.reports.tables import plain
+
+    lines: list[str] = []
+    about = list(dict.fromkeys(figure.about for figure in figures))
+    for title in about:
+        pictures = [f"![{figure.wide.stem}]({figure.wide.name})\n" for figure in figures if figure.about == title]
+        folded = title != about[0]
+        lines += [f"<details><summary>{plain(title)}</summary>\n", *pictures, "</details>\n"] if folded else pictures
+    return lines
 
 
 def _word(text: str) -> str:

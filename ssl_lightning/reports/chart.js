@@ -25,31 +25,54 @@ function ticks(low, high) {
 
 const numbers = (words) => words.split(" ").map(Number);
 
-function chart(curve) {
-  const name = curve.name, steps = numbers(curve.steps), values = numbers(curve.values);
-  const first = steps[0], last = steps[steps.length - 1];
-  const low = Math.min(...values), high = Math.max(...values);
-  const x = (step) => LEFT + ((step - first) / (last - first || 1)) * (WIDTH - LEFT - RIGHT);
-  const y = (value) => HEIGHT - BOTTOM - ((value - low) / (high - low || 1)) * (HEIGHT - TOP - BOTTOM);
-  const about = `${name}: ${short(values[0])} at step ${first}, ${short(values[values.length - 1])} at step ${last}, ` +
-    `lowest ${short(low)}, highest ${short(high)}`;
-  const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": about });
+// How many lines are told apart: by colour, then by dashes too.
+const COLOURS = 8, DASHES = 4;
+const styleOf = (i) => `c${i % COLOURS} d${Math.floor(i / COLOURS) % DASHES}`;
+
+/* Lines of points [x, y, deviation of y, or 0] over one pair of axes. A line has a `name`, shown where the pointer is,
+   and a number for its `style`; `address`: of a page that a click opens. With `marks`, points are seen one by one. */
+function plot(about, xLabel, lines, { marks = false, whole = false, width = WIDTH, height = HEIGHT } = {}) {
+  const points = lines.flatMap((line) => line.points);
+  const xs = points.map(([x]) => x), lows = points.map(([, y, d]) => y - d), highs = points.map(([, y, d]) => y + d);
+  const least = (values) => values.reduce((a, b) => Math.min(a, b)), most = (values) => values.reduce((a, b) => Math.max(a, b));
+  const first = least(xs), last = most(xs), low = least(lows), high = most(highs);
+  const x = (value) => (LEFT + (first === last ? 0.5 : (value - first) / (last - first)) * (width - LEFT - RIGHT)).toFixed(1);
+  const y = (value) => (height - BOTTOM - ((value - low) / (high - low || 1)) * (height - TOP - BOTTOM)).toFixed(1);
+  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": about });
   for (const value of ticks(low, high)) {
     svg.append(
-      draw("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }),
-      draw("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, short(value)),
+      draw("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
+      draw("text", { x: LEFT - 6, y: Number(y(value)) + 4, "text-anchor": "end" }, short(value)),
     );
   }
-  for (const step of ticks(first, last).filter(Number.isInteger)) {
-    svg.append(draw("text", { x: x(step), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, String(step)));
+  for (const value of ticks(first, last).filter((value) => !whole || Number.isInteger(value))) {
+    svg.append(draw("text", { x: x(value), y: height - BOTTOM + 16, "text-anchor": "middle" }, short(value)));
   }
-  svg.append(draw("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 4, "text-anchor": "middle" }, "optimizer step"));
-  if (steps.length > 1) {
-    const points = steps.map((step, i) => `${x(step).toFixed(1)},${y(values[i]).toFixed(1)}`);
-    svg.append(draw("polyline", { class: "curve", points: points.join(" ") }));
-  } else {
-    svg.append(draw("circle", { class: "point", cx: x(first), cy: y(low), r: 3 }));
+  svg.append(draw("text", { x: (LEFT + width - RIGHT) / 2, y: height - 4, "text-anchor": "middle" }, xLabel));
+  for (const { name, points, style, address } of lines) {
+    const group = draw("g", { class: `line ${styleOf(style)}` }, draw("title", {}, name));
+    if (points.length > 1) {
+      const corners = points.map(([at, value]) => `${x(at)},${y(value)}`).join(" ");
+      group.append(draw("polyline", { class: "curve", points: corners }));
+    }
+    for (const [at, value, deviation] of marks || points.length === 1 ? points : []) {
+      if (deviation) {
+        group.append(draw("line", { class: "curve", x1: x(at), x2: x(at), y1: y(value - deviation), y2: y(value + deviation) }));
+      }
+      group.append(draw("circle", { class: "point", cx: x(at), cy: y(value), r: 3.5 }));
+    }
+    svg.append(address ? draw("a", { href: address, tabindex: "-1" }, group) : group);
   }
+  return svg;
+}
+
+function chart({ name, steps, values }) {
+  const at = numbers(steps), reached = numbers(values), last = at.length - 1;
+  const low = Math.min(...reached), high = Math.max(...reached);
+  const about = `${name}: ${short(reached[0])} at step ${at[0]}, ${short(reached[last])} at step ${at[last]}, ` +
+    `lowest ${short(low)}, highest ${short(high)}`;
+  const points = at.map((step, i) => [step, reached[i], 0]);
+  const svg = plot(about, "optimizer step", [{ name, points, style: 0 }], { whole: true });
   return make("figure", {}, make("figcaption", {}, name), svg);
 }
 

@@ -32,10 +32,15 @@ WATCHED = {"r": "representation", "z": "embedding", "r_rest": "representation af
 
 
 class Plot(NamedTuple):
-    """PNG files of one plot: panels side by side, and below each other for a window as wide as a hand."""
+    """PNG files of one plot: panels side by side, and below each other for a window as wide as a hand.
+
+    Args:
+        about: what it is of, where there are several such: a dataset, and how encoders were evaluated.
+    """
 
     wide: Path
     narrow: Path
+    about: str
 
 
 own_style = partial(style.context, "default")

@@ -8,6 +8,7 @@ stay what they are.
 import base64
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
@@ -19,6 +20,8 @@ from ssl_lightning.evaluation.protocol import protocol_in
 from ssl_lightning.reports.cells import Cell
 from ssl_lightning.reports.comparison import (
     EXPLANATION_OF_TRANSFER,
+    METRICS,
+    MISSING,
     Quantity,
     Row,
     comparison,
@@ -32,6 +35,10 @@ from ssl_lightning.reports.differences import Reference, differences, too_few, u
 from ssl_lightning.reports.figures import Plot
 from ssl_lightning.reports.records import Curve, Record
 from ssl_lightning.runs.run import Status
+
+
+PARTS = ("page", "table", "chart", "explore", "pages")
+"""Of the script, in their order."""
 
 
 def page(
@@ -59,18 +66,24 @@ def page(
         "comparison": _table(comparison(cells)),
         "differences": [_differences(here, reference) for here, reference in compared],
         "explanation_of_differences": f"{EXPLANATION_OF_DIFFERENCES} {too_few(cells)}".strip(),
+        "cells": [_cell(cell) for cell in cells],
         "times": _table(times(cells)),
         "explanation_of_times": explanation_of_times(cells),
         "transfer": _table(transfer(cells)),
         "explanation_of_transfer": EXPLANATION_OF_TRANSFER,
         "overview": _table(table_of_runs(records, cells)),
         "figures": [
-            {"name": wide.stem.replace("_", " "), "source": _data_uri(wide), "narrow": _data_uri(narrow)}
-            for wide, narrow in figures
+            {
+                "about": about,
+                "name": wide.stem.replace("_", " "),
+                "source": _data_uri(wide),
+                "narrow": _data_uri(narrow),
+            }
+            for wide, narrow, about in figures
         ],
         "runs": [_run(record) for record in records],
     }
-    style, script = _part("page.css"), "".join(_part(f"{part}.js") for part in ("page", "table", "chart", "pages"))
+    style, script = _part("page.css"), "".join(_part(f"{part}.js") for part in PARTS)
     return Template(_part("page.html")).substitute(
         style=style,
         style_hash=_hash(style),
@@ -95,6 +108,23 @@ def _differences(cells: Sequence[Cell], reference: Reference) -> dict[str, Any]:
     title = f"Differences from {reference.name}{on}"
     rows = [row for _, row in differences(cells, reference)]
     return {"title": title, "table": _table(rows), "uncertainty": uncertainty(reference)}
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    """What it is, by key, and what was measured of it: one value a seed, accuracies in %."""
+    what = {key: str(cell.identity[key]) for key in ("method", "dataset", "subset", "budget")}
+    values = {"fraction": [cell.fraction], "images": [results["mask"]["size"] for results in cell.results]}
+    names = {name for results in cell.results for name in results["metrics"]}
+    for name in sorted(names, key=lambda name: (name not in METRICS, name)):
+        scale, unit = (100, " %") if name.endswith("top1") else (1, "")
+        values[METRICS.get(name, name + unit)] = [scale * value for value in cell.values(name)]
+    for name in sorted({name for results in cell.results for name in results["cost"]}):
+        values[name] = cell.values(name, cost=True)
+    known = {name: [v for v in of if isinstance(v, int | float) and math.isfinite(v)] for name, of in values.items()}
+    return {
+        "what": what | {"evaluation": cell.protocol, "variant": cell.variant or MISSING},
+        "values": {name: of for name, of in known.items() if of},
+    }
 
 
 def _run(record: Record) -> dict[str, Any]:

@@ -13,6 +13,10 @@ function make(tag, attributes, ...children) {
   return node;
 }
 
+function folded(summary, open, ...children) {
+  return make("details", open ? { open: "" } : {}, make("summary", {}, summary), ...children);
+}
+
 function section(title, ...children) {
   return make("section", {}, make("h2", {}, title), ...children);
 }

@@ -25,10 +25,17 @@ function overview() {
       return row;
     },
   );
-  const plots = report.figures.map(({ name, source, narrow }) => {
+  const picture = ({ name, source, narrow }) => {
     const image = make("img", { src: source, alt: `Plot: ${name}. The comparison has its numbers.` });
     return make("figure", {}, make("picture", {}, make("source", { media: "(max-width: 40rem)", srcset: narrow }), image));
+  };
+  const about = [...new Set(report.figures.map((figure) => figure.about))];
+  const plots = about.map((title, i) => {
+    const pictures = report.figures.filter((figure) => figure.about === title).map(picture);
+    const group = make("div", { class: "plots" }, ...pictures);
+    return about.length > 1 ? folded(title, i === 0, group) : group;
   });
+  const logged = report.runs.some((run) => run.curves.length);
   return make(
     "div",
     {},
@@ -53,7 +60,9 @@ function overview() {
           ),
         ]
       : []),
-    ...(plots.length ? [section("Plots", make("div", { class: "plots" }, ...plots))] : []),
+    ...(plots.length ? [section("Plots", ...plots)] : []),
+    ...(report.cells.length ? [section("Any metric", metrics())] : []),
+    ...(logged ? [section("Curves of all runs", curves())] : []),
     ...(report.times.rows.length
       ? [
           section(
@@ -121,7 +130,7 @@ function details(run) {
       : []),
     ...(training.length ? [section("Training", charts(training))] : []),
     ...(watched.length
-      ? [section("Spectra", make("details", {}, make("summary", {}, `${watched.length} curves`), charts(watched)))]
+      ? [section("Spectra", folded(`${watched.length} curves`, false, charts(watched)))]
       : []),
     section("Difference to another run", ...difference(run)),
     section("Config", plain("Config", ["key", "value"], Object.entries(run.config), "config")),

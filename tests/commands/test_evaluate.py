@@ -266,3 +266,41 @@ def test_the_hash_of_an_encoder_changes_with_weights_normalisation_and_size(run)
     encoder = source.load()
     next(encoder.network.parameters()).data.view(-1)[0] += 1
     assert encoder_digest(encoder) != key
+
+
+@pytest.fixture
+def several(run: Run) -> list[Run]:
+    """Two runs with results, and one that was only begun, in one sweep; their names are no plain words for Hydra."""
+    other, begun = (
+        Run(Path(shutil.copytree(run.folder, run.folder.with_name(name)))) for name in ("b = (2),", "begun")
+    )
+    for file in ("DONE", "results.json"):
+        (begun.folder / file).unlink()
+    return [run, other, begun]
+
+
+@pytest.mark.parametrize("given", ["{sweep}/*", "'{sweep}/[a-z]*'", "{sweep}", "{sweep}/.."])
+def test_several_runs_at_once(command, several, given):
+    sweep = several[0].folder.parent
+    done = command("ssl-evaluate", f"run={given.format(sweep=sweep)}", *PROBES)
+    assert done.code == 0, done.err
+    assert [len(evaluated(run)) for run in several] == [1, 1, 0]
+    assert "1 of 3 runs are left out, as they have no results" in done.out
+    assert done.out.count(" looks at 1,437 and 360 images of digits") == 2
+
+
+def test_a_pattern_of_one_run(command, run):
+    done = command("ssl-evaluate", f"run={run.folder.parent}/simclr-*", *PROBES)
+    assert done.code == 0, done.err
+    assert "#0" not in done.out  # no multirun
+    assert len(evaluated(run)) == 1
+
+
+@pytest.mark.parametrize("given", ["{sweep}/nothing*", "{sweep}/empty", "{sweep}/begun*"])
+def test_a_pattern_of_no_run(command, several, given):
+    sweep = several[0].folder.parent
+    (sweep / "empty").mkdir()
+    done = command("ssl-evaluate", f"run={given.format(sweep=sweep)}", *PROBES)
+    assert done.code == 1
+    assert done.err.startswith("Error: run=")
+    assert "none of them with results" in done.err
