@@ -6,6 +6,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; small tensors a
 os.environ.setdefault("WANDB_SILENT", "true")
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,18 @@ from beartype import BeartypeConf, beartype
 
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
 """Run-time check of annotations, in which an int is a float, as everywhere in Python."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the cases of a test that is marked `one_in(n)`, the first of each n in their order is not nightly."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        if mark := item.get_closest_marker("one_in"):
+            test = item.nodeid.partition("[")[0]
+            if seen[test] % mark.args[0]:
+                item.add_marker(pytest.mark.nightly)
+            seen[test] += 1
 
 
 def pytest_collection_finish() -> None:

@@ -180,6 +180,7 @@ def test_the_notebook_is_kept_without_outputs():
     assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in cells())
 
 
+@pytest.mark.nightly
 def test_the_notebook_goes_its_way(tmp_path, monkeypatch):
     """From drawn images to the map, in trainings of one epoch."""
     monkeypatch.chdir(tmp_path)

@@ -117,6 +117,7 @@ from ssl_lightning import SimCRL
 """
 
 
+@pytest.mark.nightly
 def test_mypy_from_outside(tmp_path):
     """What another project's type checker makes of the installed package."""
     (tmp_path / "use.py").write_text(USE)

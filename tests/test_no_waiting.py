@@ -117,6 +117,7 @@ def trained(names: list[str]) -> list[Any]:
     return [pytest.param(name, marks=() if name in WHOLE else pytest.mark.nightly) for name in names]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("method", trained(METHODS))
 def test_no_value_is_read_between_two_rows(method, config, tmp_path):
     at, places = reads_of_training(0, config(f"method={method}"), 1, str(tmp_path))
@@ -130,6 +131,7 @@ def test_no_optimizer_reads_a_value(optimizer, config, tmp_path):
     assert unexpected(at, places) == []
 
 
+@pytest.mark.nightly
 def test_no_value_of_the_device_is_read_between_two_rows_by_two_processes(pair, config, tmp_path):
     """On a CPU, `StopTogether` asks after each step whether to stop: there is no device to wait for."""
     for at, places in pair(reads_of_training, config("method=simclr"), 2, str(tmp_path)):
@@ -180,6 +182,7 @@ def step_on_meta(config: dict[str, Any], images: torch.Tensor, mean: Any, std: A
     assert set(recorder._sums) >= {"loss", "online/loss", "online/val_top1"}
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(
     ("method", "optimizer"),
     [

@@ -123,7 +123,8 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
     for here, found in compared:
         title = "\n".join([f"differences from {found.name}", *_subheading(here)])
         console.print(differences_in_terminal(here, found, title), "")
-        console.print(uncertainty(found), style="dim")
+        if words := uncertainty(found):
+            console.print(words, style="dim")
     if compared:
         console.print(EXPLANATION_OF_DIFFERENCES, "", style="dim")
     if compared and (warning := too_few(cells)):

@@ -95,6 +95,7 @@ def cells_of(records: Iterable[Record]) -> list[Cell]:
         what = dict(zip(WHAT, identities[digest], strict=True))
         mine = varying[what["method"], what["dataset"], what["subset"]]
         own = {key: value for key, value in settings[digest].items() if key in mine}
+        own = {key: value for key, value in own.items() if "." not in key or own.get(_last(key)) != value}  # its copies
         short = _short(own)
         words = {key: f"{short[key]}={value}" for key, value in sorted(own.items())}
         variant = ", ".join(words.values())
@@ -201,8 +202,13 @@ def _differing(settings: Sequence[Mapping[str, str]]) -> set[str]:
 
 def _short(keys: Iterable[str]) -> dict[str, str]:
     """The last part of each dotted key, or the whole key where another ends alike."""
-    last = {key: key.rpartition(".")[2] for key in keys}
+    last = {key: _last(key) for key in keys}
     return {key: name if list(last.values()).count(name) == 1 else key for key, name in last.items()}
+
+
+def _last(key: str) -> str:
+    """Part of a dotted key."""
+    return key.rpartition(".")[2]
 
 
 def _settings(record: Record) -> dict[str, Any]:

@@ -36,7 +36,6 @@ from ssl_lightning.reports.figures import Plot
 from ssl_lightning.reports.records import Curve, Record
 from ssl_lightning.runs.run import Status
 
-
 PARTS = ("page", "table", "chart", "explore", "pages")
 """Of the script, in their order."""
 

@@ -63,6 +63,7 @@ def normalised(described: dict[str, Any], images: torch.Tensor) -> torch.Tensor:
     return values
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("format", ["safetensors", "torchvision", "timm"])
 def test_the_lines_of_the_card_give_the_encoder(command: Command, large: Run, format, tmp_path, monkeypatch):
     pytest.importorskip(format)

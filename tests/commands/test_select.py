@@ -23,7 +23,6 @@ from ssl_lightning.subsets.ranking import Ranking
 from ssl_lightning.subsets.sas import turning_points
 from tests.composing import TINY, composed
 from tests.conftest import Outcome
-from tests.nightly import one_in
 from tests.processes import Signal, ssl_select, started, two_processes
 
 Command = Callable[..., Outcome]
@@ -53,7 +52,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("latent@subset.latent=few_labels", "subset.latent.file=short.npy"), "is no .npy file of floats [1257, d]"),
     ],
 )
-@pytest.mark.parametrize("name", one_in(2, "ssl-select", "ssl-train"))
+@pytest.mark.one_in(2)
+@pytest.mark.parametrize("name", ["ssl-select", "ssl-train"])
 def test_latent_classes_that_cannot_be_made_are_refused_before_a_proxy_trains(command, tmp_path, name, arguments, said):
     np.save(tmp_path / "short.npy", np.zeros((3, 2)))
     choices = arguments if arguments[0].startswith("subset=") else ("subset=sas", *arguments)
@@ -154,6 +154,7 @@ def test_a_ranking_is_made_once_described_and_found_by_training(command: Command
     assert proxies(tmp_path) == [proxy]
 
 
+@pytest.mark.one_in(2)
 def test_training_builds_the_same_ranking_by_itself(command: Command, tmp_path, made):
     outcome = command("ssl-train", *QUICK, "subset=sas", "subset.fraction=0.6")
     assert outcome.code == 0, outcome.err
@@ -288,7 +289,8 @@ def test_proxies_that_difficulty_cannot_use(command: Command, here):
 # Damage
 
 
-@pytest.mark.parametrize("name", one_in(2, "ssl-train", "ssl-select"))
+@pytest.mark.one_in(2)
+@pytest.mark.parametrize("name", ["ssl-train", "ssl-select"])
 def test_a_damaged_ranking_is_one_message_that_says_what_to_do(command: Command, here, name):
     file = ranking_file(here)
     content = file.read_bytes()
@@ -303,7 +305,8 @@ def test_a_damaged_ranking_is_one_message_that_says_what_to_do(command: Command,
     assert command(name, *arguments).code == 0
 
 
-@pytest.mark.parametrize("name", one_in(2, "ssl-train", "ssl-select"))
+@pytest.mark.one_in(2)
+@pytest.mark.parametrize("name", ["ssl-train", "ssl-select"])
 def test_the_ranking_of_other_data_is_one_message_that_says_what_to_do(command: Command, here, name):
     file, ranking = ranking_file(here), ranking_in(here)
     other = {**ranking.provenance["fingerprint"], "digest": "0" * 16}
@@ -313,7 +316,8 @@ def test_the_ranking_of_other_data_is_one_message_that_says_what_to_do(command: 
     assert "Make it again" in found
 
 
-@pytest.mark.parametrize("content", one_in(3, None, b"", b"half"))
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("content", [None, b"", b"half"])
 def test_damaged_features_are_one_message_that_says_what_to_do(command: Command, here, content):
     (file,) = here.glob("cache/features/*.npy")
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2] if content is None else content)
@@ -337,6 +341,7 @@ def until(text: re.Pattern[str], file: Path, alive: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.nightly
 def test_processes_that_start_together_share_one_proxy_and_one_ranking(tmp_path):
     """The first is stopped while it trains the proxy, until the others wait: the second for its ranking, the third,
     which will need its features, and the fourth for its proxy."""

@@ -25,6 +25,7 @@ def odd(command, tmp_path, monkeypatch):
     return tmp_path / ODD
 
 
+@pytest.mark.nightly
 def test_a_grid_over_several_sweeps_in_a_folder_of_any_name(command, odd):
     outcome = command("ssl-sweep", "two grids.yaml", *TINY)
     assert outcome.code == 0, outcome.err
@@ -109,6 +110,7 @@ def test_a_dry_run_names_jobs_that_would_fail_at_once(command, own):
     assert errors[4] == "Error: 4 of 8 jobs would fail at once: #1, #3, #5, #7. Mend their settings."
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -145,6 +147,7 @@ def test_one_config_is_printed_by_hydra(command):
     assert outcome.out.startswith("# @package method\n")
 
 
+@pytest.mark.nightly
 def test_ones_own_grid_runs_with_ones_own_configs(command, tmp_path, own):
     (own / "sweeps/grid.yaml").write_text(
         "defaults: [/train, _self_]\nsweep: mine\nhydra: {mode: MULTIRUN, sweeper: {params: {method: mine}}}\n"

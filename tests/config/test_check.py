@@ -13,7 +13,6 @@ from ssl_lightning.config.resolve import resolve
 from ssl_lightning.errors import UserError
 from tests.composing import composed
 from tests.config.configs import Command, forget, one_message, proxy_of, refused
-from tests.nightly import one_in
 from tests.parts import unannotated
 
 __all__ = ["forget"]
@@ -22,10 +21,10 @@ __all__ = ["forget"]
 # Wrong keys
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("override", "key", "suggestion"),
-    one_in(
-        2,
+    [
         ("methd=simclr", "methd", "'method'"),
         ("+methd=simclr", "methd", "'method'"),
         ("foo.bar=1", "foo.bar", "known here: augment, backbone"),
@@ -42,7 +41,7 @@ __all__ = ["forget"]
         ("+paths.run=here", "paths.run", "'paths.runs'"),
         ("+checkpoint.every_step=1", "checkpoint.every_step", "'checkpoint.every_steps'"),
         ("+callbacks.online_probe.lrr=1", "callbacks.online_probe.lrr", "'callbacks.online_probe.lr'"),
-    ),
+    ],
 )
 def test_an_unknown_key_is_named_with_the_nearest(override, key, suggestion):
     message = refused(override)
@@ -149,10 +148,10 @@ def test_an_unknown_option_inside_a_component():
 # Wrong values
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("override", "key", "expected"),
-    one_in(
-        2,
+    [
         ("seed=abc", "seed", "valid integer"),
         ("seed=1.5", "seed", "integer"),
         ("seed=[1]", "seed", "valid integer"),
@@ -176,7 +175,7 @@ def test_an_unknown_option_inside_a_component():
         ("trainer.max_epochs=many", "trainer.max_epochs", "valid integer"),
         ("method.optimizer={lr:1}", "method.optimizer", "an instance of OptimizerRecipe"),
         ("debug=perhaps", "debug", "valid boolean"),
-    ),
+    ],
 )
 def test_a_wrong_value_is_named_with_what_it_should_be(override, key, expected):
     message = refused(override)
@@ -242,7 +241,8 @@ def test_the_parts_of_a_proxy_are_checked_before_any_of_them_is_made(tmp_path, k
     assert not (tmp_path / "evil").exists()
 
 
-@pytest.mark.parametrize("name", one_in(2, "ssl-select", "ssl-train"))
+@pytest.mark.one_in(2)
+@pytest.mark.parametrize("name", ["ssl-select", "ssl-train"])
 @pytest.mark.parametrize(
     ("override", "said"),
     [
@@ -260,10 +260,10 @@ def test_wrong_parts_of_a_proxy_are_one_message_when_it_is_needed(command: Comma
     assert not list(tmp_path.rglob("*.np?"))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("override", "said"),
-    one_in(
-        2,
+    [
         ("subset.latent._target_=os.mkdir", "does not make a ssl_lightning.subsets.latent.LatentClasses"),
         ("subset.proxy.max_epochs=0", "unknown key 'subset.proxy.max_epochs' (command line"),
         ("+subset.proxy.optimiser=0", "did you mean 'subset.proxy.optimizer'?"),
@@ -280,7 +280,7 @@ def test_wrong_parts_of_a_proxy_are_one_message_when_it_is_needed(command: Comma
         ("subset.looks=0", "subset.looks is 0"),
         ("subset.max_fraction=0", "subset.max_fraction is 0"),
         ("subset.rule=greedy", "'graph_cut' or 'row_sum'"),
-    ),
+    ],
 )
 def test_wrong_settings_of_a_ranking_are_named(override, said):
     assert said in refused("subset=sas", override)

@@ -15,7 +15,6 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.pipeline.trainer import TrainerSettings
 from tests.composing import composed, resolved
 from tests.config.configs import NEEDED, PLACES, refused
-from tests.nightly import one_in
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +70,8 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("overrides", one_in(3, *WRONG))
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("overrides", WRONG)
 def test_what_is_out_of_range_is_refused_by_its_name(overrides):
     *others, last = overrides.split(" ")
     key = last.lstrip("+").partition("=")[0]

@@ -10,7 +10,6 @@ from ssl_lightning.config.schema import SelectConfig
 from ssl_lightning.errors import UserError
 from tests.composing import composed, resolved
 from tests.config.configs import NEEDED, forget, proxy_of, refused
-from tests.nightly import one_in
 
 __all__ = ["forget"]
 
@@ -40,7 +39,8 @@ def test_a_named_component_of_a_component():
 SIZES = {8: "cifar", 48: "cifar", 49: "stl", 112: "stl", 113: "imagenet", 224: "imagenet"}
 
 
-@pytest.mark.parametrize("override", one_in(3, "backbone.stem=auto", "dataset.stem=auto", "~dataset.stem"))
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("override", ["backbone.stem=auto", "dataset.stem=auto", "~dataset.stem"])
 @pytest.mark.parametrize(("size", "stem"), SIZES.items())
 def test_a_stem_follows_the_size_of_the_images(override, size, stem):
     config = resolve(composed(override, f"dataset.image_size={size}"))
@@ -87,6 +87,7 @@ SELECTED = [
 ]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("overrides", SELECTED, ids=str)
 def test_ssl_select_takes_what_ssl_train_takes(overrides):
     selected = resolve(composed(*overrides, name="select"), SelectConfig)
@@ -94,6 +95,7 @@ def test_ssl_select_takes_what_ssl_train_takes(overrides):
     assert selected == resolve(composed(*overrides, name="select"))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("subset", sorted(file.stem for file in (CONF / "subset").glob("*.yaml")))
 def test_ssl_select_takes_every_subset(subset):
     overrides = f"subset={subset}", "trainer.max_epochs=7", *NEEDED.get(f"subset={subset}", [])

@@ -76,6 +76,7 @@ def test_views_of_resident_images_have_the_size_of_their_batch(total, accumulate
     assert made == [1, 1, 1, 1, 1, 2, 2, 2]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streamed_crops_have_the_size_of_their_batch(tmp_path, workers):
     """As a function of its number alone, however far ahead workers are, and wherever one begins."""

@@ -173,6 +173,7 @@ def offline_runs(folder: Path, run: Run) -> list[Path]:
     return sorted(folder.glob(f"runs/comparison/wandb/offline-run-*-{run.id}/run-{run.id}.wandb"))
 
 
+@pytest.mark.nightly
 def test_a_sweep_in_one_process_makes_a_run_for_each_job(tmp_path, server):
     ended = train(tmp_path, server, "-m", *OFFLINE, "seed=1,2", figures=True)
     assert ended.code == 0, ended.output

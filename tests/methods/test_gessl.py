@@ -17,7 +17,6 @@ from ssl_lightning.losses.matching import matching_kl
 from ssl_lightning.methods.gessl import GeSSL
 from tests.methods.examples import Queued
 from tests.methods.networks import batch_of, gradients, smooth_simclr, smooth_views, tiny_simclr, tiny_views
-from tests.nightly import one_in
 
 ALPHA = 0.1
 
@@ -233,6 +232,7 @@ def _costs():
         yield pytest.param(*how, marks=() if plain else pytest.mark.nightly)
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(("order", "match", "views", "inner", "future"), list(_costs()))
 def test_cost_is_what_is_said(order, match, views, inner, future):
     """In FLOPs, in steps of the base method on the same views."""
@@ -271,7 +271,8 @@ def tensors_held(make, tasks: int, **settings) -> int:
     return max(counts)
 
 
-@pytest.mark.parametrize("settings", one_in(2, {}, {"inner_steps": 2, "future_steps": 2}, {"order": "second"}))
+@pytest.mark.one_in(2)
+@pytest.mark.parametrize("settings", [{}, {"inner_steps": 2, "future_steps": 2}, {"order": "second"}])
 @pytest.mark.parametrize("make", [tiny_simclr, Queued])
 def test_memory_does_not_grow_with_the_number_of_tasks(make, settings):
     """Between tasks, only the sum of their gradients is held."""

@@ -105,6 +105,7 @@ def test_command_with_two_processes(undisturbed):
     assert run.results_file.stat().st_mtime_ns == before
 
 
+@pytest.mark.nightly
 def test_spectra_of_two_processes_change_nothing_but_the_columns(tmp_path, undisturbed):
     (tmp_path / "gate").touch()
     done = ssl_train(tmp_path, *GATE, "callbacks=spectrum")

@@ -112,6 +112,7 @@ def unlabelled(tmp_path: Path) -> tuple[str, ...]:
     return ("dataset=image_folder", f"dataset.root={tmp_path / 'images'}", "dataset.image_size=16")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("storage", ["auto", "streamed"])
 def test_images_without_labels_are_trained_on(command: Command, tmp_path, unlabelled, storage):
     streamed = (f"dataset.storage={storage}", "dataset.workers=1")
@@ -131,6 +132,7 @@ def test_images_without_labels_are_trained_on(command: Command, tmp_path, unlabe
     assert not any(name.startswith("online") for name in metrics[0])
 
 
+@pytest.mark.one_in(2)
 def test_what_needs_labels_says_so_before_training(command: Command, tmp_path, unlabelled):
     message = error(command("ssl-train", *NONE, *unlabelled, "subset=random_balanced"))
     assert "subset=random_balanced needs the labels of all images, but 48 of the 48" in message
@@ -149,6 +151,7 @@ def test_what_needs_labels_says_so_before_training(command: Command, tmp_path, u
     assert not list(tmp_path.rglob("checkpoints"))
 
 
+@pytest.mark.one_in(2)
 def test_they_are_ranked_within_clusters(command: Command, tmp_path, unlabelled):
     clusters = ("subset=sas", "latent@subset.latent=kmeans", "subset.latent.clusters=4", "subset.looks=1")
     done = command("ssl-select", *NONE, *unlabelled, *clusters)
@@ -179,6 +182,7 @@ def test_some_labels_are_enough_for_every_probe(command: Command, tmp_path, unla
     assert results["mask"]["size"] == 36
 
 
+@pytest.mark.nightly
 def test_arrays_of_many_channels_go_all_the_way(command: Command, tmp_path):
     """16 bits, five channels: trained, ranked, shown, evaluated and reported."""
     images, labels = synthetic_images(60, 3, 5, 8)

@@ -27,6 +27,7 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
     return state
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("method", ["simclr", "moco", "gessl"])
 def test_an_extended_run_is_the_longer_run(place, capsys, method):
     """Bit for bit: weights, rows where they lie alike, metrics, and what it has cost in images."""
@@ -72,6 +73,7 @@ def test_a_warm_up_that_was_cut_short_is_no_beginning(place, capsys):
     assert "goes on from" in capsys.readouterr().out
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("damage", ["checkpoint", "rows", "results"])
 def test_a_damaged_run_is_left_out(place, capsys, damage):
     shortest, shorter = start(1), start(2)
@@ -90,6 +92,7 @@ def test_a_damaged_run_is_left_out(place, capsys, damage):
     assert f"goes on from {shortest.id}" in out
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -42,6 +42,7 @@ def former(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return start("method=directclr", f"paths.runs={tmp_path_factory.mktemp('former')}")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", ["folder", "checkpoint", "safetensors", "exported", "wrapped"])
 def test_where_weights_come_from(former, kind, tmp_path):
     expected = of_backbone(former)
@@ -61,6 +62,7 @@ def test_where_weights_come_from(former, kind, tmp_path):
     assert same(backbone_weights(source), expected)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("method", ["simclr", "gessl", "byol", "moco", "dino"])
 def test_backbone_and_teachers_start_from_them(former, method):
     made = make(resolve(composed(*SHORT, f"method={method}"))["method"])

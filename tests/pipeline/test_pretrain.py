@@ -51,6 +51,7 @@ LEFT = [
 """Variables that launchers set, in the shell of somebody who uses none."""
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.reliability(
     "`RANK`, `LOCAL_RANK`, `SLURM_…` of a launcher left in the environment",
     lost="nothing: one process that trains alone logs; of several, others are waited for 10 minutes",

@@ -13,7 +13,6 @@ import torch
 
 from ssl_lightning.runs.metrics import read_metrics
 from ssl_lightning.runs.run import Run, find_runs
-from tests.nightly import one_in
 from tests.processes import Ended, Signal, ssl_train, started
 
 # 629 images in batches of 128 are 4 steps an epoch, 12 in all; rows of metrics.csv at steps 5, 10 and 12.
@@ -183,6 +182,7 @@ EXAMPLES = (
 """The other moments are left to the nightly tests."""
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.reliability("SIGKILL of a run, at any moment")
 @pytest.mark.parametrize(
     ("name", "step", "moment"),
@@ -282,7 +282,8 @@ def test_a_second_interrupt_ends_at_once(tmp_path, reference):
     assert_ends_alike(tmp_path, reference(SMALL))
 
 
-@pytest.mark.parametrize("place", one_in(2, "an error of its own making", "evaluation"))
+@pytest.mark.one_in(2)
+@pytest.mark.parametrize("place", ["an error of its own making", "evaluation"])
 def test_stopped_elsewhere(tmp_path, place):
     """A signal has its own exit code and line, also where what it breaks off reports another error."""
     at = "ssl_lightning.pipeline.measuring.extract"

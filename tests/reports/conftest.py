@@ -110,7 +110,7 @@ class Browser:
         self.wait("h1", self.run("return report.heading"))
 
     def go(self, run: Run) -> None:
-        self.run('document.querySelector(`a[href="${arguments[0]}"]`).click()', f"#run={run.id}")
+        self.run('document.querySelector(`table a[href="${arguments[0]}"]`).click()', f"#run={run.id}")
         self.wait("h1", run.id)
 
     def wait(self, selector: str, text: str) -> None:

@@ -172,5 +172,4 @@ def test_the_page_has_the_table_too(browser, tmp_path: Path):
     browser.open(sweep.folder / "report" / "report.html")
     (row,) = browser.table("Differences from directclr random, fraction 1")
     assert row["linear %"] == "-10.2 [-10.4, -10.0]"
-    strong = browser.all("td.strong")
-    assert [cell.text for cell in strong][0] == row["linear %"]
+    assert row["linear %"] in [cell.text for cell in browser.all("td.strong")]

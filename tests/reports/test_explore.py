@@ -13,7 +13,10 @@ from tests.reports.conftest import TOP1, Browser, Sweeps
 from tests.reports.test_report import Folder
 
 CHART = """
-const section = [...document.querySelectorAll("section")].find((s) => s.querySelector("h2").textContent === arguments[0]);
+const titled = (node) => node.querySelector("h2").textContent === arguments[0];
+const section = [...document.querySelectorAll("section")].find(titled);
+const labels = [...section.querySelectorAll("label")];
+const labelled = (text) => labels.find((label) => label.firstChild.data === text).control;
 """
 
 
@@ -29,7 +32,7 @@ class Chart:
     def choose(self, label: str, option: str) -> None:
         self.ask(
             """
-            const select = [...section.querySelectorAll("label")].find((l) => l.firstChild.data === arguments[1]).control;
+            const select = labelled(arguments[1]);
             select.value = arguments[2];
             select.dispatchEvent(new Event("change"));
             """,
@@ -40,7 +43,7 @@ class Chart:
     def options(self, label: str) -> list[str]:
         return self.ask(
             """
-            const select = [...section.querySelectorAll("label")].find((l) => l.firstChild.data === arguments[1]).control;
+            const select = labelled(arguments[1]);
             return [...select.options].map((option) => option.value);
             """,
             label,
@@ -106,10 +109,10 @@ def curves(browser: Browser, sweeps: Sweeps) -> Chart:
 
 
 def test_means_and_deviations_are_those_of_the_seeds(metrics, sweeps):
-    """sweeps: two seeds of SimCLR at each fraction, and a DirectCLR with another temperature."""
+    """sweeps: two seeds of SimCLR at each fraction, and one DirectCLR."""
     lines = metrics.lines()
     assert sorted(lines) == [
-        "directclr digits random epochs standard temperature=0.7",
+        "directclr digits random epochs standard",
         "simclr digits random epochs standard",
     ]
     line = lines["simclr digits random epochs standard"]
@@ -159,17 +162,24 @@ def test_what_a_cell_lacks_leaves_a_gap(metrics):
     assert len(metrics.lines()["simclr digits random epochs standard"]["marks"]) == len(TOP1) - 1
 
 
-def test_colours_and_words(metrics):
-    assert metrics.options("colours by") == ["method", "variant"]
-    assert metrics.legend() == ["directclr", "simclr"]
-    assert {line["style"] for line in metrics.lines().values()} == {"c0", "c1"}
-    metrics.choose("colours by", "variant")
-    assert metrics.legend() == ["temperature=0.7", "–"]
-    metrics.filter("DIRECT")
-    assert list(metrics.lines()) == ["directclr digits random epochs standard temperature=0.7"]
-    metrics.filter("nothing of the kind")
-    assert metrics.lines() == {}
-    assert "Nothing of this was measured." in metrics.ask("return section.textContent;")
+def test_colours_and_words(browser, tmp_path):
+    sweep = Folder(tmp_path / "runs" / "grid")
+    for overrides in (("method=directclr",), (), ("batch_size=128",), ("batch_size=128", "method=directclr")):
+        sweep.finish(0.5, *overrides)
+    report([sweep.folder])
+    HydraConfig.instance().cfg = None
+    browser.open(sweep.folder / "report" / "report.html")
+    chart = Chart(browser, "Any metric")
+    assert chart.options("colours by") == ["method", "variant"]
+    assert chart.legend() == ["directclr", "simclr"]
+    assert {(name[:3], line["style"]) for name, line in chart.lines().items()} == {("dir", "c0"), ("sim", "c1")}
+    chart.choose("colours by", "variant")
+    assert chart.legend() == ["batch_size=128", "batch_size=256"]
+    chart.filter("DIRECT 128")
+    assert list(chart.lines()) == ["directclr digits random epochs standard batch_size=128"]
+    chart.filter("nothing of the kind")
+    assert chart.lines() == {}
+    assert "Nothing of this was measured." in chart.ask("return section.textContent;")
 
 
 def test_curves_of_all_runs_lie_over_one_another(browser, curves, sweeps):
@@ -204,7 +214,7 @@ def test_runs_that_have_logged_the_same(browser, tmp_path):
     assert len(lines) == 4
     assert {line["style"] for name, line in lines.items() if "-s1-" in name} == {"c0"}
     assert {chart.value(line["corners"][0][1]) for name, line in lines.items() if "-s2-" in name} == {2}
-    chart.filter("directclr 1")
+    chart.filter("directclr -s1-")
     assert len(chart.lines()) == 1
 
 

@@ -132,8 +132,10 @@ def markdown(sweep: Folder) -> str:
 
 
 def rows(text: str) -> list[dict[str, str]]:
-    """The Markdown table's rows, by column; not those of transfer and seconds, unless these are all that is there."""
-    text = text.partition("\n## Seconds\n")[0].partition("\n## Transfer\n")[0]
+    """The Markdown table's rows, by column; not those of differences, transfer and seconds, unless these are all that
+    is there."""
+    for title in ("Seconds", "Transfer", "Differences from"):
+        text = text.partition(f"\n## {title}")[0]
     lines = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
     ]

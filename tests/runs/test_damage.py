@@ -82,6 +82,7 @@ DAMAGE = (cut, empty, binary, other, nested, folder, unreadable)
 FILES = ("results.json", "config.yaml", "metrics.csv", "evaluations/digits-0.json", "DONE")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.reliability(
     "any file of one run damaged, when a report is made",
     lost="that run's row",

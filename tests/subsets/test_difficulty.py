@@ -137,6 +137,7 @@ def proxies(*methods, checkpoints=({}, {}, {}), **options):
     return [given(method, digest, (0.4,), (0.3,), checkpoint=state, **options) for method, digest, state in runs]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("rule", "score"), [(EL2N, el2n_of), (GraNd, grand_of)])
 @pytest.mark.parametrize("runs", [1, 3])
 @pytest.mark.parametrize("balanced", [True, False])

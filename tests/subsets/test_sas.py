@@ -26,7 +26,6 @@ from ssl_lightning.subsets.sas import SAS, turning_points
 from tests.callbacks import fitting
 from tests.composing import resolved
 from tests.data.synthetic import in_memory
-from tests.nightly import one_in
 from tests.processes import group
 from tests.subsets.cutting import deviation
 from tests.subsets.proxies import Toy, given
@@ -120,6 +119,7 @@ def precedence(tie_break, n, seed):
 # The order within latent classes
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES.keys())
 @pytest.mark.parametrize("tie_break", TIE_BREAKS)
 @pytest.mark.parametrize("rule", RULES)
@@ -359,10 +359,10 @@ def configured(*overrides):
 
 
 @pytest.mark.usefixtures("forget")
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "override",
-    one_in(
-        3,
+    [
         "subset.rule=row_sum",
         "subset=sas_row_sum",
         "subset.threshold=0.1",
@@ -386,7 +386,7 @@ def configured(*overrides):
         "backbone.width=4",
         "trainer.max_epochs=3",
         "dataset.validation_fraction=0.5",
-    ),
+    ],
 )
 def test_what_changes_a_ranking_changes_its_file(override):
     default, changed = configured(), configured(override)
@@ -396,10 +396,10 @@ def test_what_changes_a_ranking_changes_its_file(override):
 
 
 @pytest.mark.usefixtures("forget")
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "override",
-    one_in(
-        3,
+    [
         "subset.fraction=0.3",
         "subset.budget=floor",
         "subset.cache=elsewhere",
@@ -424,7 +424,7 @@ def test_what_changes_a_ranking_changes_its_file(override):
         "+subset.proxy.callbacks.rate._target_=lightning.pytorch.callbacks.LearningRateMonitor",
         "latent@subset.latent=labels",
         "subset.proxy=simclr",
-    ),
+    ],
 )
 def test_what_cannot_change_a_ranking_keeps_its_file(override):
     assert configured(override).name == configured().name

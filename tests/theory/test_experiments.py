@@ -34,6 +34,7 @@ def test_strong_augmentation_shrinks_what_it_disturbs(seed):
     assert (within < 1.1).all()  # no other gap
 
 
+@pytest.mark.nightly
 def test_layers_alone_leave_directions_behind():
     found = Depth().run(0)
     assert found.layers == [1, 2, 3, 4]
@@ -58,6 +59,7 @@ def test_without_a_spectrum_of_images_no_direction_is_left_behind():
     assert (found.singular_values[:, 0] > 2 * 0.22).all()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_layers_align_in_the_directions_that_grow(seed):
     found = Alignment().run(seed)
