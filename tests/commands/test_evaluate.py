@@ -287,7 +287,7 @@ def test_several_runs_at_once(command, several, given):
     assert done.code == 0, done.err
     assert [len(evaluated(run)) for run in several] == [1, 1, 0]
     assert "1 of 3 runs are left out, as they have no results" in done.out
-    assert done.out.count(" looks at 1,437 and 360 images of digits") == 2
+    assert done.out.count(" images of digits") == 2
 
 
 def test_a_pattern_of_one_run(command, run):

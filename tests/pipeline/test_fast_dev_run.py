@@ -110,13 +110,6 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
 PROXIES = {"sas": 1, "sas_row_sum": 1, "prototypes": 1, "el2n": 3, "el2n_hardest": 3, "grand": 3, "forgetting": 3}
 """Rules that rank, once for all methods, and how many proxies they train for it."""
 
-KINDS = {
-    "fashion_mnist": "all labels, resident, grey",
-    "stl10": "some labels, resident, in colour",
-    "imagenet": "all labels, streamed, in colour",
-}
-"""Datasets that stand for all others, as methods and rules see them."""
-
 METHODS = ("simclr", "gessl", "supervised")
 RULES = ("full", "file", "sas", "el2n", "random", "random_balanced")
 """What stands for others of its kind: with one loss, with steps of its own and with labels; a given list, one proxy,

@@ -331,7 +331,7 @@ def test_the_terminal_s_table_fits_80_columns(command, sweep, monkeypatch):
     assert max(map(len, out.splitlines())) <= 80
     assert "…" not in out
     assert out.count("76.0 ± 7.1") == 12  # of 0.71 and 0.81
-    (start,) = (line.index("fraction") for line in out.splitlines() if "linear %" in line)
+    start = next(line.index("fraction") for line in out.splitlines() if "linear %" in line)
     compared, _, _ = out.partition("seconds of one run")
     labels = "".join(line[:start].strip() for line in compared.splitlines())
     for method in ("simclr", "directclr", "gessl-simclr"):
