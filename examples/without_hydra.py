@@ -18,9 +18,9 @@ method = SimCLR(resnet_tiny(channels=1), optimizer=recipe)
 
 trainer = L.Trainer(max_epochs=10, accelerator="cpu", logger=False, enable_checkpointing=False)
 trainer.fit(method, data)
-trainer.save_checkpoint("simclr.ckpt", weights_only=True)
+trainer.save_checkpoint("runs/simclr.ckpt", weights_only=True)
 
-encoder = load_encoder("simclr.ckpt", method=SimCLR(resnet_tiny(channels=1)))  # frozen, with its normalisation
+encoder = load_encoder("runs/simclr.ckpt", method=SimCLR(resnet_tiny(channels=1)))  # frozen, normalises
 train, test = digits.train(), digits.test()
 features, labels = encoder(train.images).numpy(), train.labels.numpy()  # [1257, 64], [1257]
 

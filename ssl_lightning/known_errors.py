@@ -212,6 +212,7 @@ REMEDIES = {
     errno.ELOOP: "Links lead in a circle there: mend them",
     errno.EMFILE: "Raise the limit, `ulimit -n 4096`, or lower dataset.workers",
     errno.ENFILE: "The machine has no more: close other programs, or lower dataset.workers",
+    errno.ENOLCK: f"That file system has no locks: choose a folder on another one: {_FOLDERS}",
     errno.EIO: "The disk or the network in between is faulty: try again, or choose another folder",
     errno.ESTALE: "The network folder was exchanged meanwhile: try again",
     errno.ENOMEM: "The memory is full: lower batch_size or dataset.workers",

@@ -342,4 +342,4 @@ def test_the_page_without_hydra(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.rpartition("k-NN accuracy: ")[2]) > 0.5
-    assert [file.name for file in tmp_path.iterdir()] == ["simclr.ckpt"]
+    assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.*")] == ["runs/simclr.ckpt"]

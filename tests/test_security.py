@@ -109,7 +109,6 @@ def test_names_on_the_command_line_lead_nowhere(command: Command, tmp_path, key)
     assert not (tmp_path.parent / "escaped").exists()
 
 
-@pytest.mark.one_in(2)
 def test_an_evaluation_of_a_foreign_run_writes_into_its_folder_alone(command: Command, foreign, tmp_path):
     tamper(foreign, paths__cache=str(tmp_path / "evil"), paths__runs=str(tmp_path / "evil"))
     before = set(tmp_path.rglob("*"))

@@ -77,13 +77,17 @@ class EvaluationSuite:
                 f"{dataset.name} has no labelled train and test images, which the evaluation needs. Choose "
                 "evaluation=none, or evaluate on other data: evaluation.dataset=cifar10."
             )
+        if (labels := dataset.labelled().labels).min() == labels.max():
+            raise UserError(
+                f"{dataset.name}: all labelled images are of one class, so that probes have nothing to tell apart. "
+                "Choose evaluation=none, or evaluate on other data: evaluation.dataset=cifar10."
+            )
         if not dataset.validation_part().any():
             raise UserError(
                 f"{dataset.name}: no class has two labelled training images, so that probes have nothing to "
                 "choose their settings on. Add images."
             )
         dataset.test()  # whose files are whole
-        labels = dataset.labelled().labels
         standard = EvaluationSuite()  # which may ask for more than small data have, and takes what there is
         if self.k > max(standard.k, len(labels)):
             raise UserError(

@@ -7,6 +7,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from ssl_lightning.errors import UserError
+
+SPARE = 0.1
+"""By which resampled images may leave [0, 1]."""
+
 
 class Encoder(nn.Module):
     """From stored images to representations; frozen, in eval mode.
@@ -57,7 +62,14 @@ class Encoder(nn.Module):
         return self(torch.zeros(1, len(self.mean), side, side, device=self.mean.device)).shape[1]
 
     def forward(self, images: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        """Representations of uint8 images, or of float images in [0, 1]. Grey images may stand for colour."""
+        """Representations of uint8 images, or of float images in [0, 1]. Grey images may stand for colour.
+
+        Raises:
+            UserError: they are floats of another range, with a tenth to spare for resampling; this is not asked in a
+                graph that is traced or exported.
+        """
+        if images.is_floating_point() and not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            _check_range(images)
         values = images if images.is_floating_point() else images.to(self.mean.dtype) / 255
         if self.size is not None and images.shape[-1] != self.size:
             values = interpolate(values, (self.size, self.size), mode="bilinear", antialias=True)
@@ -67,3 +79,14 @@ class Encoder(nn.Module):
         """Representations and embeddings of images, on the encoder's device."""
         representations = self(images.to(self.mean.device))
         return representations, representations if self.project is None else self.project(representations)
+
+
+def _check_range(images: Float[Tensor, "n c h w"]) -> None:
+    if images.is_meta or not images.numel():
+        return
+    low, high = (value.item() for value in images.aminmax())
+    if not (low >= -SPARE and high <= 1 + SPARE):  # nor where they are NaN
+        raise UserError(
+            f"The encoder was given floats from {low:.3g} to {high:.3g}, but takes them in [0, 1], or uint8: it "
+            "normalises by itself. Give images as they are stored, or divide by 255."
+        )

@@ -108,8 +108,11 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
             markdown += [stopped[0], "", *(f"- {plain(line)}" for line in stopped[1:]), ""]
         markdown += _pictures(figures)
         write_text(output / "report.md", "\n".join(markdown))
-        write_text(output / "report.html", page(heading, explanation, cells, records, figures, compared))
-        write_text(output / "cells.csv", in_csv(comparison(cells)))
+        headings = [heading, *(_subheading(cells) if len({cell.protocol for cell in cells}) == 1 else [])]
+        write_text(output / "report.html", page(", ".join(headings), explanation, cells, records, figures, compared))
+        write_text(
+            output / "cells.csv", in_csv(comparison(cells, protocols=bool(cells) and "protocol" in cells[0].shown))
+        )
         write_text(output / "runs.csv", in_csv(table_of_runs(records, cells)))
         captions = [", ".join([heading, *_subheading(here)]) for here in tables]
         latex = [in_latex(comparison(here), caption) for here, caption in zip(tables, captions, strict=True)]

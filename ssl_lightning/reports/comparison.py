@@ -52,12 +52,16 @@ Row = Mapping[str, str | Quantity]
 """By column; the rows of a table have the same."""
 
 
-def comparison(cells: Sequence[Cell]) -> list[Row]:
-    """The untrained encoders of each dataset and protocol, where they were measured, and the cells."""
+def comparison(cells: Sequence[Cell], protocols: bool | None = None) -> list[Row]:
+    """The untrained encoders of each dataset and protocol, where they were measured, and the cells.
+
+    Args:
+        protocols: whether protocols have a column; None: where they differ.
+    """
     rows: list[Row] = []
     metrics = metrics_of(cells)
     shown = shown_of(cells)
-    protocols = bool(cells) and "protocol" in cells[0].shown
+    protocols = _differ(cells) if protocols is None else protocols
     variants = any(cell.variant for cell in cells)
     for here in alike(cells):
         dataset, protocol = here[0].identity["dataset"], {"protocol": here[0].protocol} if protocols else {}
@@ -87,10 +91,15 @@ def times(cells: Sequence[Cell]) -> list[Row]:
     """Where the time of a run of each cell went: seconds, mean over seeds."""
     shown, variants = shown_of(cells), any(cell.variant for cell in cells)
     return [
-        what_of(cell, shown, {"protocol": cell.protocol} if "protocol" in cell.shown else {}, variants)
+        what_of(cell, shown, {"protocol": cell.protocol} if _differ(cells) else {}, variants)
         | {column: _mean(*cell.statistics(name, cost=True), name) for name, column in columns_of_times(cells).items()}
         for cell in cells
     ]
+
+
+def _differ(cells: Sequence[Cell]) -> bool:
+    """Whether they were evaluated under several protocols."""
+    return len({cell.protocol for cell in cells}) > 1
 
 
 def columns_of_times(cells: Sequence[Cell]) -> dict[str, str]:

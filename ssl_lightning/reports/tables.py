@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from ssl_lightning.reports.differences import Reference
 
 
-MAX_WORD = 17  # of the first column: what 80 columns leave
+WIDTH = 80
+MAX_WORD = 17  # of the first column, where the others leave as much
 
 
 def in_terminal(cells: Sequence["Cell"], title: str) -> "Table":
@@ -42,16 +43,17 @@ def _narrow(title: str, labels: Sequence[str], columns: Sequence[str], rows: Seq
     from rich.text import Text
 
     words = [word for label in labels for word in label.split()]
+    shown = [{column: _short(row[column], column) for column in columns} for row in rows]
+    taken = sum(1 + max(len(column), *(len(texts[column]) for texts in shown)) for column in columns)
+    widest = max(min(MAX_WORD, WIDTH - taken), len("method"))
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
-    table.add_column("method", min_width=min(MAX_WORD, max(map(len, words))), overflow="fold")
+    table.add_column("method", min_width=min(widest, max(map(len, words))), overflow="fold")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for i, (label, row) in enumerate(zip(labels, rows, strict=True)):
-        texts = {column: _text(row[column]) for column in columns}
-        shown = [text if column.endswith("%") else text.partition(" ±")[0] for column, text in texts.items()]
         table.add_row(
             "" if i and label == labels[i - 1] else label,
-            *(Text(text, "bold" * _is_strong(row[column])) for column, text in zip(columns, shown, strict=True)),
+            *(Text(text, "bold" * _is_strong(row[column])) for column, text in shown[i].items()),
             end_section=i + 1 < len(labels) and labels[i + 1] != label,
         )
     return table
@@ -83,6 +85,10 @@ def differences_in_terminal(cells: Sequence["Cell"], reference: "Reference", tit
     rows = [row for _, row in found]
     columns = ["fraction", "seeds", *(column for column in rows[0] if column.endswith("%"))][:4]
     return _narrow(title, [cell.line for cell, _ in found], columns, rows)
+
+
+def _short(value: "str | Quantity", column: str) -> str:
+    return _text(value) if column.endswith("%") else _text(value).partition(" ±")[0]
 
 
 def _is_strong(value: "str | Quantity") -> bool:

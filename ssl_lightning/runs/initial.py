@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import in_one_line
-from ssl_lightning.runs.loading import read_checkpoint
+from ssl_lightning.runs.loading import EXPORTED, read_tensors
 from ssl_lightning.runs.run import CHECKPOINTS, Run
 
 if TYPE_CHECKING:
@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 
     from ssl_lightning.methods.method import SSLMethod
 
-EXPORTED = "model.safetensors"
 BACKBONE = re.compile(r"(base\.)*backbone\.")
 """What names of a method's checkpoint begin with that are those of its backbone."""
 
 
 def backbone_weights(source: str | Path) -> dict[str, "Tensor"]:
     """Of a run or of what ssl-export has written (a folder), of a checkpoint, also a plain trainer's, or of a file of
-    safetensors. Nothing of it is executed, and a run's config is not read.
+    weights alone, by torch.save or of safetensors. Nothing of it is executed, and a run's config is not read.
 
     Raises:
         UserError: it is not there, or damaged, or no such thing.
@@ -33,14 +32,16 @@ def backbone_weights(source: str | Path) -> dict[str, "Tensor"]:
     path = Path(source).expanduser()
     if not str(source) or not path.exists():
         raise UserError(
-            f"init={source}: there is no such file or folder. What a run has started from is a part of its name: put "
-            "it back, or give the run itself to ssl-evaluate, ssl-export or ssl-report, which do not need it."
+            f"init={source}: there is no such file or folder. Check the path. Of a run that has started from it, it is "
+            "a part of the name; ssl-evaluate, ssl-export and ssl-report do without."
         )
     state = _read(path, str(source))
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) and value.layout is strided for name, value in state.items()
     ):
         raise UserError(f"init={source} holds more than named weights. Give a run's folder, or a file of weights.")
+    if broken := [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise UserError(f"init={source} holds weights that are not finite, such as {broken[0]}. Give others.")
     named = {name[found.end() :]: value for name, value in state.items() if (found := BACKBONE.match(name))}
     return named or state
 
@@ -61,9 +62,12 @@ def _read(path: Path, source: str) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return read_checkpoint(path)["state_dict"]
+        content = read_tensors(path)
+        return content.get("state_dict", content) if isinstance(content, dict) else content
     except (OSError, SafetensorError) as error:
-        raise UserError(f"init={source} cannot be read: {in_one_line(error)}.") from error
+        raise UserError(
+            f"init={source} cannot be read: {in_one_line(error)}. Copy it again, or give another file of weights."
+        ) from error
     except UserError as error:
         reason = str(error).partition(". Copy it again")[0]
         raise UserError(f"init={source}: {reason}. Give a run's folder, or a file of weights.") from error

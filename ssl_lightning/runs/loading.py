@@ -1,5 +1,6 @@
 """What a run has trained, loaded again."""
 
+import pickle
 import sys
 import zipfile
 import zlib
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ssl_lightning.models.encoder import Encoder
 
 
+EXPORTED = "model.safetensors"
+"""What ssl-export writes."""
 KINDS = {
     "method": "ssl_lightning.methods.method.SSLMethod",
     "dataset": "ssl_lightning.data.dataset.ImageDataset",
@@ -52,6 +55,10 @@ class LoadedRun(NamedTuple):
 def checkpoint_of(run_folder: str | Path) -> Path:
     """The last checkpoint of a run that has one."""
     run = Run(Path(run_folder))
+    if (run.folder / EXPORTED).exists() and not run.checkpoint.exists():
+        raise UserError(
+            f"{run.folder} holds what ssl-export has written, and no run: its README.md has the lines that load it."
+        )
     if not run.checkpoint.exists() or not run.config_file.exists():
         raise UserError(
             f"{run.folder} is no run that has trained: it has no config.yaml or no checkpoints/last.ckpt. "
@@ -66,20 +73,36 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     Raises:
         UserError: it is damaged, or no checkpoint.
     """
+    content = read_tensors(file)
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise _no_checkpoint(file, "it holds no state_dict")
+    return content
+
+
+def read_tensors(file: Path) -> Any:
+    """What `torch.save` has written: tensors and plain values, of which none is executed.
+
+    Raises:
+        UserError: it is damaged, or holds more.
+    """
     import torch
 
     try:
         if (reason := _damage(file)) is not None:  # torch looks at no checksum
             raise ValueError(reason)
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        if not isinstance(content, dict) or "state_dict" not in content:
-            raise ValueError("it holds no state_dict")
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # of which torch says how to execute it
+        reason = "it holds more than tensors and plain values, of which nothing is executed"
+        raise _no_checkpoint(file, reason) from error
     except Exception as error:  # torch raises of many kinds
-        raise UserError(
-            f"{file} is damaged, or no checkpoint of a run: {in_one_line(error)}. Copy it again; or delete it, and "
-            "start the same ssl-train again, which trains it anew."
-        ) from error
-    return content
+        raise _no_checkpoint(file, in_one_line(error)) from error
+
+
+def _no_checkpoint(file: Path, reason: str) -> UserError:
+    return UserError(
+        f"{file} is damaged, or no checkpoint of a run: {reason}. Copy it again; or delete it, and start the same "
+        "ssl-train again, which trains it anew."
+    )
 
 
 def resumable(run: Run) -> Path | None:

@@ -154,7 +154,6 @@ def test_a_ranking_is_made_once_described_and_found_by_training(command: Command
     assert proxies(tmp_path) == [proxy]
 
 
-@pytest.mark.one_in(2)
 def test_training_builds_the_same_ranking_by_itself(command: Command, tmp_path, made):
     outcome = command("ssl-train", *QUICK, "subset=sas", "subset.fraction=0.6")
     assert outcome.code == 0, outcome.err

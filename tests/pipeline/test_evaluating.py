@@ -132,7 +132,14 @@ def test_images_without_labels_are_trained_on(command: Command, tmp_path, unlabe
     assert not any(name.startswith("online") for name in metrics[0])
 
 
-@pytest.mark.one_in(2)
+def test_one_class_leaves_probes_nothing_to_tell_apart(command: Command, tmp_path):
+    write_image_folder(tmp_path / "images", 8, 2, num_classes=1, size=16)
+    images = ("dataset=image_folder", f"dataset.root={tmp_path / 'images'}", "dataset.image_size=16")
+    message = error(command("ssl-train", *TINY, *images))
+    assert "all labelled images are of one class" in message
+    assert not list(tmp_path.rglob("checkpoints"))
+
+
 def test_what_needs_labels_says_so_before_training(command: Command, tmp_path, unlabelled):
     message = error(command("ssl-train", *NONE, *unlabelled, "subset=random_balanced"))
     assert "subset=random_balanced needs the labels of all images, but 48 of the 48" in message
@@ -151,7 +158,6 @@ def test_what_needs_labels_says_so_before_training(command: Command, tmp_path, u
     assert not list(tmp_path.rglob("checkpoints"))
 
 
-@pytest.mark.one_in(2)
 def test_they_are_ranked_within_clusters(command: Command, tmp_path, unlabelled):
     clusters = ("subset=sas", "latent@subset.latent=kmeans", "subset.latent.clusters=4", "subset.looks=1")
     done = command("ssl-select", *NONE, *unlabelled, *clusters)

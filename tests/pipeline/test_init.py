@@ -111,6 +111,8 @@ CONTENTS = {
     "number.ckpt": {"state_dict": {"backbone.a": 5}},
     "list.ckpt": {"state_dict": [torch.zeros(2)]},
     "keys.ckpt": {"state_dict": {3: torch.zeros(2)}},
+    "model.ckpt": {"model": {"a": torch.zeros(2)}},
+    "nan.ckpt": {"backbone.a": torch.tensor([0.0, torch.nan])},
     "code.ckpt": {"state_dict": Path("x")},
 }
 
@@ -118,13 +120,16 @@ CONTENTS = {
 @pytest.mark.parametrize(
     ("init", "said"),
     [
-        ("runs/none", "init=runs/none: there is no such file or folder. What a run has started from is a part of"),
+        ("runs/none", "init=runs/none: there is no such file or folder. Check the path."),
         ("none.safetensors", "init=none.safetensors: there is no such file"),
         ("''", "init=: there is no such file"),
         (".", "init=.: . has neither checkpoints/last.ckpt, as a run that has trained, nor model.safetensors"),
         ("other", "holds the weights of another network, or under other names: "),
         *((f"{name}.ckpt", f"init={name}.ckpt holds more than named weights") for name in ("number", "list", "keys")),
-        ("code.ckpt", "init=code.ckpt: code.ckpt is damaged, or no checkpoint"),
+        ("model.ckpt", "init=model.ckpt holds more than named weights"),
+        ("code.ckpt", "holds more than tensors and plain values, of which nothing is executed. Give a run's folder"),
+        ("nan.ckpt", "init=nan.ckpt holds weights that are not finite, such as backbone.a. Give others."),
+        ("cut.safetensors", "init=cut.safetensors cannot be read: "),
     ],
 )
 def test_what_cannot_be_started_from(former, init, said, tmp_path):
@@ -132,6 +137,8 @@ def test_what_cannot_be_started_from(former, init, said, tmp_path):
         init = str(start("backbone.width=16").folder)
     elif init.endswith(".ckpt"):
         torch.save(CONTENTS[init], init)
+    elif init == "cut.safetensors":
+        Path(init).write_bytes(b"half")
     with pytest.raises(UserError) as error:
         start(f"init={init}")
     assert said in str(error.value)

@@ -312,6 +312,20 @@ def test_where_the_time_of_a_cell_went(command, sweep):
     assert ["1", "–", "–", "10.0", "–", "–"] in lines
 
 
+def test_where_the_time_went_fits_80_columns_too(command, sweep):
+    """With all the columns that there may be, and a variant of long words."""
+    for name in ("A" * 40, "B" * 40):
+        run = sweep.finish(
+            0.5, "+callbacks.lr._target_=lightning.pytorch.callbacks.Timer", f"+callbacks.lr.interval={name}"
+        )
+        times = dict.fromkeys(("selection_seconds", "proxy_seconds", "evaluation_seconds", "watching_seconds"), 1234.5)
+        run.finish(run.results() | {"cost": {"train_seconds": 12345.6, "waiting_seconds": 0.5, **times}})
+    out = report(command)
+    assert max(map(len, out.splitlines())) <= 80
+    assert out.count("12345.6") == 4
+    assert any(line.endswith(" 1234.5") and "12345.6" in line for line in out.splitlines())
+
+
 def test_the_terminal_s_table_fits_80_columns(command, sweep, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     for method in ("simclr", "directclr", "gessl"):

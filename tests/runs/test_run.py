@@ -69,6 +69,12 @@ def test_folder_without_a_run_is_refused(tmp_path):
         load_encoder(tmp_path)
 
 
+def test_what_was_exported_is_no_run(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(UserError, match=r"what ssl-export has written, and no run: its README.md"):
+        load_encoder(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("key", "component"),
     [

@@ -138,6 +138,8 @@ def _images(what: str, array: np.ndarray) -> np.ndarray:
     if array.shape[3] > MOST_CHANNELS:
         advice = ": x.transpose(0, 2, 3, 1)" if array.shape[1] <= MOST_CHANNELS else ""
         raise UserError(f"{what} is {shape}: channels, of which there are 1 to {MOST_CHANNELS}, come last{advice}.")
+    if array.shape[1] < array.shape[2] == array.shape[3]:
+        raise UserError(f"{what} is {shape}: channels come last: x.transpose(0, 2, 3, 1).")
     if array.shape[1] != array.shape[2]:
         raise UserError(f"{what} is {shape}: images are square. Cut or pad them.")
     return array

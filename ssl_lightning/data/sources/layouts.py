@@ -188,7 +188,7 @@ def _with_images(root: Path) -> list[str]:
 
 def _passed_over(files: ImageFiles) -> Iterator[str]:
     if files.skipped:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(files.skipped.items()))
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(files.skipped.items()))
         yield f"in {files.part or Path(files.root).name}/ passed over: {reasons}."
 
 

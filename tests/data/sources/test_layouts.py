@@ -74,7 +74,7 @@ def test_what_is_beside_the_classes_is_told(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     folder = folder_of(tmp_path, split=0.5)
     assert (
-        f"in {tmp_path.name}/ passed over: 1 files that are no images (.txt), 1 images beside the folders of classes."
+        f"in {tmp_path.name}/ passed over: files that are no images (.txt): 1, images beside the folders of classes: 1."
         in folder.notice()
     )
 

@@ -129,8 +129,8 @@ def test_what_is_passed_over_is_told_in_a_line(tmp_path):
     assert read(tmp_path) == EXPECTED
     notice = folder_of(tmp_path).notice()
     assert (
-        "folder: in train/ passed over: 1 files that are no images (.nef), 1 files that are no images (.txt), "
-        "1 folders without an image (empty), 1 images beside the folders of classes." in notice
+        "folder: in train/ passed over: files that are no images (.nef): 1, files that are no images (.txt): 1, "
+        "folders without an image (empty): 1, images beside the folders of classes: 1." in notice
     )
 
 
