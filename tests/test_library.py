@@ -334,6 +334,7 @@ def test_torch_export_and_torch_jit_trace(run):
 # The page
 
 
+@pytest.mark.nightly
 def test_the_page_without_hydra(tmp_path):
     page = Path(__file__).parents[1] / "examples" / "without_hydra.py"
     code = page.read_text().replace("max_epochs=10", "max_epochs=1")

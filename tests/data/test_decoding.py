@@ -215,6 +215,7 @@ def test_iteration_goes_on_from_the_step_and_ranks_share_a_batch(tmp_path):
     assert torch.equal(torch.cat(shares), whole.batch(7).index)
 
 
+@pytest.mark.nightly
 def test_storage_is_chosen_by_a_budget_that_can_be_overridden(tmp_path):
     write_image_folder(tmp_path / "data")  # 40 · 3 · 16² bytes decoded
     gib = 40 * 3 * 16**2 / 2**30

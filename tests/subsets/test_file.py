@@ -385,6 +385,7 @@ def runs_in(folder: Path) -> dict[str, Run]:
     return {run.id.rpartition("-")[0]: run for run in find_runs([folder / "runs"])}
 
 
+@pytest.mark.nightly
 def test_a_run_on_a_list(command, tmp_path):
     dataset = Digits(
         name="digits", image_size=8, channels=1, num_classes=10, mean=[0.5], std=[0.5], validation_fraction=0.1
