@@ -78,7 +78,9 @@ function metrics() {
     for (const line of found.values()) line.points.sort(([a], [b]) => a - b);
     return [...found.values()];
   }
-  const choices = [choice("Show", names, "linear %"), choice("against", names, "fraction")];
+  const fractions = new Set(cells.map(({ values }) => values.fraction[0]));
+  const against = fractions.size > 1 ? "fraction" : "train_seconds";
+  const choices = [choice("Show", names, "linear %"), choice("against", names, against)];
   return explorer("Metrics", choices, lines, (metric, against) => against, { marks: true });
 }
 

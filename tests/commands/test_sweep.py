@@ -33,7 +33,7 @@ def test_a_grid_over_several_sweeps_in_a_folder_of_any_name(command, odd):
     report = (odd / "my runs/two grids/report/report.md").read_text(encoding="utf-8")
     cells = [
         [word.strip() for word in line.split("|")]
-        for line in report.partition("## Seconds")[0].splitlines()
+        for line in report.partition("## Differences")[0].splitlines()
         if line.startswith("|")
     ]
     assert [line[cells[0].index("fraction")] for line in cells[2:]] == ["0.1", "0.2"]
