@@ -12,7 +12,7 @@ from ssl_lightning.commands.looking import look_or_run
 from ssl_lightning.config.hydra import application, quoted
 from ssl_lightning.config.schema import EvaluateConfig
 from ssl_lightning.errors import UserError
-from ssl_lightning.runs.run import find_runs
+from ssl_lightning.runs.run import MEASURED, find_runs
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def of_several_runs(arguments: Sequence[str]) -> list[str]:
             continue
         folders = [pattern] if pattern.is_dir() else sorted(Path(found) for found in glob.glob(str(pattern)))
         found = find_runs([folder for folder in folders if folder.is_dir()])
-        measured = [str(run.folder) for run in found if run.status in ("finished", "stopped")]
+        measured = [str(run.folder) for run in found if run.status in MEASURED]
         if not measured:
             raise UserError(
                 f"{argument}: {len(found) or 'no'} run{'s' * (len(found) != 1)} there, none of them with "

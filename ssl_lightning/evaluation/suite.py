@@ -19,6 +19,8 @@ from ssl_lightning.evaluation.sgd import sgd_probe
 from ssl_lightning.evaluation.spectrum import spectrum
 from ssl_lightning.ranges import Count, Positive, SeedNumber, Temperature
 
+OTHERWISE = "Choose evaluation=none, or evaluate on other data: evaluation.dataset=cifar10."
+
 
 class Evaluation(NamedTuple):
     """What is known of an encoder."""
@@ -74,13 +76,12 @@ class EvaluationSuite:
         dataset.prepare()
         if not dataset.has_labels:
             raise UserError(
-                f"{dataset.name} has no labelled train and test images, which the evaluation needs. Choose "
-                "evaluation=none, or evaluate on other data: evaluation.dataset=cifar10."
+                f"{dataset.name} has no labelled train and test images, which the evaluation needs. {OTHERWISE}"
             )
         if (labels := dataset.labelled().labels).min() == labels.max():
             raise UserError(
                 f"{dataset.name}: all labelled images are of one class, so that probes have nothing to tell apart. "
-                "Choose evaluation=none, or evaluate on other data: evaluation.dataset=cifar10."
+                f"{OTHERWISE}"
             )
         if not dataset.validation_part().any():
             raise UserError(

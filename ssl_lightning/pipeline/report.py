@@ -57,12 +57,12 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
         transfer,
     )
     from ssl_lightning.reports.differences import EXPLANATION as EXPLANATION_OF_DIFFERENCES
-    from ssl_lightning.reports.differences import differences, reference_of, too_few, uncertainty
+    from ssl_lightning.reports.differences import compared, too_few, uncertainty
     from ssl_lightning.reports.exchange import in_csv, in_latex
     from ssl_lightning.reports.html import page
-    from ssl_lightning.reports.records import MEASURED, records_of
+    from ssl_lightning.reports.records import records_of
     from ssl_lightning.reports.tables import differences_in_terminal, in_markdown, in_terminal, plain, times_in_terminal
-    from ssl_lightning.runs.run import find_runs
+    from ssl_lightning.runs.run import MEASURED, find_runs
 
     for folder in folders:
         if not folder.is_dir():
@@ -75,8 +75,7 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
     heading = _heading(cells)
     explanation = EXPLANATION + (EXPLANATION_OF_CLASSIFIER if classifies(cells) else "")
     tables = alike(cells)
-    references = [(here, found) for here in tables if (found := reference_of(here, reference)) is not None]
-    compared = [(here, found) for here, found in references if differences(here, found)]
+    differences = [found for here in tables if (found := compared(here, reference)) is not None]
     missing = [record for record in records if record.status not in MEASURED]
     unfinished = _unfinished(missing)
     stopped = [f"stopped: {record.run.id} {record.progress}" for record in records if record.status == "stopped"]
@@ -91,10 +90,10 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
         for here in tables:
             markdown += [*_subheading(here, "## "), in_markdown(comparison(here)), ""]
         markdown += [explanation, ""]
-        for here, found in compared:
-            markdown += [f"## Differences from {plain(found.name)}", "", *_subheading(here, "### ")]
-            markdown += [in_markdown([row for _, row in differences(here, found)]), "", uncertainty(found), ""]
-        markdown += [EXPLANATION_OF_DIFFERENCES, "", too_few(cells), ""] if compared else []
+        for found in differences:
+            markdown += [f"## Differences from {plain(found.reference.name)}", "", *_subheading(found.cells, "### ")]
+            markdown += [in_markdown([row for _, row in found.rows]), "", uncertainty(found.reference), ""]
+        markdown += [EXPLANATION_OF_DIFFERENCES, "", too_few(cells), ""] if differences else []
         if moved := transfer(cells):
             markdown += ["## Transfer", "", in_markdown(moved), "", EXPLANATION_OF_TRANSFER, ""]
         if tables:
@@ -109,7 +108,7 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
         markdown += _pictures(figures)
         write_text(output / "report.md", "\n".join(markdown))
         headings = [heading, *(_subheading(cells) if len({cell.protocol for cell in cells}) == 1 else [])]
-        write_text(output / "report.html", page(", ".join(headings), explanation, cells, records, figures, compared))
+        write_text(output / "report.html", page(", ".join(headings), explanation, cells, records, figures, differences))
         write_text(
             output / "cells.csv", in_csv(comparison(cells, protocols=bool(cells) and "protocol" in cells[0].shown))
         )
@@ -123,14 +122,14 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
     for here in tables:
         console.print(in_terminal(here, "\n".join([heading, *_subheading(here)])), "")
     console.print(explanation, "", style="dim")
-    for here, found in compared:
-        title = "\n".join([f"differences from {found.name}", *_subheading(here)])
-        console.print(differences_in_terminal(here, found, title), "")
-        if words := uncertainty(found):
+    for found in differences:
+        title = "\n".join([f"differences from {found.reference.name}", *_subheading(found.cells)])
+        console.print(differences_in_terminal(found, title), "")
+        if words := uncertainty(found.reference):
             console.print(words, style="dim")
-    if compared:
+    if differences:
         console.print(EXPLANATION_OF_DIFFERENCES, "", style="dim")
-    if compared and (warning := too_few(cells)):
+    if differences and (warning := too_few(cells)):
         console.print(warning, "")
     for here in tables:
         console.print(times_in_terminal(here, "\n".join(["seconds of one run", *_subheading(here)])), "")

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from ssl_lightning.config.identity import digest_of, without
 from ssl_lightning.evaluation.protocol import STANDARD, Protocol, protocol_in, same
-from ssl_lightning.reports.records import MEASURED, Record
+from ssl_lightning.reports.records import Record
+from ssl_lightning.runs.run import MEASURED
 
 WHAT = ("method", "dataset", "subset", "fraction", "budget")
 CONTENTS = "contents"

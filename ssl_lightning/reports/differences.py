@@ -31,6 +31,22 @@ class Reference(NamedTuple):
         return None if found is cell else found
 
 
+class Compared(NamedTuple):
+    """Cells of one dataset and protocol, what they are compared with, and a row for each that there is something to
+    compare with."""
+
+    cells: Sequence[Cell]
+    reference: Reference
+    rows: Sequence[tuple[Cell, Row]]
+
+
+def compared(cells: Sequence[Cell], words: str | None = None) -> Compared | None:
+    """None where nothing can be compared. Words, and what is raised, as of `reference_of`."""
+    reference = reference_of(cells, words)
+    rows = differences(cells, reference) if reference else []
+    return Compared(cells, reference, rows) if reference and rows else None
+
+
 def reference_of(cells: Sequence[Cell], words: str | None = None) -> Reference | None:
     """Of the cells of one dataset and protocol: the line that has all the words, or else SimCLR on a random subset, or
     the first. Of a single line, its largest fraction. None where there is one cell.

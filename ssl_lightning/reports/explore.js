@@ -30,11 +30,11 @@ function legend(names) {
 function explorer(name, choices, lines, xLabel, options) {
   const keys = differing(lines(...choices.map(([, select]) => select.value)).map((line) => line.what));
   const [colourLabel, colour] = choice("colours by", keys);
-  const input = make("input", { type: "search", autocomplete: "off", spellcheck: "false", placeholder: "words" });
+  const input = searchField("words");
   const result = make("div", {});
   function redraw() {
     const values = choices.map(([, select]) => select.value);
-    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = wordsOf(input);
     const has = (line) => words.every((word) => [line.name, ...Object.values(line.what)].some((text) => text.toLowerCase().includes(word)));
     const shown = lines(...values).filter((line) => line.points.length && has(line));
     if (!shown.length) return result.replaceChildren(make("p", { class: "faint" }, "Nothing of this was measured."));

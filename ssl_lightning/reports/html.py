@@ -31,7 +31,7 @@ from ssl_lightning.reports.comparison import (
     transfer,
 )
 from ssl_lightning.reports.differences import EXPLANATION as EXPLANATION_OF_DIFFERENCES
-from ssl_lightning.reports.differences import Reference, differences, too_few, uncertainty
+from ssl_lightning.reports.differences import Compared, too_few, uncertainty
 from ssl_lightning.reports.figures import Plot
 from ssl_lightning.reports.records import Curve, Record
 from ssl_lightning.runs.run import Status
@@ -46,7 +46,7 @@ def page(
     cells: Sequence[Cell],
     records: Sequence[Record],
     figures: Sequence[Plot],
-    compared: Sequence[tuple[Sequence[Cell], Reference]] = (),
+    compared: Sequence[Compared] = (),
 ) -> str:
     """The whole file.
 
@@ -54,7 +54,7 @@ def page(
         cells: what is compared.
         records: of all runs, finished or not.
         figures: which become a part of the page.
-        compared: cells of a table, with what they are compared with.
+        compared: differences from a reference, of each table.
     """
     counts = Counter(record.status for record in records)
     summary = ", ".join(f"{counts[status]} {status}" for status in get_args(Status) if counts[status])
@@ -63,7 +63,7 @@ def page(
         "summary": f"{len(records)} run{'s' * (len(records) > 1)}: {summary}",
         "explanation": explanation,
         "comparison": _table(comparison(cells)),
-        "differences": [_differences(here, reference) for here, reference in compared],
+        "differences": [_differences(one) for one in compared],
         "explanation_of_differences": f"{EXPLANATION_OF_DIFFERENCES} {too_few(cells)}".strip(),
         "cells": [_cell(cell) for cell in cells],
         "times": _table(times(cells)),
@@ -102,11 +102,11 @@ def _table(rows: Sequence[Row]) -> dict[str, Any]:
     return {"columns": columns, "rows": cells}
 
 
-def _differences(cells: Sequence[Cell], reference: Reference) -> dict[str, Any]:
-    on = f", evaluation: {cells[0].protocol}" if "protocol" in cells[0].shown else ""
+def _differences(compared: Compared) -> dict[str, Any]:
+    first, reference = compared.cells[0], compared.reference
+    on = f", evaluation: {first.protocol}" if "protocol" in first.shown else ""
     title = f"Differences from {reference.name}{on}"
-    rows = [row for _, row in differences(cells, reference)]
-    return {"title": title, "table": _table(rows), "uncertainty": uncertainty(reference)}
+    return {"title": title, "table": _table([row for _, row in compared.rows]), "uncertainty": uncertainty(reference)}
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         values[METRICS.get(name, name + unit)] = [scale * value for value in cell.values(name)]
     for name in sorted({name for results in cell.results for name in results["cost"]}):
         values[name] = cell.values(name, cost=True)
-    known = {name: [v for v in of if isinstance(v, int | float) and math.isfinite(v)] for name, of in values.items()}
+    known = {name: [value for value in of if math.isfinite(value)] for name, of in values.items()}
     return {
         "what": what | {"evaluation": cell.protocol, "variant": cell.variant or MISSING},
         "values": {name: of for name, of in known.items() if of},

@@ -11,15 +11,11 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import in_one_line
 from ssl_lightning.runs.metrics import read_metrics
 from ssl_lightning.runs.reading import Damaged
-from ssl_lightning.runs.run import Identity, Run, Status
+from ssl_lightning.runs.run import MEASURED, Identity, Run, Status
 
 MAX_POINTS = 200  # of a curve
 
 _FURTHEST_LAST: tuple[Status, ...] = ("damaged", "unfinished", "failed", "stopped", "running", "finished")
-
-
-MEASURED: tuple[Status, ...] = ("finished", "stopped")
-"""Of runs that have results."""
 
 
 class Curve(NamedTuple):

@@ -38,6 +38,11 @@ function asked(word, columns) {
   return ({ cells }) => keyOf(cells[column]) !== null && COMPARISONS[sign](keyOf(cells[column]), Number(number));
 }
 
+const searchField = (placeholder) =>
+  make("input", { type: "search", autocomplete: "off", spellcheck: "false", placeholder });
+
+const wordsOf = (input) => input.value.toLowerCase().split(/\s+/).filter(Boolean);
+
 /* A table that is sorted by its heads and filtered by words, all of which must hold of a row: it occurs in some cell,
    or, as `linear>90`, compares a number. `cellOf(column, text, row)` makes a cell. */
 function sortable(name, { columns, rows }, cellOf, rowOf = () => make("tr", {})) {
@@ -67,10 +72,9 @@ function sortable(name, { columns, rows }, cellOf, rowOf = () => make("tr", {}))
   });
 
   const count = make("span", { role: "status", class: "faint" });
-  const input = make("input", { type: "search", autocomplete: "off", spellcheck: "false", placeholder: "words, linear>90" });
+  const input = searchField("words, linear>90");
   function filter() {
-    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const conditions = words.map((word) => asked(word, columns));
+    const conditions = wordsOf(input).map((word) => asked(word, columns));
     for (const entry of entries) entry.row.hidden = !conditions.every((holds) => holds(entry));
     const shown = entries.filter((entry) => !entry.row.hidden).length;
     count.textContent = `${shown} of ${entries.length} rows`;

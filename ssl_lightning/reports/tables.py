@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from ssl_lightning.reports.cells import Cell
     from ssl_lightning.reports.comparison import Quantity, Row
-    from ssl_lightning.reports.differences import Reference
+    from ssl_lightning.reports.differences import Compared
 
 
 WIDTH = 80
@@ -77,14 +77,11 @@ def plain(text: str) -> str:
     return html.escape(text, quote=False).replace("|", "\\|").replace("`", "\\`")
 
 
-def differences_in_terminal(cells: Sequence["Cell"], reference: "Reference", title: str) -> "Table":
+def differences_in_terminal(compared: "Compared", title: str) -> "Table":
     """In 80 columns: of the linear probe, and of k-NN."""
-    from ssl_lightning.reports.differences import differences
-
-    found = differences(cells, reference)
-    rows = [row for _, row in found]
+    rows = [row for _, row in compared.rows]
     columns = ["fraction", "seeds", *(column for column in rows[0] if column.endswith("%"))][:4]
-    return _narrow(title, [cell.line for cell, _ in found], columns, rows)
+    return _narrow(title, [cell.line for cell, _ in compared.rows], columns, rows)
 
 
 def _short(value: "str | Quantity", column: str) -> str:

@@ -16,6 +16,9 @@ from ssl_lightning.runs.reading import read_config, read_of_run, read_results, s
 
 Status = Literal["finished", "running", "stopped", "failed", "unfinished", "damaged"]
 
+MEASURED: tuple[Status, ...] = ("finished", "stopped")
+"""Of runs that have results."""
+
 SCHEMA = 2
 PATIENCE = 10.0
 """Seconds: workers of a process that was killed hold its lock until they notice, which takes five."""
