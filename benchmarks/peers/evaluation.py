@@ -17,8 +17,9 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.peers.figures import Figures, Options, Row, contest, timed
 from ssl_lightning.evaluation.knn import knn
-from ssl_lightning.evaluation.linear import Standardiser, Weights, draw_labels, few_label_probe, fit_logistic
+from ssl_lightning.evaluation.linear import draw_labels, few_label_probe
 from ssl_lightning.evaluation.linear import linear_probe as ours_of_linear
+from ssl_lightning.evaluation.logistic import Standardiser, Weights, fit_logistic
 from ssl_lightning.evaluation.suite import EvaluationSuite
 
 CLASSES, L2, PERCENT = 10, 1e-4, 1.0

@@ -61,8 +61,8 @@ def _app(config: DictConfig) -> None:
     run_job(lambda: evaluate(config), config.get("debug") is True)
 
 
-def evaluate(config: DictConfig) -> Path:
-    """Makes the evaluation of this config unless it is there, and prints it. Returns its file."""
+def evaluate(config: DictConfig) -> list[Path]:
+    """Makes the evaluation of this config unless it is there, and prints it. Returns its files, one a dataset."""
     from ssl_lightning.config.resolve import resolve
 
     plain = resolve(config, EvaluateConfig)  # before the heavy imports: wrong input is answered at once

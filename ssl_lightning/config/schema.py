@@ -31,6 +31,7 @@ class Component:
 DATASET = "ssl_lightning.data.dataset.ImageDataset"
 TRAINER = "ssl_lightning.pipeline.trainer.TrainerSettings"
 SUITE = "ssl_lightning.evaluation.suite.EvaluationSuite"
+EVALUATOR = "ssl_lightning.evaluation.evaluator.Evaluator"
 CALLBACK = "lightning.pytorch.Callback"
 LOGGER = "lightning.pytorch.loggers.Logger"
 
@@ -65,6 +66,13 @@ class Evaluated:
     """What is evaluated on: beside the suite of `evaluation`. None: what is pretrained on."""
 
     dataset: Annotated[Any, Component(DATASET, optional=True)] = None
+
+
+@dataclass
+class Listed(Evaluated):
+    """What ssl-evaluate evaluates on: `datasets`, by name, rather than one."""
+
+    datasets: dict[str, Annotated[Any, Component(DATASET)]] | None = None
 
 
 @dataclass
@@ -117,7 +125,7 @@ class EvaluateConfig:
     batch_size: Annotated[int, Gt(0)]
     debug: bool
     encoder: Annotated[Any, Component("ssl_lightning.evaluation.sources.EncoderSource")]
-    evaluation: Annotated[Any, Component(SUITE, beside=Evaluated)]
+    evaluation: Annotated[Any, Component(EVALUATOR, beside=Listed)]
     trainer: Annotated[Any, Component(TRAINER)]
     paths: Paths
     dataset: Annotated[Any, Component(DATASET, optional=True)] = None

@@ -7,6 +7,7 @@ from typing import Any
 from ssl_lightning.config.identity import digest_of, sources
 from ssl_lightning.config.markers import IRRELEVANT, hints_of, marker_of
 from ssl_lightning.data.dataset import ImageDataset, SplitName
+from ssl_lightning.evaluation.evaluator import Evaluator
 from ssl_lightning.evaluation.suite import EvaluationSuite
 
 STANDARD = "standard"
@@ -20,7 +21,7 @@ class Protocol:
     Args:
         dataset: name of what was evaluated on.
         content: digests of its images and labels, and of a user's own suite; empty where nobody has kept it.
-        settings: in which the suite differs from the standard one.
+        settings: in which the evaluation differs from the standard one, or of another `suite`, from its defaults.
         reading: how images were read and split, such as their size; empty where nobody has kept it.
     """
 
@@ -37,7 +38,8 @@ class Protocol:
     def name(self, pretrained: str) -> str:
         """In words, for encoders that were trained on the dataset of this name."""
         words = [] if self.dataset == pretrained else [f"on {self.dataset}"]
-        words += [f"{key}={_text(value)}" for key, value in sorted(self.settings.items())]
+        words += [str(self.settings["suite"])] if "suite" in self.settings else []
+        words += [f"{key}={_text(value)}" for key, value in sorted(self.settings.items()) if key != "suite"]
         return ", ".join(words) or STANDARD
 
     def as_dict(self) -> dict[str, Any]:
@@ -50,10 +52,13 @@ class Protocol:
         }
 
 
-def protocol_of(evaluation: Mapping[str, Any], dataset: ImageDataset | str) -> Protocol:
-    """Of the resolved config of a suite; of a dataset's name alone, without what there is to know of the data."""
-    hints = hints_of(EvaluationSuite)
-    standard = {one.name: one.default for one in fields(EvaluationSuite)}
+def protocol_of(
+    evaluation: Mapping[str, Any], dataset: ImageDataset | str, evaluator: type[Evaluator] = EvaluationSuite
+) -> Protocol:
+    """Of the resolved config of an evaluator, which is of this class; of a dataset's name alone, without what there is
+    to know of the data."""
+    hints = hints_of(evaluator)
+    standard = {one.name: one.default for one in fields(evaluator)}
     settings = {
         key: value
         for key, value in evaluation.items()

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ssl_lightning.evaluation.linear import Standardiser
+from ssl_lightning.evaluation.logistic import Standardiser
 
 _ROWS = 1024  # rows that statistics and accuracies read at a time
 # An epoch reads runs of neighbouring rows, in random order, and mixes the rows of as many runs as make a window.

@@ -39,6 +39,10 @@ class EncoderSource(ABC):
         """Config of the dataset that it was trained on, where that is known."""
         return None
 
+    def untrained(self) -> Encoder | None:
+        """The encoder as it was before training, where that is known."""
+        return None
+
 
 def encoder_digest(encoder: Encoder) -> str:
     """Sixteen digits that change with architecture, weights, normalisation and the size of the images."""
@@ -75,6 +79,11 @@ class RunEncoder(EncoderSource):
         from ssl_lightning.runs.loading import load_encoder
 
         return load_encoder(self.run_folder(), self.trusted)
+
+    def untrained(self) -> Encoder:
+        from ssl_lightning.runs.loading import untrained_encoder
+
+        return untrained_encoder(self.run_folder(), self.trusted)
 
     def name(self) -> str:
         return self.run_folder().name

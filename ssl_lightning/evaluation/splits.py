@@ -8,7 +8,6 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from ssl_lightning.data.dataset import ImageDataset, Split
-from ssl_lightning.evaluation.suite import EvaluationSuite
 
 FEW = 256
 """Images of a split that a rehearsal looks at."""
@@ -27,9 +26,9 @@ class Splits(NamedTuple):
     validation: Bool[Tensor, " n"]
 
 
-def splits_of(suite: EvaluationSuite, dataset: ImageDataset) -> Splits:
-    """All that the suite reads of a dataset."""
-    if not suite.needs_labels:
+def splits_of(labelled: bool, dataset: ImageDataset) -> Splits:
+    """All that an evaluation reads of a dataset, which needs labels or not."""
+    if not labelled:
         return Splits(dataset.train(), None, dataset.validation_part())
     return Splits(dataset.labelled(), dataset.test(), dataset.validation_part())
 

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Gt, Le, MinLen
 from jaxtyping import Bool
 from torch import Tensor
 
-from ssl_lightning.config.markers import Place
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
+from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
 from ssl_lightning.evaluation.features import Features
 from ssl_lightning.evaluation.knn import knn
 from ssl_lightning.evaluation.linear import few_label_probe, linear_probe
@@ -19,23 +19,10 @@ from ssl_lightning.evaluation.sgd import sgd_probe
 from ssl_lightning.evaluation.spectrum import spectrum
 from ssl_lightning.ranges import Count, Positive, SeedNumber, Temperature
 
-OTHERWISE = "Choose evaluation=none, or evaluate on other data: evaluation.dataset=cifar10."
-
-
-class Evaluation(NamedTuple):
-    """What is known of an encoder."""
-
-    metrics: dict[str, float]
-    spectra: dict[str, list[float]]
-    """Singular values, descending, of the training representations and embeddings."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationSuite:
+class EvaluationSuite(Evaluator):
     """Linear and few-label probes, k-nearest neighbours, spectra: from features to a flat dict of metrics."""
-
-    needs_labels: ClassVar[bool] = True
-    """Whether it reads labels, and features of test images."""
 
     k: Count = 20
     """Neighbours that vote."""
@@ -61,8 +48,6 @@ class EvaluationSuite:
     seed: SeedNumber = 0
     """Of these subsets, and of the order of `sgd`. Runs are compared on the same ones, so it does not follow the
     run's seed."""
-    untrained: Annotated[bool, Place] = False
-    """Whether the caller is to evaluate the untrained encoder too, as the baseline. The suite ignores it."""
 
     @property
     def in_files(self) -> bool:
@@ -70,25 +55,10 @@ class EvaluationSuite:
         return self.linear == "sgd"
 
     def check(self, dataset: ImageDataset) -> None:
-        """Raises UserError where the dataset has not the labels that are read."""
+        super().check(dataset)
         if not self.needs_labels:
             return
-        dataset.prepare()
-        if not dataset.has_labels:
-            raise UserError(
-                f"{dataset.name} has no labelled train and test images, which the evaluation needs. {OTHERWISE}"
-            )
-        if (labels := dataset.labelled().labels).min() == labels.max():
-            raise UserError(
-                f"{dataset.name}: all labelled images are of one class, so that probes have nothing to tell apart. "
-                f"{OTHERWISE}"
-            )
-        if not dataset.validation_part().any():
-            raise UserError(
-                f"{dataset.name}: no class has two labelled training images, so that probes have nothing to "
-                "choose their settings on. Add images."
-            )
-        dataset.test()  # whose files are whole
+        labels = dataset.labelled().labels
         standard = EvaluationSuite()  # which may ask for more than small data have, and takes what there is
         if self.k > max(standard.k, len(labels)):
             raise UserError(
@@ -101,6 +71,16 @@ class EvaluationSuite:
                 f"evaluation.few_shots asks for {shots[0]} labels a class, but the largest class of {dataset.name} has "
                 f"{largest}. Choose fewer."
             )
+
+    def evaluate(self, subject: Subject) -> Evaluation:
+        features = subject.features
+        return self(
+            features["train"],
+            features.get("test", features["train"]),
+            subject.splits.validation,
+            subject.num_classes,
+            subject.device,
+        )
 
     def __call__(
         self,
@@ -141,6 +121,7 @@ class RanksOnly(EvaluationSuite):
     """Spectra and effective ranks of the training images: what there is to know without labels."""
 
     needs_labels: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ("train",)
 
     def __call__(
         self,

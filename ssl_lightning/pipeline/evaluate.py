@@ -1,8 +1,10 @@
 """The way to an evaluation, top to bottom."""
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +14,21 @@ from lightning.pytorch.utilities import rank_zero_only
 from ssl_lightning.config.check import own
 from ssl_lightning.config.components import make
 from ssl_lightning.config.identity import digest_of
-from ssl_lightning.config.schema import Evaluated
+from ssl_lightning.config.schema import Listed
 from ssl_lightning.data.dataset import ImageDataset, Split, SplitName
 from ssl_lightning.devices import device_of, solving_device
 from ssl_lightning.errors import UserError
+from ssl_lightning.evaluation.evaluator import Evaluator, Subject
 from ssl_lightning.evaluation.features import Features, extract, stored
+from ssl_lightning.evaluation.pictures import Picture
 from ssl_lightning.evaluation.protocol import protocol_of
 from ssl_lightning.evaluation.sources import EncoderSource, encoder_digest
 from ssl_lightning.evaluation.splits import splits_of
-from ssl_lightning.evaluation.suite import EvaluationSuite
 from ssl_lightning.files import safe_name, write_json
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.pipeline.launch import fabric_of, start_processes
 from ssl_lightning.pipeline.parts import of_labels, possible_evaluation
+from ssl_lightning.pipeline.transfer import there
 from ssl_lightning.processes import ProcessGroup
 from ssl_lightning.runs.reading import unless_damaged
 from ssl_lightning.runs.run import Run
@@ -32,8 +36,9 @@ from ssl_lightning.runs.run import Run
 SCHEMA = 2
 
 
-def evaluate(config: Mapping[str, Any]) -> Path:
-    """Makes the evaluation of a resolved config unless it is there, and prints it. Returns its file.
+def evaluate(config: Mapping[str, Any]) -> list[Path]:
+    """Makes the evaluation of a resolved config unless it is there, and prints it. Returns its file; of a list of
+    datasets, those of all that are there.
 
     It goes into `evaluations/` in the run's folder, whose own results stay as they are; of an encoder that belongs to
     no run, into `<paths.runs>/encoders/<name>/`.
@@ -41,6 +46,20 @@ def evaluate(config: Mapping[str, Any]) -> Path:
     if config["trainer"].get("profiler") is not None:
         raise UserError("trainer.profiler looks at training, and ssl-evaluate trains nothing. Leave it out.")
     source: EncoderSource = make(config["encoder"])
+    torch.manual_seed(0)  # random weights are the same in every process and call
+    encoder = source.load()
+    fabric = fabric_of(make(config["trainer"]))
+    processes = start_processes(fabric)
+    device = fabric.device if fabric is not None else device_of(config["trainer"]["accelerator"])
+    on = partial(_evaluate_on, config, source, encoder, processes, device)
+    if not (listed := config["evaluation"].get("datasets")):
+        return [on(_dataset(config, source))]
+    datasets = there(listed, encoder)
+    return [on(dataset) for dataset in datasets]
+
+
+def _dataset(config: Mapping[str, Any], source: EncoderSource) -> ImageDataset:
+    """What the encoder is to look at, prepared."""
     if (described := config.get("dataset") or config["evaluation"].get("dataset") or source.dataset()) is None:
         raise UserError(f"dataset has no value: say what {source.name()} is to look at, for instance dataset=cifar10.")
     settings: Mapping[str, Any] = described if config.get("dataset") else _here(described, config)
@@ -50,13 +69,23 @@ def evaluate(config: Mapping[str, Any]) -> Path:
         dataset.prepare()
     except UserError as error:
         raise _moved(error, settings, source) if settings is not config.get("dataset") else error from None
+    return dataset
+
+
+def _evaluate_on(
+    config: Mapping[str, Any],
+    source: EncoderSource,
+    encoder: Encoder,
+    processes: ProcessGroup,
+    device: torch.device,
+    dataset: ImageDataset,
+) -> Path:
+    """The file of what the encoder makes of the dataset, made unless it is there."""
     evaluation = possible_evaluation(config["evaluation"], dataset)
     if evaluation is not config["evaluation"]:
         rank_zero_only(print)(of_labels(dataset, "dataset"), flush=True)
-    suite: EvaluationSuite = make(own(evaluation, Evaluated))
-    suite.check(dataset)
-    torch.manual_seed(0)  # random weights are the same in every process and call
-    encoder = source.load()
+    evaluator: Evaluator = make(own(evaluation, Listed))
+    evaluator.check(dataset)
     channels = len(encoder.mean)
     if dataset.channels not in (1, channels):
         raise UserError(
@@ -65,33 +94,43 @@ def evaluate(config: Mapping[str, Any]) -> Path:
         )
     weights = encoder_digest(encoder)
     seen: list[SplitName] = ["train"]
-    if suite.needs_labels:
+    if evaluator.needs_labels:
         seen += ["val", "test"] if dataset.has_val else ["test"]
     what = [asdict(dataset.fingerprint(split)) for split in seen]
-    protocol = protocol_of(evaluation, dataset)
+    protocol = protocol_of(own(evaluation, Listed), dataset, type(evaluator))
     identity = [SCHEMA, what, dataset.validation_fraction, protocol.as_dict(), weights]
     name = f"{dataset.name}-{digest_of(identity)[:8]}"
     folder = source.run_folder() or Path(config["paths"]["runs"]) / "encoders" / f"{source.name()}-{weights[:8]}"
     run = Run(folder)
     file = run.evaluation_file(name)
-    fabric = fabric_of(make(config["trainer"]))
-    processes = start_processes(fabric)
+    baseline = source.untrained() if evaluator.untrained else None
     former = _former(run, file) if processes.rank == 0 else None
+    if former is not None and baseline is not None and "untrained" not in former:
+        former = None
     if processes.broadcast(former is not None):  # what the first process saw: another job may be faster
         if former is not None:
             _show(f"{source.name()} on {dataset.name}", former, file)
         return file
-    device = fabric.device if fabric is not None else device_of(config["trainer"]["accelerator"])
-    cache = Path(config["paths"]["cache"]).absolute() / "features" / digest_of([what, weights])[:16]
-    batch_size = config["batch_size"]
-    train, test, validation = splits_of(suite, dataset)
-    splits = {"all": train} if test is None else {"train": train, "test": test}
-    images = " and ".join(f"{len(split.labels):,}" for split in splits.values())
+    splits = splits_of(evaluator.needs_labels, dataset)
+    named = {"train": splits.train} if splits.test is None else {"train": splits.train, "test": splits.test}
+    images = " and ".join(f"{len(split.labels):,}" for split in named.values())
     rank_zero_only(print)(f"{source.name()} looks at {images} images of {dataset.name}", flush=True)
-    made = [_features(encoder.to(device), split, cache / part, processes, batch_size) for part, split in splits.items()]
+    caches = Path(config["paths"]["cache"]).absolute() / "features"
+
+    def subject_of(encoder: Encoder) -> Subject:
+        cache, size = caches / digest_of([what, encoder_digest(encoder)])[:16], config["batch_size"]
+        features = {
+            part: _features(encoder, split, cache / (part if len(named) > 1 else "all"), processes, size)
+            for part, split in named.items()
+            if part in evaluator.reads
+        }
+        return Subject(encoder, dataset, splits, features, solving_device(device), size)
+
+    started = time.monotonic()
+    subjects = [subject_of(one.to(device)) for one in (encoder, baseline) if one is not None]
     if processes.rank == 0:
-        solving = solving_device(device)
-        metrics, spectra = suite(made[0], made[-1], validation, int(dataset.num_classes or 0), solving)
+        metrics, spectra, pictures = evaluator.evaluate(subjects[0])
+        untrained = evaluator.evaluate(subjects[1]) if len(subjects) > 1 else None
         result = {
             "schema": SCHEMA,
             "encoder": source.name(),
@@ -101,13 +140,21 @@ def evaluate(config: Mapping[str, Any]) -> Path:
             "fingerprints": what,
             "protocol": protocol.as_dict(),
             "metrics": metrics,
-            "spectra": spectra,
+            **({} if untrained is None else {"untrained": untrained.metrics}),
+            "spectra": dict(spectra),
+            "columns": dict(evaluator.columns),
+            "pictures": [*pictures, *([] if untrained is None else map(_of_untrained, untrained.pictures))],
             "evaluation": evaluation,
-            **({} if test is None else {"test_images": len(test.labels)}),
+            "cost": {"evaluation_seconds": time.monotonic() - started},
+            **({} if splits.test is None else {"test_images": len(splits.test.labels)}),
         }
         write_json(file, result)
         _show(f"{source.name()} on {dataset.name}", result, file)
     return file
+
+
+def _of_untrained(picture: Picture) -> Picture:
+    return {**picture, "title": f"{picture['title']}, untrained"}
 
 
 def _former(run: Run, file: Path) -> dict[str, Any] | None:
@@ -149,7 +196,12 @@ def _show(title: str, result: Mapping[str, Any], file: Path) -> None:
     table = Table(title=title, title_justify="left", box=None)
     table.add_column("metric")
     table.add_column("value", justify="right")
+    untrained = result.get("untrained", {})
+    if untrained:
+        table.add_column("untrained", justify="right")
     for name, value in result["metrics"].items():
-        table.add_row(name, f"{value:.4g}")
+        table.add_row(
+            name, f"{value:.4g}", *([f"{untrained[name]:.4g}" if name in untrained else ""] * bool(untrained))
+        )
     Console(markup=False).print(table)
     print(file, flush=True)

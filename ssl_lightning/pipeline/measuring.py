@@ -25,16 +25,16 @@ def measured(
     """What the frozen encoder, and where it is asked for the untrained one, is worth; and what it took to know."""
     started = time.monotonic()
     trained, untrained = features_of_encoders(config, parts, method, processes, device)
-    metrics, spectra = _evaluate(parts, method, *trained, device)
+    metrics, spectra, _ = _evaluate(parts, method, *trained, device)
     results: dict[str, Any] = {
         "protocol": parts.protocol.as_dict(),
         "metrics": metrics,
-        "spectra": spectra,
+        "spectra": dict(spectra),
         "evaluation": parts.evaluation,
         **({} if parts.splits.test is None else {"test_images": len(parts.splits.test.labels)}),
     }
     if untrained is not None:
-        results["untrained"], _ = _evaluate(parts, method, *untrained, device)
+        results["untrained"], *_ = _evaluate(parts, method, *untrained, device)
     return results | {"cost": {"evaluation_seconds": time.monotonic() - started}}
 
 

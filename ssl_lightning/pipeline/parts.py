@@ -56,7 +56,7 @@ class Parts:
     @cached_property
     def splits(self) -> Splits:
         """What the suite looks at."""
-        splits = splits_of(self.suite, self.evaluated)
+        splits = splits_of(self.suite.needs_labels, self.evaluated)
         return few_of(splits) if self.rehearsal else splits
 
 
@@ -85,7 +85,7 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
     identity = identify(config)
     safe_name(identity.subset, "the name of the subset rule")
     run = Run(folder_of_sweep(config["paths"]["runs"], config["sweep"]) / identity.run_name)
-    protocol = protocol_of(evaluation, evaluated)
+    protocol = protocol_of(evaluation, evaluated, type(suite))
     rehearsal = bool(config["trainer"]["fast_dev_run"])
     what = dataset, subset, proxies, evaluation, suite, evaluated, protocol
     return Parts(*what, trainer, identity, run, rehearsal, identify)

@@ -207,6 +207,20 @@ def load_encoder(
     return encoder
 
 
+def untrained_encoder(run_folder: str | Path, trusted: Collection[str] | None = ()) -> "Encoder":
+    """The encoder of a run as it was before training: of the run's seed. Safety as of `load_run`."""
+    import torch
+
+    from ssl_lightning.models.encoder import Encoder
+
+    config = config_of(run_folder, trusted)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config["seed"])
+        method = untrained(config, trusted).method
+    mean, std, side = (config["dataset"][key] for key in ("mean", "std", "image_size"))
+    return Encoder(method, mean, std, method.project, image_size=side)
+
+
 def folder_of(path: Path) -> Path:
     """Of the run that a path names."""
     if path.suffix != ".ckpt":

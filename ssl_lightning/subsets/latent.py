@@ -15,7 +15,8 @@ from torch import Tensor
 from ssl_lightning.config.markers import Content
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
-from ssl_lightning.evaluation.linear import Standardiser, draw_labels, fit_logistic
+from ssl_lightning.evaluation.linear import draw_labels
+from ssl_lightning.evaluation.logistic import Standardiser, fit_logistic
 
 
 class LatentClasses(ABC):

@@ -53,7 +53,7 @@ def test_settings_are_chosen_on_some_that_are_labelled(tmp_path, storage):
 
 
 def test_ranks_are_those_of_all_images(partly):
-    splits = splits_of(RanksOnly(), partly)
+    splits = splits_of(RanksOnly.needs_labels, partly)
     assert len(splits.train.labels) == len(LABELS)
     assert splits.test is None
     assert len(few_of(splits).train.labels) == len(LABELS)

@@ -4,14 +4,9 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from ssl_lightning.evaluation import linear
-from ssl_lightning.evaluation.linear import (
-    Standardiser,
-    Weights,
-    few_label_probe,
-    fit_logistic,
-    linear_probe,
-)
+from ssl_lightning.evaluation import logistic
+from ssl_lightning.evaluation.linear import few_label_probe, linear_probe
+from ssl_lightning.evaluation.logistic import Standardiser, Weights, fit_logistic
 
 
 def _data(n: int, d: int, classes: int, separation: float = 1.0, seed: int = 0):
@@ -91,7 +86,7 @@ def test_large_problems_are_solved_in_float32(monkeypatch):
     features, labels = _data(500, 12, 4)
     features = features.float()
     expected = fit_logistic(features, labels, 4, 1e-4, tolerance=1e-6)
-    monkeypatch.setattr(linear, "_FLOAT64_NUMEL", 0)
+    monkeypatch.setattr(logistic, "_FLOAT64_NUMEL", 0)
     actual = fit_logistic(features, labels, 4, 1e-4, tolerance=1e-6)
     assert not torch.equal(actual.weight, expected.weight)
     torch.testing.assert_close(actual.weight, expected.weight, rtol=1e-3, atol=1e-3)

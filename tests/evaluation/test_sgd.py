@@ -6,7 +6,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_lightning.evaluation import sgd
-from ssl_lightning.evaluation.linear import Standardiser, linear_probe
+from ssl_lightning.evaluation.linear import linear_probe
+from ssl_lightning.evaluation.logistic import Standardiser
 from ssl_lightning.evaluation.sgd import _Classifiers, _Part, _train, sgd_probe
 from ssl_lightning.evaluation.suite import EvaluationSuite
 

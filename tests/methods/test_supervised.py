@@ -166,7 +166,7 @@ CPU = torch.device("cpu")
 def evaluated(method, dataset):
     encoder = Encoder(method, dataset.mean, dataset.std, method.project)
     train, test = (extract(encoder.features, split) for split in (dataset.labelled(), dataset.test()))
-    splits = splits_of(SUITE, dataset)
+    splits = splits_of(SUITE.needs_labels, dataset)
     parts = SimpleNamespace(dataset=dataset, evaluated=dataset, suite=SUITE, splits=splits)
     return _evaluate.__wrapped__(parts, method, train, test, CPU).metrics
 

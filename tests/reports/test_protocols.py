@@ -34,7 +34,7 @@ def test_settings_that_are_not_the_standard_ones_name_a_protocol():
     other = settings("evaluation.k=1", "evaluation.few_shots=[1,5]")
     assert other.name("digits") == "few_shots=[1, 5], k=1"
     assert other.name("cifar10") == "on digits, few_shots=[1, 5], k=1"
-    assert settings("evaluation=none").name("digits") == "suite=RanksOnly"
+    assert settings("evaluation=none").name("digits") == "RanksOnly"
     assert settings("evaluation=sgd").settings == {"linear": "sgd", "few_percents": []}
     digests = {one.digest for one in (standard, other, settings("evaluation=none"), settings("evaluation=sgd"))}
     assert len(digests) == 4

@@ -1,0 +1,95 @@
+"""Calibration of the linear probe: whether its probabilities are as often right as they say."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from annotated_types import MinLen
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
+from ssl_lightning.evaluation.linear import chosen_probe
+from ssl_lightning.evaluation.pictures import curves
+from ssl_lightning.ranges import Count, Positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration(Evaluator):
+    """Expected calibration error (Guo et al. 2017, arXiv 1706.04599), Brier score and log loss of the linear probe on
+    the test images, its penalty chosen as by the standard evaluation."""
+
+    bins: Count = 15
+    """Of equal width, over the probability of the class that the probe names."""
+    l2_grid: Annotated[Sequence[Positive], MinLen(1)] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+    """Penalties that are chosen from, on the validation part of the training features."""
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        return {
+            "linear/top1": "linear %",
+            "calibration/ece": "ECE %",
+            "calibration/brier": "Brier",
+            "calibration/nll": "log loss",
+        }
+
+    def evaluate(self, subject: Subject) -> Evaluation:
+        train, test = (subject.features[name].to(subject.device) for name in ("train", "test"))
+        probe = chosen_probe(
+            train.representations,
+            train.labels,
+            subject.num_classes,
+            subject.splits.validation.to(subject.device),
+            self.l2_grid,
+        )
+        probabilities = probe.logits(test.representations).double().softmax(1)
+        x, y = reliability(probabilities, test.labels, self.bins)
+        metrics = {
+            "linear/top1": probe.accuracy(test.representations, test.labels),
+            **{
+                f"calibration/{name}": value
+                for name, value in calibration(probabilities, test.labels, self.bins).items()
+            },
+        }
+        return Evaluation(
+            metrics,
+            pictures=[
+                curves(
+                    "Reliability of the linear probe", "probability", "share that is right", {"": (x, y)}, diagonal=True
+                )
+            ],
+        )
+
+
+def calibration(probabilities: Float[Tensor, "n c"], labels: Int[Tensor, " n"], bins: int = 15) -> dict[str, float]:
+    """`ece`: mean distance, over `bins` of equal width, between the mean probability of the class that is named and
+    the share that is right; `brier`: mean over images of the squared distance from the one-hot label, in [0, 2];
+    `nll`: mean of −log of the label's probability, natural."""
+    labels = labels.long()
+    right = probabilities.gather(1, labels[:, None])[:, 0]
+    brier = probabilities.square().sum(1) - 2 * right + 1
+    ece = multiclass_calibration_error(probabilities, labels, probabilities.shape[1], bins, validate_args=False)
+    return {
+        "ece": float(ece),
+        "brier": float(brier.mean()),
+        "nll": float(-right.clamp(min=torch.finfo(right.dtype).tiny).log().mean()),
+    }
+
+
+def reliability(
+    probabilities: Float[Tensor, "n c"], labels: Int[Tensor, " n"], bins: int
+) -> tuple[list[float], list[float]]:
+    """Of each bin that is not empty, the mean probability of the class that is named, and the share that is right."""
+    confidence, named = probabilities.max(1)
+    right = (named == labels).to(confidence.dtype)
+    bin_of = (confidence * bins).long().clamp(max=bins - 1)
+    counts: Int[Tensor, " b"] = bin_of.bincount(minlength=bins)
+    held: Bool[Tensor, " b"] = counts > 0
+    means = [
+        torch.zeros(bins, dtype=confidence.dtype, device=confidence.device).index_add_(0, bin_of, of)[held]
+        / counts[held]
+        for of in (confidence, right)
+    ]
+    return means[0].tolist(), means[1].tolist()

@@ -1,0 +1,147 @@
+"""Looking at a representation: a map of the test images, nearest neighbours, and which classes are confused."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import MinLen
+from jaxtyping import Float, Int, Int64, UInt8
+from torch import Tensor
+from torch.nn.functional import interpolate, normalize
+
+from ssl_lightning.data.dataset import Images
+from ssl_lightning.errors import UserError
+from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
+from ssl_lightning.evaluation.linear import chosen_probe
+from ssl_lightning.evaluation.pictures import MAX_POINTS, Picture, bars, image, matrix, points
+from ssl_lightning.ranges import Count, Number, Positive, SeedNumber
+
+MAX_CLASSES = 100
+"""Of a matrix that can be looked at."""
+THUMBNAIL = 48
+"""Largest side of a neighbour, in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Map(Evaluator):
+    """Two dimensions of the test representations, the nearest training images of some test images, and of the linear
+    probe the confusion matrix and the accuracy of each class."""
+
+    projection: Literal["pca", "umap"] = "pca"
+    """`umap` needs the extra of this name."""
+    queries: Number = 8
+    """Seeded test images whose neighbours are shown."""
+    neighbours: Count = 8
+    l2_grid: Annotated[Sequence[Positive], MinLen(1)] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+    """Penalties of the probe."""
+    seed: SeedNumber = 0
+    """Of the images that are shown, and of `umap`."""
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        return {
+            "linear/top1": "linear %",
+            "map/worst_class_top1": "worst class %",
+            "map/neighbours_top1": "neighbours alike %",
+            "map/explained": "share of variance",
+        }
+
+    def evaluate(self, subject: Subject) -> Evaluation:
+        train, test = (subject.features[name].to(subject.device) for name in ("train", "test"))
+        num_classes = subject.num_classes
+        validation = subject.splits.validation.to(subject.device)
+        probe = chosen_probe(train.representations, train.labels, num_classes, validation, self.l2_grid)
+        confused = confusion(probe.logits(test.representations).argmax(1), test.labels, num_classes)
+        held = torch.nonzero(confused.sum(1)).flatten().tolist()
+        by_class = {str(label): float(confused[label, label] / confused[label].sum()) for label in held}
+        at, explained = principal_plane(test.representations)
+        if self.projection == "umap":
+            at = _umap(test.representations, self.seed)
+        generator = torch.Generator().manual_seed(self.seed)
+        shown = torch.randperm(len(test.labels), generator=generator)[:MAX_POINTS]
+        queries = shown[: self.queries]
+        nearest = _nearest(test.representations, train.representations, self.neighbours)
+        alike = (train.labels[nearest] == test.labels[:, None]).double().mean()
+        sample = "" if len(shown) == len(test.labels) else f"{len(shown):,} of {len(test.labels):,} test images"
+        pictures: list[Picture] = [
+            points(f"Map ({self.projection.upper()})", at[shown].tolist(), test.labels.cpu()[shown].tolist(), sample),
+            bars("Accuracy by class", "%", {name: 100 * value for name, value in by_class.items()}),
+        ]
+        if num_classes <= MAX_CLASSES:
+            shares = confused / confused.sum(1, keepdim=True).clamp(min=1)
+            pictures.append(matrix("Confusion of the linear probe", "label", "named", shares.tolist()))
+        if len(queries):
+            assert subject.splits.test is not None
+            sheet = contact_sheet(
+                subject.splits.test.images,
+                queries,
+                subject.splits.train.images,
+                nearest[queries.to(nearest.device)].cpu(),
+            )
+            pictures.append(image("Nearest training images", sheet, "left: test images"))
+        return Evaluation(
+            {
+                "linear/top1": probe.accuracy(test.representations, test.labels),
+                "map/worst_class_top1": min(by_class.values()),
+                "map/neighbours_top1": float(alike),
+                "map/explained": explained,
+            },
+            pictures=pictures,
+        )
+
+
+def confusion(named: Int[Tensor, " m"], labels: Int[Tensor, " m"], num_classes: int) -> Float[Tensor, "c c"]:
+    """How often a class (row) was given a name (column)."""
+    cells = labels.long() * num_classes + named
+    return cells.bincount(minlength=num_classes**2).view(num_classes, num_classes).double()
+
+
+def principal_plane(z: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n 2"], float]:
+    """Coordinates on the two principal axes, on the CPU, and the share of the variance that they hold. Each axis
+    points to where its largest coordinate in magnitude is positive. Of collapsed features all are 0."""
+    centred = (z - z.mean(0, dtype=torch.float64)).double()
+    covariance = centred.T @ centred / len(z)
+    values, axes = torch.linalg.eigh(covariance)
+    at = centred @ axes[:, [-1, -2 if z.shape[1] > 1 else -1]]
+    at = at * at.gather(0, at.abs().argmax(0, keepdim=True)).sign()
+    total = float(values.clamp(min=0).sum())
+    return at.cpu(), float(values[-2:].clamp(min=0).sum()) / total if total > 0 else 0.0
+
+
+def _nearest(
+    queries: Float[Tensor, "m d"], others: Float[Tensor, "n d"], k: int, block: int = 1024
+) -> Int64[Tensor, "m k"]:
+    """Positions of the most similar by cosine, first the nearest."""
+    others = normalize(others, dim=1)
+    k = min(k, len(others))
+    return torch.cat([(normalize(some, dim=1) @ others.T).topk(k, dim=1).indices for some in queries.split(block)])
+
+
+def contact_sheet(
+    asked: Images, queries: Int64[Tensor, " q"], found: Images, neighbours: Int64[Tensor, "q k"]
+) -> bytes:
+    """A PNG file: a row for each query, which stands first."""
+    from torchvision.io import encode_png
+    from torchvision.utils import make_grid
+
+    tiles = [_thumbnails(asked, queries), _thumbnails(found, neighbours.flatten())]
+    rows = torch.cat([tiles[0][:, None], tiles[1].unflatten(0, neighbours.shape)], 1).flatten(0, 1)
+    return bytes(encode_png(make_grid(rows, nrow=1 + neighbours.shape[1], padding=2, pad_value=255)).numpy())
+
+
+def _thumbnails(images: Images, positions: Int64[Tensor, " n"]) -> UInt8[Tensor, "n 3 s s"]:
+    """The first three channels of what a channel is missing for stand for all."""
+    held = images[positions]
+    held = held[:, :3] if held.shape[1] >= 3 else held[:, :1].expand(-1, 3, -1, -1)
+    if held.shape[-1] <= THUMBNAIL:
+        return held
+    return interpolate(held, (THUMBNAIL, THUMBNAIL), mode="bilinear", antialias=True)
+
+
+def _umap(z: Float[Tensor, "n d"], seed: int) -> Float[Tensor, "n 2"]:
+    try:
+        from umap import UMAP
+    except ImportError:
+        raise UserError("evaluation.projection=umap needs umap: pip install 'ssl-lightning[umap]'") from None
+    return torch.from_numpy(UMAP(random_state=seed).fit_transform(z.cpu().numpy())).double()
