@@ -32,6 +32,9 @@ EXPLANATION_OF_CLASSIFIER = (
 RANKS = "rank over training"
 """A figure."""
 
+PANELS = 3
+"""Metrics in the figure of an evaluation beside the standard one."""
+
 SHOWN = 5
 """Runs without results that are named one by one though they have the same reason."""
 
@@ -50,8 +53,10 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
         EXPLANATION_OF_TRANSFER,
         alike,
         classifies,
+        columns_of,
         comparison,
         explanation_of_times,
+        kinds,
         table_of_runs,
         times,
         transfer,
@@ -74,7 +79,8 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
     output = output or report_folder(folders[0])
     heading = _heading(cells)
     explanation = EXPLANATION + (EXPLANATION_OF_CLASSIFIER if classifies(cells) else "")
-    tables = alike(cells)
+    tables = [here for kind in kinds(cells) for here in alike(kind)]
+    standard = [here for here in tables if not columns_of(here)]
     differences = [found for here in tables if (found := compared(here, reference)) is not None]
     missing = [record for record in records if record.status not in MEASURED]
     unfinished = _unfinished(missing)
@@ -96,9 +102,9 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
         markdown += [EXPLANATION_OF_DIFFERENCES, "", too_few(cells), ""] if differences else []
         if moved := transfer(cells):
             markdown += ["## Transfer", "", in_markdown(moved), "", EXPLANATION_OF_TRANSFER, ""]
-        if tables:
+        if standard:
             markdown += ["## Seconds", ""]
-            for here in tables:
+            for here in standard:
                 markdown += [*_subheading(here, "### "), in_markdown(times(here)), ""]
             markdown += [explanation_of_times(cells), ""]
         if unfinished:
@@ -109,9 +115,10 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
         write_text(output / "report.md", "\n".join(markdown))
         headings = [heading, *(_subheading(cells) if len({cell.protocol for cell in cells}) == 1 else [])]
         write_text(output / "report.html", page(", ".join(headings), explanation, cells, records, figures, differences))
-        write_text(
-            output / "cells.csv", in_csv(comparison(cells, protocols=bool(cells) and "protocol" in cells[0].shown))
-        )
+        for here in kinds(cells) or [[]]:
+            suite = f"_{_word(here[0].suite)}" if columns_of(here) else ""
+            protocols = bool(here) and "protocol" in here[0].shown
+            write_text(output / f"cells{suite}.csv", in_csv(comparison(here, protocols)))
         write_text(output / "runs.csv", in_csv(table_of_runs(records, cells)))
         captions = [", ".join([heading, *_subheading(here)]) for here in tables]
         latex = [in_latex(comparison(here), caption) for here, caption in zip(tables, captions, strict=True)]
@@ -131,9 +138,9 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
         console.print(EXPLANATION_OF_DIFFERENCES, "", style="dim")
     if differences and (warning := too_few(cells)):
         console.print(warning, "")
-    for here in tables:
+    for here in standard:
         console.print(times_in_terminal(here, "\n".join(["seconds of one run", *_subheading(here)])), "")
-    if tables:
+    if standard:
         console.print(explanation_of_times(cells), style="dim")
     if unfinished:
         console.print(f"\n{others}", style="bold")
@@ -198,7 +205,7 @@ def _figures(tables: Sequence[Sequence["Cell"]], output: Path, narrow: Path) -> 
     Args:
         narrow: folder for what is drawn for narrow windows.
     """
-    from ssl_lightning.reports.comparison import CLASSIFIER, classifies, untrained_encoders
+    from ssl_lightning.reports.comparison import CLASSIFIER, classifies, columns_of, untrained_encoders
     from ssl_lightning.reports.figures import (
         Plot,
         accuracy_against_cost,
@@ -221,12 +228,15 @@ def _figures(tables: Sequence[Sequence["Cell"]], output: Path, narrow: Path) -> 
         while suffix in taken:  # long names may begin alike
             suffix += "-"
         taken.add(suffix)
+        own = columns_of(here)
         accuracies = ("linear/top1", "knn/top1", *(CLASSIFIER if classifies(here) else ()))
+        accuracies = tuple(own)[:PANELS] if own else accuracies
         draw: dict[str, Callable[..., Path]] = {
-            "accuracy against fraction": partial(accuracy_against_fraction, here, untrained_encoders(here), accuracies),
-            "accuracy against cost": partial(accuracy_against_cost, here, "linear/top1"),
-            "log spectra": partial(log_spectra, here),
+            "accuracy against fraction": partial(accuracy_against_fraction, here, untrained_encoders(here), accuracies)
         }
+        if not own:
+            draw["accuracy against cost"] = partial(accuracy_against_cost, here, "linear/top1")
+            draw["log spectra"] = partial(log_spectra, here)
         if dataset not in datasets and has_ranks(here):  # the same whatever encoders were evaluated on
             draw[RANKS] = partial(rank_over_training, here)
         datasets.add(dataset)

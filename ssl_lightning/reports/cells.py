@@ -17,6 +17,8 @@ STOPPED = "stopped"
 """Beside the keys of a config."""
 EVALUATING = "evaluation_seconds"
 """What of a run's cost is that of one protocol."""
+MEASURED_AGAIN = ("metrics", "spectra", "untrained", "test_images", "columns")
+"""What of an evaluation takes the place of the run's own."""
 _LENGTH = ("batch_size", "trainer.")
 """Beginnings of the keys that say how long is trained."""
 _IMPLIED = ("method.", "subset.", CONTENTS)
@@ -34,6 +36,8 @@ class Cell:
     """In words."""
     evaluated_on: str
     """Name of the data."""
+    suite: str
+    """Name of the evaluation's class, where it is not the standard suite."""
     variant: str
     """Keys and values that vary in the report, other than by method, dataset, subset and fraction."""
     backbone: str
@@ -102,8 +106,9 @@ def cells_of(records: Iterable[Record]) -> list[Cell]:
         variant = ", ".join(words.values())
         backbone = ", ".join(word for key, word in words.items() if key.startswith("backbone."))
         runs = [one.record for one in ones]
-        results, evaluated_on = [one.results for one in ones], ones[0].protocol.dataset
-        made.append(Cell(runs, results, names[digest], evaluated_on, variant, backbone, shown))
+        results, protocol = [one.results for one in ones], ones[0].protocol
+        suite = str(protocol.settings.get("suite", ""))
+        made.append(Cell(runs, results, names[digest], protocol.dataset, suite, variant, backbone, shown))
     numbers = Counter(cell.protocol for cell in made for _ in cell.results)
     return sorted(
         made,
@@ -126,8 +131,8 @@ def _members(record: Record) -> Iterator[_Member]:
         protocol = protocol_in(made)
         if not any(same(protocol, other) for other in known):  # each once: one run is one seed
             known.append(protocol)
-            rest = {key: value for key, value in record.results.items() if key not in ("untrained", "test_images")}
-            measured = {key: made[key] for key in ("metrics", "spectra", "untrained", "test_images") if key in made}
+            rest = {key: value for key, value in record.results.items() if key not in ("untrained", "test_images", "columns")}
+            measured = {key: made[key] for key in MEASURED_AGAIN if key in made}
             cost = {key: value for key, value in rest["cost"].items() if key != EVALUATING}
             cost |= {key: value for key, value in made.get("cost", {}).items() if key == EVALUATING}
             yield _Member(record, {**rest, **measured, "cost": cost}, protocol)

@@ -53,13 +53,14 @@ Row = Mapping[str, str | Quantity]
 
 
 def comparison(cells: Sequence[Cell], protocols: bool | None = None) -> list[Row]:
-    """The untrained encoders of each dataset and protocol, where they were measured, and the cells.
+    """The untrained encoders of each dataset and protocol, where they were measured, and the cells, which are of one of
+    `kinds`.
 
     Args:
         protocols: whether protocols have a column; None: where they differ.
     """
     rows: list[Row] = []
-    metrics = metrics_of(cells)
+    metrics, seconds = metrics_of(cells), "evaluation_seconds" if columns_of(cells) else "train_seconds"
     shown = shown_of(cells)
     protocols = _differ(cells) if protocols is None else protocols
     variants = any(cell.variant for cell in cells)
@@ -72,7 +73,7 @@ def comparison(cells: Sequence[Cell], protocols: bool | None = None) -> list[Row
             | ({"variant": backbone} if variants else {})
             | {"fraction": _quantity(), "images": _quantity()}
             | {"seeds": _quantity(max(map(len, untrained.values())), "d")}
-            | {column: _mean(*_statistics(untrained.get(name, [])), name) for name, column in metrics.items()}
+            | {column: _mean(*_statistics(untrained.get(name, [])), column) for name, column in metrics.items()}
             | {"seconds": _quantity()}
             for backbone, untrained in untrained_encoders(here).items()
         ]
@@ -80,8 +81,8 @@ def comparison(cells: Sequence[Cell], protocols: bool | None = None) -> list[Row
             what_of(cell, shown, protocol, variants)
             | {"images": _quantity(cell.results[0]["mask"]["size"], "d")}
             | {"seeds": _quantity(len(cell.results), "d")}
-            | {column: _mean(*cell.statistics(name), name) for name, column in metrics.items()}
-            | {"seconds": _mean(*cell.statistics("train_seconds", cost=True), "seconds")}
+            | {column: _mean(*cell.statistics(name), column) for name, column in metrics.items()}
+            | {"seconds": _mean(*cell.statistics(seconds, cost=True), "seconds")}
             for cell in here
         ]
     return rows
@@ -92,7 +93,7 @@ def times(cells: Sequence[Cell]) -> list[Row]:
     shown, variants = shown_of(cells), any(cell.variant for cell in cells)
     return [
         what_of(cell, shown, {"protocol": cell.protocol} if _differ(cells) else {}, variants)
-        | {column: _mean(*cell.statistics(name, cost=True), name) for name, column in columns_of_times(cells).items()}
+        | {column: _mean(*cell.statistics(name, cost=True), "seconds") for name, column in columns_of_times(cells).items()}
         for cell in cells
     ]
 
@@ -130,7 +131,7 @@ def _linear(cells: Sequence[Cell], protocol: str) -> Quantity:
     for cell in cells:
         for name in LINEAR:
             if cell.protocol == protocol and cell.values(name):
-                return _mean(*cell.statistics(name), name)
+                return _mean(*cell.statistics(name), METRICS["linear/top1"])
     return _quantity()
 
 
@@ -163,7 +164,7 @@ def table_of_runs(records: Sequence[Record], cells: Sequence[Cell]) -> list[Row]
             | {key: str(what.get(key, MISSING)) for key in ("method", "dataset", "subset")}
             | ({"variant": variants.get(record.run.id) or MISSING} if any(variants.values()) else {})
             | {"fraction": _quantity(what.get("fraction"), "g"), "seed": _quantity(what.get("seed"), "d")}
-            | {column: _mean(measured.get(name), math.nan, name) for name, column in metrics.items()}
+            | {column: _mean(measured.get(name), math.nan, column) for name, column in metrics.items()}
             | {"seconds": _quantity(cost.get("train_seconds"), ".1f")}
             | {"images/s": _quantity(cost.get("images_per_second"), ".0f")}
             | {"id": record.run.id}
@@ -191,15 +192,29 @@ def untrained_encoders(cells: Sequence[Cell]) -> dict[str, dict[str, list[float]
         for results in cell.results:
             if "untrained" in results:
                 found.setdefault(cell.backbone, {})[results["identity"]["seed"]] = results["untrained"]
+    metrics = metrics_of(cells)
     return {
-        backbone: {name: [m[name] for m in by_seed.values() if name in m] for name in METRICS}
+        backbone: {name: [m[name] for m in by_seed.values() if name in m] for name in metrics}
         for backbone, by_seed in found.items()
     }
 
 
 def metrics_of(cells: Sequence[Cell]) -> dict[str, str]:
-    """Names of metrics, with those of their columns."""
-    return METRICS | (CLASSIFIER if classifies(cells) else {})
+    """Names of metrics, with those of their columns, of which those of shares end in %."""
+    return columns_of(cells) or METRICS | (CLASSIFIER if classifies(cells) else {})
+
+
+def columns_of(cells: Sequence[Cell]) -> dict[str, str]:
+    """Those of an evaluation beside the standard one, as it has said itself."""
+    return {name: column for cell in cells for made in cell.results for name, column in made.get("columns", {}).items()}
+
+
+def kinds(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """What may stand in one table, as it has the same columns: the standard evaluation first."""
+    found: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(tuple(columns_of([cell])), []).append(cell)
+    return sorted(found.values(), key=lambda here: bool(columns_of(here)))
 
 
 def _identity(record: Record) -> Mapping[str, Any]:
@@ -214,15 +229,24 @@ def _statistics(values: Sequence[float]) -> tuple[float, float]:
     return mean, statistics.stdev(values) if len(values) > 1 else math.nan
 
 
-def _mean(mean: float | None, deviation: float, name: str) -> Quantity:
-    """Accuracies in %, where they are measured; with their deviation, where there is one."""
+def _mean(mean: float | None, deviation: float, column: str) -> Quantity:
+    """Shares in %, where they are measured; with their deviation, where there is one."""
     if mean is None or mean != mean:
         return _quantity()
-    scale = 100 if name.endswith("top1") else 1
-    quantity = _quantity(scale * mean, ".1f")
+    scale, form = scale_of(column), form_of(column)
+    quantity = _quantity(scale * mean, form)
     if deviation != deviation:
         return quantity
-    return quantity._replace(text=f"{quantity.text} ± {scale * deviation:.1f}", deviation=scale * deviation)
+    return quantity._replace(text=f"{quantity.text} ± {scale * deviation:{form}}", deviation=scale * deviation)
+
+
+def scale_of(column: str) -> int:
+    return 100 if column.endswith("%") else 1
+
+
+def form_of(column: str) -> str:
+    """How numbers are written: a digit after the point of what is in %, of ranks and seconds, else three."""
+    return ".1f" if column.endswith("%") or column in (METRICS["representation/rankme"], "seconds") else ".3f"
 
 
 def _quantity(value: float | None = None, form: str = "") -> Quantity:

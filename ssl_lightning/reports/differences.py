@@ -6,14 +6,23 @@ from typing import NamedTuple
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.reports.cells import Cell
-from ssl_lightning.reports.comparison import MISSING, Quantity, Row, metrics_of, shown_of, what_of
+from ssl_lightning.reports.comparison import (
+    MISSING,
+    Quantity,
+    Row,
+    form_of,
+    metrics_of,
+    scale_of,
+    shown_of,
+    what_of,
+)
 from ssl_lightning.reports.paired import FEW, Difference, difference, standard_error
 
 PLAIN = ("random", "full")
 """Subsets that nothing was chosen for."""
 EXPLANATION = (
     "Differences from the reference with the same seeds: mean [95 % t-interval] over seeds. Bold: the interval leaves "
-    "out 0, of at least three seeds; one in twenty does by chance. p: Wilcoxon's signed-rank test of linear %, from "
+    "out 0, of at least three seeds; one in twenty does by chance. p: Wilcoxon's signed-rank test of the first column, from "
     "five seeds on."
 )
 
@@ -90,13 +99,13 @@ def differences(cells: Sequence[Cell], reference: Reference) -> list[tuple[Cell,
     rows: list[tuple[Cell, Row]] = []
     for cell in cells:
         other = reference.of(cell)
-        found = {column: _difference(cell, other, name) for name, column in metrics.items()} if other else {}
+        found = {column: _difference(cell, other, name, column) for name, column in metrics.items()} if other else {}
         seeds = max((one.seeds for one in found.values() if one is not None), default=0)
         if seeds:
             row = (
                 what_of(cell, shown, {}, variants)
                 | {"seeds": Quantity(str(seeds), seeds)}
-                | {column: _shown(one) for column, one in found.items()}
+                | {column: _shown(one, column) for column, one in found.items()}
                 | {"p": _p(next(iter(found.values())))}
             )
             rows.append((cell, row))
@@ -115,9 +124,9 @@ def uncertainty(reference: Reference) -> str:
     return f"Binomial standard error of its linear %: {', '.join(words)}." if words else ""
 
 
-def _difference(cell: Cell, other: Cell, name: str) -> Difference | None:
-    """Accuracies in %."""
-    scale = 100 if name.endswith("top1") else 1
+def _difference(cell: Cell, other: Cell, name: str, column: str) -> Difference | None:
+    """Shares in %."""
+    scale = scale_of(column)
     found = difference(_by_seed(cell, name), _by_seed(other, name))
     return found and found._replace(mean=scale * found.mean, low=scale * found.low, high=scale * found.high)
 
@@ -131,11 +140,12 @@ def _by_seed(cell: Cell, name: str) -> dict[int, float]:
     return {seed: statistics.fmean(several) for seed, several in values.items()}
 
 
-def _shown(found: Difference | None) -> Quantity:
+def _shown(found: Difference | None, column: str) -> Quantity:
     if found is None:
         return Quantity(MISSING, None)
-    interval = f" [{found.low:+.1f}, {found.high:+.1f}]" if found.seeds > 1 else ""
-    return Quantity(f"{found.mean:+.1f}{interval}", found.mean, strong=found.separated)
+    form = f"+{form_of(column)}"
+    interval = f" [{found.low:{form}}, {found.high:{form}}]" if found.seeds > 1 else ""
+    return Quantity(f"{found.mean:{form}}{interval}", found.mean, strong=found.separated)
 
 
 def _p(found: Difference | None) -> Quantity:

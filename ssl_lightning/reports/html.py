@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
@@ -24,8 +25,10 @@ from ssl_lightning.reports.comparison import (
     MISSING,
     Quantity,
     Row,
+    columns_of,
     comparison,
     explanation_of_times,
+    kinds,
     table_of_runs,
     times,
     transfer,
@@ -56,18 +59,21 @@ def page(
         figures: which become a part of the page.
         compared: differences from a reference, of each table.
     """
+    further = [kind for kind in kinds(cells) if columns_of(kind)]
+    standard = [cell for cell in cells if not columns_of([cell])]
     counts = Counter(record.status for record in records)
     summary = ", ".join(f"{counts[status]} {status}" for status in get_args(Status) if counts[status])
     data = {
         "heading": heading,
         "summary": f"{len(records)} run{'s' * (len(records) > 1)}: {summary}",
         "explanation": explanation,
-        "comparison": _table(comparison(cells)),
+        "comparison": _table(comparison(standard)),
+        "further": [{"title": _title(here), "table": _table(comparison(here))} for here in further],
         "differences": [_differences(one) for one in compared],
         "explanation_of_differences": f"{EXPLANATION_OF_DIFFERENCES} {too_few(cells)}".strip(),
         "cells": [_cell(cell) for cell in cells],
-        "times": _table(times(cells)),
-        "explanation_of_times": explanation_of_times(cells),
+        "times": _table(times(standard)),
+        "explanation_of_times": explanation_of_times(standard),
         "transfer": _table(transfer(cells)),
         "explanation_of_transfer": EXPLANATION_OF_TRANSFER,
         "overview": _table(table_of_runs(records, cells)),
@@ -107,6 +113,11 @@ def _differences(compared: Compared) -> dict[str, Any]:
     on = f", evaluation: {first.protocol}" if "protocol" in first.shown else ""
     title = f"Differences from {reference.name}{on}"
     return {"title": title, "table": _table([row for _, row in compared.rows]), "uncertainty": uncertainty(reference)}
+
+
+def _title(cells: Sequence[Cell]) -> str:
+    """Of an evaluation beside the standard one, whose class is called in CamelCase."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", " ", cells[0].suite).capitalize() or "Evaluation"
 
 
 def _cell(cell: Cell) -> dict[str, Any]:

@@ -43,6 +43,7 @@ function overview() {
     make("p", { class: "faint" }, report.summary),
     ...(report.comparison.rows.length ? [section("Comparison", ...ofCells("Comparison", report.comparison))] : []),
     make("p", { class: "faint explanation" }, report.explanation),
+    ...report.further.map(({ title, table }) => section(title, ...ofCells(title, table))),
     ...report.differences.map(({ title, table, uncertainty }, i) =>
       section(
         title,

@@ -13,18 +13,29 @@ if TYPE_CHECKING:
 
 
 WIDTH = 80
+TAKEN = 28  # by what is no metric
 MAX_WORD = 17  # of the first column, where the others leave as much
 
 
 def in_terminal(cells: Sequence["Cell"], title: str) -> "Table":
     """Of the comparison, what fits into 80 columns."""
-    from ssl_lightning.reports.comparison import CLASSIFIER, METRICS, classifies, comparison, untrained_encoders
+    from ssl_lightning.reports.comparison import (
+        CLASSIFIER,
+        METRICS,
+        classifies,
+        columns_of,
+        comparison,
+        untrained_encoders,
+    )
 
     rows = comparison(cells)
     labels = [f"untrained {backbone}".strip() for backbone in untrained_encoders(cells)]
     labels += [cell.line for cell in cells]
-    columns = ["fraction", *METRICS.values(), "seconds"]
-    if classifies(cells):
+    further = list(columns_of(cells).values())
+    while sum(len(f"{column}  ") for column in further) > WIDTH - TAKEN:  # the page has all
+        further.pop()
+    columns = ["fraction", *(further or METRICS.values()), "seconds"]
+    if classifies(cells) and not further:
         columns[columns.index(METRICS["representation/rankme"])] = CLASSIFIER["classifier/top1"]
     return _narrow(title, labels, columns, rows)
 
