@@ -1,5 +1,6 @@
 """Looking at a representation: a map of the test images, nearest neighbours, and which classes are confused."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -122,12 +123,15 @@ def contact_sheet(
     asked: Images, queries: Int64[Tensor, " q"], found: Images, neighbours: Int64[Tensor, "q k"]
 ) -> bytes:
     """A PNG file: a row for each query, which stands first."""
-    from torchvision.io import encode_png
+    from PIL import Image
     from torchvision.utils import make_grid
 
     tiles = [_thumbnails(asked, queries), _thumbnails(found, neighbours.flatten())]
     rows = torch.cat([tiles[0][:, None], tiles[1].unflatten(0, neighbours.shape)], 1).flatten(0, 1)
-    return bytes(encode_png(make_grid(rows, nrow=1 + neighbours.shape[1], padding=2, pad_value=255)).numpy())
+    grid = make_grid(rows, nrow=1 + neighbours.shape[1], padding=2, pad_value=255)
+    file = io.BytesIO()
+    Image.fromarray(grid.permute(1, 2, 0).numpy()).save(file, "png")
+    return file.getvalue()
 
 
 def _thumbnails(images: Images, positions: Int64[Tensor, " n"]) -> UInt8[Tensor, "n 3 s s"]:

@@ -120,4 +120,6 @@ def _plain(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, Mapping):  # a component
+        return f"{str(value.get('_target_', '')).rpartition('.')[2]} {digest_of([value])[:4]}".strip()
     return "[" + ", ".join(map(_text, value)) + "]" if isinstance(value, list | tuple) else f"{value}"

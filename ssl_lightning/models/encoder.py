@@ -70,10 +70,14 @@ class Encoder(nn.Module):
         """
         if images.is_floating_point() and not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
             _check_range(images)
+        return self.network(self.normalised(images))
+
+    def normalised(self, images: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]) -> Float[Tensor, "n k s s"]:
+        """What the network is given of such images."""
         values = images if images.is_floating_point() else images.to(self.mean.dtype) / 255
         if self.size is not None and images.shape[-1] != self.size:
             values = interpolate(values, (self.size, self.size), mode="bilinear", antialias=True)
-        return self.network((values - self.mean) / self.std)
+        return (values - self.mean) / self.std
 
     def features(self, images: UInt8[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n e"]]:
         """Representations and embeddings of images, on the encoder's device."""

@@ -131,7 +131,11 @@ def _members(record: Record) -> Iterator[_Member]:
         protocol = protocol_in(made)
         if not any(same(protocol, other) for other in known):  # each once: one run is one seed
             known.append(protocol)
-            rest = {key: value for key, value in record.results.items() if key not in ("untrained", "test_images", "columns")}
+            rest = {
+                key: value
+                for key, value in record.results.items()
+                if key not in ("untrained", "test_images", "columns")
+            }
             measured = {key: made[key] for key in MEASURED_AGAIN if key in made}
             cost = {key: value for key, value in rest["cost"].items() if key != EVALUATING}
             cost |= {key: value for key, value in made.get("cost", {}).items() if key == EVALUATING}

@@ -93,7 +93,10 @@ def times(cells: Sequence[Cell]) -> list[Row]:
     shown, variants = shown_of(cells), any(cell.variant for cell in cells)
     return [
         what_of(cell, shown, {"protocol": cell.protocol} if _differ(cells) else {}, variants)
-        | {column: _mean(*cell.statistics(name, cost=True), "seconds") for name, column in columns_of_times(cells).items()}
+        | {
+            column: _mean(*cell.statistics(name, cost=True), "seconds")
+            for name, column in columns_of_times(cells).items()
+        }
         for cell in cells
     ]
 

@@ -1,0 +1,161 @@
+"""σ: how far a model is from the one that a few gradient steps on a task make of it (after GeSSL, arXiv 2405.01053 v4,
+whose definition is in words; the equations here are our reading of it).
+
+σ_T(θ) is the mean over tasks of KL(π of θ after T steps of SGD on the task ‖ π of θ), in nats. 0 for T = 0, never
+negative. A low σ is no merit by itself: where gradients vanish, as in a collapsed encoder, it is low too.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy, log_softmax
+
+from ssl_lightning.evaluation.logistic import Standardiser, fit_logistic
+from ssl_lightning.losses.contrastive import nt_xent
+from ssl_lightning.losses.matching import matching_kl
+
+Parameters = dict[str, Tensor]
+
+
+class Sigma(NamedTuple):
+    """σ_T over tasks.
+
+    Args:
+        mean: in nats.
+        sem: standard error of the mean, from the spread over tasks.
+        of_log: mean / log N, where N is the number of classes of a task: in [0, 1] where no class is less likely
+            than by chance.
+    """
+
+    mean: float
+    sem: float
+    of_log: float
+
+
+def summary(values: Float[Tensor, " tasks"], classes: int) -> Sigma:
+    """Of one value a task."""
+    mean = float(values.mean())
+    return Sigma(mean, float(values.std() / math.sqrt(len(values))), mean / math.log(classes))
+
+
+def trajectory(
+    parameters: Mapping[str, Tensor], loss: Callable[[Parameters], Tensor], lr: float, steps: Sequence[int]
+) -> Iterator[tuple[int, Parameters]]:
+    """Parameters after each of these numbers of steps of plain SGD, the fewest first; none of them has a gradient."""
+    current = {name: value.detach() for name, value in parameters.items()}
+    for step in range(max(steps) + 1):
+        if step in steps:
+            yield step, current
+        if step == max(steps):
+            return
+        leaves = {name: value.requires_grad_() for name, value in current.items()}
+        with torch.enable_grad():
+            gradients = torch.autograd.grad(loss(leaves), list(leaves.values()), allow_unused=True)
+        current = {
+            name: (value if gradient is None else value - lr * gradient).detach()
+            for (name, value), gradient in zip(leaves.items(), gradients, strict=True)
+        }
+
+
+def sigma_ssl(
+    backbone: nn.Module,
+    tasks: Iterable[tuple[Float[Tensor, "v n c s s"], Float[Tensor, "v n c s s"]]],
+    lr: float,
+    steps: Sequence[int],
+    temperature: float,
+) -> Float[Tensor, "tasks steps"]:
+    """Label-free: a task is a mini-batch of n images, π its n-way classification by cosine similarity of
+    representations, the loss NT-Xent of representations. KL in nats, a row a task.
+
+    Args:
+        backbone: normalised images to representations; in evaluation mode, which it is left in.
+        tasks: of each, views that are adapted on, and fresh views of the same images that π is asked about.
+    """
+    parameters = dict(backbone.named_parameters())
+
+    def represent(weights: Mapping[str, Tensor], views: Float[Tensor, "v n c s s"]) -> Float[Tensor, "v n d"]:
+        return functional_call(backbone, dict(weights), (views.flatten(0, 1),)).unflatten(0, views.shape[:2])
+
+    rows = []
+    for support, queries in tasks:
+        with torch.no_grad():
+            before = represent(parameters, queries)
+
+        def loss(weights: Parameters, views: Tensor = support) -> Tensor:
+            return nt_xent(represent(weights, views), temperature)
+
+        row = []
+        for _, adapted in trajectory(parameters, loss, lr, steps):
+            with torch.no_grad():
+                after = represent(adapted, queries)
+                row.append(matching_kl((before, before), (after, after), temperature))
+        rows.append(torch.stack(row))
+    return torch.stack(rows).double().cpu()
+
+
+class Supervised(NamedTuple):
+    """By task (row) and number of steps (column).
+
+    Args:
+        kl: mean over queries, in nats.
+        gain: accuracy of the adapted encoder less that of the frozen one.
+    """
+
+    kl: Float[Tensor, "tasks steps"]
+    gain: Float[Tensor, "tasks steps"]
+
+
+def sigma_supervised(
+    backbone: nn.Module,
+    episodes: Iterable[tuple[Float[Tensor, "s c h w"], Int[Tensor, " s"], Float[Tensor, "q c h w"], Int[Tensor, " q"]]],
+    lr: float,
+    steps: Sequence[int],
+) -> Supervised:
+    """With labels: logistic regression on the frozen, standardised representations of an episode's support (scikit-
+    learn's C = 1), against the same head with the encoder trained further, T steps on the support's cross-entropy.
+
+    Args:
+        backbone: as of `sigma_ssl`.
+        episodes: normalised support images and labels 0 to N − 1, queries and theirs.
+    """
+    parameters = dict(backbone.named_parameters())
+    divergences, gains = [], []
+    for images, labels, queries, answers in episodes:
+        classes = int(labels.max()) + 1
+        with torch.no_grad():
+            frozen = functional_call(backbone, parameters, (images,))
+        standardise = Standardiser.fit(frozen)
+        head = fit_logistic(standardise(frozen), labels, classes, l2=1 / len(labels), tolerance=1e-4)
+
+        def logits(
+            weights: Mapping[str, Tensor], of: Tensor, head: Callable[[Tensor], Tensor] = head.logits,
+            standardise: Standardiser = standardise,
+        ) -> Float[Tensor, "q n"]:  # fmt: skip
+            return head(standardise(functional_call(backbone, dict(weights), (of,))))
+
+        def loss(
+            weights: Parameters, of: Tensor = images, at: Tensor = labels, logits: Callable[..., Tensor] = logits
+        ) -> Tensor:
+            return cross_entropy(logits(weights, of), at.long())
+
+        with torch.no_grad():
+            before = log_softmax(logits(parameters, queries).double(), 1)
+        row = []
+        for _, adapted in trajectory(parameters, loss, lr, steps):
+            with torch.no_grad():
+                after = log_softmax(logits(adapted, queries).double(), 1)
+            kl = (after.exp() * (after - before)).sum(1).mean()
+            gain = _accuracy(after, answers) - _accuracy(before, answers)
+            row.append(torch.stack([kl, gain]))
+        divergences.append(torch.stack(row)[:, 0])
+        gains.append(torch.stack(row)[:, 1])
+    return Supervised(torch.stack(divergences).cpu(), torch.stack(gains).cpu())
+
+
+def _accuracy(scores: Float[Tensor, "q n"], answers: Int[Tensor, " q"]) -> Float[Tensor, ""]:
+    return (scores.argmax(1) == answers).double().mean()

@@ -1,0 +1,157 @@
+"""Universality of a representation (GeSSL, arXiv 2405.01053 v4): does it discriminate, does it transfer, and how far
+is it from what a few gradient steps on a task would make of it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, MinLen
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from ssl_lightning.data.dataset import ImageDataset, Split
+from ssl_lightning.data.draw import Draw
+from ssl_lightning.data.view import View
+from ssl_lightning.data.views import Augment
+from ssl_lightning.evaluation.corruptions import Corruptions
+from ssl_lightning.evaluation.episodes import Episodes, draw_tasks
+from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
+from ssl_lightning.evaluation.knn import knn
+from ssl_lightning.evaluation.linear import linear_probe
+from ssl_lightning.evaluation.pictures import Picture, curves, radar
+from ssl_lightning.evaluation.sigma import Sigma, sigma_ssl, sigma_supervised, summary
+from ssl_lightning.models.encoder import Encoder
+from ssl_lightning.progress import track
+from ssl_lightning.ranges import Count, Positive, SeedNumber, Temperature
+
+SHOWN = 5
+"""Steps after which σ has a column, where it is measured after them."""
+GENTLE = View(copies=2, crop_scale=(0.4, 1.0), jitter_probability=0.8, brightness=0.4)
+"""Views that leave an image what it is, digits and images of any number of channels too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Universality(Evaluator):
+    """Discriminability: linear probe and k-NN. Transferability: few-shot episodes, and the probe on corrupted images.
+    σ, with and without labels (`evaluation.sigma`), after each of `steps`. Generalisation is what the same encoder's
+    evaluations on other data say (`evaluation=transfer`)."""
+
+    steps: Annotated[Sequence[Count], MinLen(1)] = (1, 5, 20)
+    """T, of plain SGD."""
+    tasks: Annotated[int, Ge(2)] = 100
+    """Seeded; the same for every encoder."""
+    images: Annotated[int, Ge(2)] = 64
+    """N of a task without labels, from the test images."""
+    lr: Positive = 0.05
+    """Of σ without labels."""
+    temperature: Temperature = 0.5
+    """Of its loss and of its π."""
+    lr_supervised: Positive = 0.01
+    """Of σ with labels."""
+    augment: Augment | None = None
+    """Two views of an image, of one size; None: crops of 40 % of the area and more, and brightness."""
+    ways: Annotated[int, Ge(2)] = 5
+    """Of tasks with labels, at most."""
+    shots: Count = 5
+    queries: Count = 15
+    """A class."""
+    seed: SeedNumber = 0
+    l2_grid: Annotated[Sequence[Positive], MinLen(1)] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+    """Of the linear probe."""
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        steps = SHOWN if SHOWN in self.steps else max(self.steps)
+        return {
+            "linear/top1": "linear %",
+            "knn/top1": "k-NN %",
+            f"episodes/{self.shots}shot_ridge_top1": f"{self.shots}-shot %",
+            "corruptions/top1": "corrupted %",
+            f"sigma_ssl/{steps}": f"σ, T={steps}",
+            f"sigma_supervised/{steps}": f"σ labels, T={steps}",
+            f"sigma_supervised/{steps}_gain": f"gain %, T={steps}",
+        }
+
+    def check(self, dataset: ImageDataset) -> None:
+        super().check(dataset)
+        self._episodes.check(dataset)
+
+    @property
+    def _episodes(self) -> Episodes:
+        return Episodes(ways=self.ways, shots=(self.shots,), queries=self.queries, heads=("ridge",), seed=self.seed)
+
+    def evaluate(self, subject: Subject) -> Evaluation:
+        assert subject.splits.test is not None
+        device, num_classes = subject.device, subject.num_classes
+        train, test = (subject.features[name].to(device) for name in ("train", "test"))
+        data = (train.representations, train.labels, test.representations, test.labels, num_classes)
+        metrics = linear_probe(*data, subject.splits.validation.to(device), self.l2_grid) | knn(*data)
+        metrics |= self._episodes.evaluate(subject).metrics
+        corrupted = Corruptions(l2_grid=self.l2_grid).evaluate(subject).metrics
+        metrics |= {name: corrupted[name] for name in ("corruptions/top1", "corruptions/relative_drop")}
+        found: dict[str, dict[int, Sigma]] = {"sigma_ssl": {}, "sigma_supervised": {}}
+        with Draw(self.seed).seeded(subject.encoder.mean.device):
+            values = sigma_ssl(
+                subject.encoder.backbone, self._batches(subject.encoder, subject.splits.test), self.lr, self.steps,
+                self.temperature,
+            )  # fmt: skip
+            tasks = self._tasks(subject.encoder, subject.splits.test)
+            supervised = sigma_supervised(subject.encoder.backbone, tasks, self.lr_supervised, self.steps)
+        images = min(self.images, len(subject.splits.test.labels))
+        ways = int(metrics["episodes/ways"])
+        for i, step in enumerate(sorted(self.steps)):
+            found["sigma_ssl"][step] = summary(values[:, i], images)
+            found["sigma_supervised"][step] = summary(supervised.kl[:, i], ways)
+            metrics[f"sigma_supervised/{step}_gain"] = float(supervised.gain[:, i].mean())
+        for name, by_step in found.items():
+            for step, sigma in by_step.items():
+                metrics |= {
+                    f"{name}/{step}": sigma.mean,
+                    f"{name}/{step}_sem": sigma.sem,
+                    f"{name}/{step}_of_log": sigma.of_log,
+                }
+        return Evaluation(metrics, pictures=self._pictures(metrics, found))
+
+    def _pictures(self, metrics: Mapping[str, float], found: Mapping[str, Mapping[int, Sigma]]) -> list[Picture]:
+        shares = {heading: metrics[name] for name, heading in list(self.columns.items())[:4]}
+        names = {"sigma_ssl": "views", "sigma_supervised": "labels"}
+        lines = {
+            names[name]: ([0, *by_step], [0.0, *(sigma.of_log for sigma in by_step.values())])
+            for name, by_step in found.items()
+        }
+        return [
+            radar("Universality", {name.removesuffix(" %"): value for name, value in shares.items()}),
+            curves("σ / log N over steps on a task", "steps of SGD", "σ / log N", lines),
+        ]
+
+    def _batches(
+        self, encoder: Encoder, test: Split
+    ) -> Iterator[tuple[Float[Tensor, "v n c s s"], Float[Tensor, "v n c s s"]]]:
+        """Of each task, two draws of views of the same images."""
+        augment = self.augment or Augment([GENTLE])
+        for task in track(range(self.tasks), "σ of views", self.tasks):
+            draw = Draw(self.seed, task)
+            images = _colours(test.images[draw.permutation("images", len(test.labels))[: self.images]], encoder)
+            drawn = [
+                augment(images, encoder.mean.flatten(), encoder.std.flatten(), draw.generator(use), encoder.size)[0]
+                for use in ("support", "queries")
+            ]
+            yield drawn[0], drawn[1]
+
+    def _tasks(
+        self, encoder: Encoder, test: Split
+    ) -> Iterator[tuple[Float[Tensor, "s c h w"], Int[Tensor, " s"], Float[Tensor, "q c h w"], Int[Tensor, " q"]]]:
+        tasks = draw_tasks(test.labels, self.ways, self.shots, self.queries, self.tasks, self.seed)
+        for support, queries in track(list(zip(*tasks, strict=True)), "σ of labels", self.tasks):
+            drawn = []
+            for positions in (support, queries):
+                images = encoder.normalised(_colours(test.images[positions.flatten()], encoder))
+                labels = torch.arange(len(positions), device=images.device).repeat_interleave(positions.shape[1])
+                drawn += [images, labels]
+            yield drawn[0], drawn[1], drawn[2], drawn[3]
+
+
+def _colours(images: UInt8[Tensor, "n c h w"], encoder: Encoder) -> UInt8[Tensor, "n k h w"]:
+    """On the encoder's device; grey ones stand for colour."""
+    return images.to(encoder.mean.device).expand(-1, len(encoder.mean), -1, -1)
