@@ -21,6 +21,8 @@ from ssl_lightning.losses.matching import matching_kl
 
 Parameters = dict[str, Tensor]
 
+HALVINGS = 20
+
 
 class Sigma(NamedTuple):
     """σ_T over tasks.
@@ -46,20 +48,35 @@ def summary(values: Float[Tensor, " tasks"], classes: int) -> Sigma:
 def trajectory(
     parameters: Mapping[str, Tensor], loss: Callable[[Parameters], Tensor], lr: float, steps: Sequence[int]
 ) -> Iterator[tuple[int, Parameters]]:
-    """Parameters after each of these numbers of steps of plain SGD, the fewest first; none of them has a gradient."""
+    """Parameters after each of these numbers of steps of plain SGD, the fewest first; none of them has a gradient.
+
+    A step that raises the loss is halved until it does not, at most `HALVINGS` times, and then not taken: features of
+    encoders differ in scale by orders of magnitude, and one learning rate would let some diverge.
+    """
     current = {name: value.detach() for name, value in parameters.items()}
     for step in range(max(steps) + 1):
         if step in steps:
             yield step, current
-        if step == max(steps):
-            return
-        leaves = {name: value.requires_grad_() for name, value in current.items()}
-        with torch.enable_grad():
-            gradients = torch.autograd.grad(loss(leaves), list(leaves.values()), allow_unused=True)
-        current = {
-            name: (value if gradient is None else value - lr * gradient).detach()
-            for (name, value), gradient in zip(leaves.items(), gradients, strict=True)
+        if step < max(steps):
+            current = _descended(current, loss, lr)
+
+
+def _descended(current: Parameters, loss: Callable[[Parameters], Tensor], lr: float) -> Parameters:
+    leaves = {name: value.requires_grad_() for name, value in current.items()}
+    with torch.enable_grad():
+        before = loss(leaves)
+        gradients = torch.autograd.grad(before, list(leaves.values()), allow_unused=True)
+    slopes = dict(zip(leaves, gradients, strict=True))
+    start = {name: value.detach() for name, value in leaves.items()}
+    for halvings in range(HALVINGS + 1):
+        tried = {
+            name: value if (slope := slopes[name]) is None else value - lr / 2**halvings * slope
+            for name, value in start.items()
         }
+        with torch.no_grad():
+            if loss(tried) <= before:
+                return tried
+    return start
 
 
 def sigma_ssl(

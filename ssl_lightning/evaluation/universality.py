@@ -44,11 +44,9 @@ class Universality(Evaluator):
     images: Annotated[int, Ge(2)] = 64
     """N of a task without labels, from the test images."""
     lr: Positive = 0.05
-    """Of σ without labels."""
+    """Of both; steps that would raise the loss are halved."""
     temperature: Temperature = 0.5
     """Of its loss and of its π."""
-    lr_supervised: Positive = 0.01
-    """Of σ with labels."""
     augment: Augment | None = None
     """Two views of an image, of one size; None: crops of 40 % of the area and more, and brightness."""
     ways: Annotated[int, Ge(2)] = 5
@@ -97,7 +95,7 @@ class Universality(Evaluator):
                 self.temperature,
             )  # fmt: skip
             tasks = self._tasks(subject.encoder, subject.splits.test)
-            supervised = sigma_supervised(subject.encoder.backbone, tasks, self.lr_supervised, self.steps)
+            supervised = sigma_supervised(subject.encoder.backbone, tasks, self.lr, self.steps)
         images = min(self.images, len(subject.splits.test.labels))
         ways = int(metrics["episodes/ways"])
         for i, step in enumerate(sorted(self.steps)):

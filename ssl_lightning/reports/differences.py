@@ -22,8 +22,8 @@ PLAIN = ("random", "full")
 """Subsets that nothing was chosen for."""
 EXPLANATION = (
     "Differences from the reference with the same seeds: mean [95 % t-interval] over seeds. Bold: the interval leaves "
-    "out 0, of at least three seeds; one in twenty does by chance. p: Wilcoxon's signed-rank test of the first column, from "
-    "five seeds on."
+    "out 0, of at least three seeds; one in twenty does by chance. p: Wilcoxon's signed-rank test of the first column, "
+    "from five seeds on."
 )
 
 

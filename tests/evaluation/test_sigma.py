@@ -39,7 +39,7 @@ def episode(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def test_a_trajectory_is_that_of_torch_s_sgd():
     network, reference = smooth(), smooth().requires_grad_()
     support, _ = views(1)
-    optimizer = torch.optim.SGD(reference.parameters(), lr=0.3)
+    optimizer = torch.optim.SGD(reference.parameters(), lr=0.02)
     expected = {}
     for step in range(4):
         expected[step] = copy.deepcopy(dict(reference.named_parameters()))
@@ -57,6 +57,15 @@ def test_a_trajectory_is_that_of_torch_s_sgd():
         for name, value in weights.items():
             torch.testing.assert_close(value, expected[step][name].detach())
     assert seen == [0, 1, 3]
+
+
+def test_a_step_that_raises_the_loss_is_halved_until_it_does_not():
+    """x²: from 1 at a learning rate of 9, 1 − 18/2ᵏ first is no further from 0 than 1 for k = 4, at −0.125."""
+    start = {"x": torch.tensor(1.0, dtype=torch.float64)}
+    ((_, found),) = trajectory(start, lambda weights: weights["x"].square(), 9.0, (1,))
+    assert float(found["x"]) == 1 - 18 / 16
+    upwards = trajectory(start, lambda w: w["x"].square() + (w["x"].detach() != 1) * 5, 0.1, (3,))
+    assert [float(weights["x"]) for _, weights in upwards] == [1.0]  # where nothing helps it stays
 
 
 def test_sigma_of_views_is_the_divergence_of_two_classifications():
@@ -90,7 +99,7 @@ def test_sigma_of_views_is_the_divergence_of_two_classifications():
 def test_sigma_of_labels_is_that_of_one_head_on_two_encoders():
     network = smooth(3)
     support, labels, queries, answers = episode(4)
-    found = sigma_supervised(network, [(support, labels, queries, answers)], 0.5, STEPS)
+    found = sigma_supervised(network, [(support, labels, queries, answers)], 0.02, STEPS)
     assert found.kl[0, 0] == 0
     assert found.gain[0, 0] == 0
 
@@ -106,7 +115,7 @@ def test_sigma_of_labels_is_that_of_one_head_on_two_encoders():
         return (reference(images) - mean) / scale @ weight.T + bias
 
     before = log_softmax(logits(queries), 1).detach()
-    optimizer = torch.optim.SGD(reference.parameters(), lr=0.5)
+    optimizer = torch.optim.SGD(reference.parameters(), lr=0.02)
     for _ in range(3):
         optimizer.zero_grad()
         cross_entropy(logits(support), labels).backward()
