@@ -6,7 +6,7 @@ negative. A low σ is no merit by itself: where gradients vanish, as in a collap
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -46,7 +46,7 @@ def summary(values: Float[Tensor, " tasks"], classes: int) -> Sigma:
 
 
 def trajectory(
-    parameters: Mapping[str, Tensor], loss: Callable[[Parameters], Tensor], lr: float, steps: Sequence[int]
+    parameters: Parameters, loss: Callable[[Parameters], Tensor], lr: float, steps: Sequence[int]
 ) -> Iterator[tuple[int, Parameters]]:
     """Parameters after each of these numbers of steps of plain SGD, the fewest first; none of them has a gradient.
 
@@ -79,40 +79,46 @@ def _descended(current: Parameters, loss: Callable[[Parameters], Tensor], lr: fl
     return start
 
 
+ViewsOfTask = tuple[Float[Tensor, "v n c s s"], Float[Tensor, "v n c s s"]]
+"""Views that are adapted on, and fresh views of the same images that π is asked about."""
+
+Episode = tuple[Float[Tensor, "s c h w"], Int[Tensor, " s"], Float[Tensor, "q c h w"], Int[Tensor, " q"]]
+"""Normalised support images and their labels, 0 to N − 1; queries and theirs."""
+
+
 def sigma_ssl(
-    backbone: nn.Module,
-    tasks: Iterable[tuple[Float[Tensor, "v n c s s"], Float[Tensor, "v n c s s"]]],
-    lr: float,
-    steps: Sequence[int],
-    temperature: float,
+    backbone: nn.Module, tasks: Iterable[ViewsOfTask], lr: float, steps: Sequence[int], temperature: float
 ) -> Float[Tensor, "tasks steps"]:
     """Label-free: a task is a mini-batch of n images, π its n-way classification by cosine similarity of
-    representations, the loss NT-Xent of representations. KL in nats, a row a task.
+    representations, the loss NT-Xent of representations. KL in nats, a row a task, a column a number of steps in
+    ascending order.
 
     Args:
         backbone: normalised images to representations; in evaluation mode, which it is left in.
-        tasks: of each, views that are adapted on, and fresh views of the same images that π is asked about.
     """
-    parameters = dict(backbone.named_parameters())
+    return torch.stack([_of_views(backbone, task, lr, steps, temperature) for task in tasks]).double().cpu()
 
-    def represent(weights: Mapping[str, Tensor], views: Float[Tensor, "v n c s s"]) -> Float[Tensor, "v n d"]:
-        return functional_call(backbone, dict(weights), (views.flatten(0, 1),)).unflatten(0, views.shape[:2])
 
-    rows = []
-    for support, queries in tasks:
+def _of_views(
+    backbone: nn.Module, task: ViewsOfTask, lr: float, steps: Sequence[int], temperature: float
+) -> Float[Tensor, " steps"]:
+    support, queries = task
+
+    def represent(weights: Parameters, views: Float[Tensor, "v n c s s"]) -> Float[Tensor, "v n d"]:
+        return functional_call(backbone, weights, (views.flatten(0, 1),)).unflatten(0, views.shape[:2])
+
+    def loss(weights: Parameters) -> Tensor:
+        return nt_xent(represent(weights, support), temperature)
+
+    start = _parameters(backbone)
+    with torch.no_grad():
+        before = represent(start, queries)
+    found = []
+    for _, weights in trajectory(start, loss, lr, steps):
         with torch.no_grad():
-            before = represent(parameters, queries)
-
-        def loss(weights: Parameters, views: Tensor = support) -> Tensor:
-            return nt_xent(represent(weights, views), temperature)
-
-        row = []
-        for _, adapted in trajectory(parameters, loss, lr, steps):
-            with torch.no_grad():
-                after = represent(adapted, queries)
-                row.append(matching_kl((before, before), (after, after), temperature))
-        rows.append(torch.stack(row))
-    return torch.stack(rows).double().cpu()
+            after = represent(weights, queries)
+            found.append(matching_kl((before, before), (after, after), temperature))
+    return torch.stack(found)
 
 
 class Supervised(NamedTuple):
@@ -127,51 +133,45 @@ class Supervised(NamedTuple):
     gain: Float[Tensor, "tasks steps"]
 
 
-def sigma_supervised(
-    backbone: nn.Module,
-    episodes: Iterable[tuple[Float[Tensor, "s c h w"], Int[Tensor, " s"], Float[Tensor, "q c h w"], Int[Tensor, " q"]]],
-    lr: float,
-    steps: Sequence[int],
-) -> Supervised:
-    """With labels: logistic regression on the frozen, standardised representations of an episode's support (scikit-
-    learn's C = 1), against the same head with the encoder trained further, T steps on the support's cross-entropy.
+def sigma_supervised(backbone: nn.Module, episodes: Iterable[Episode], lr: float, steps: Sequence[int]) -> Supervised:
+    """With labels: logistic regression on the frozen, standardised representations of an episode's support
+    (scikit-learn's C = 1), against the same head with the encoder trained further, T steps on the support's
+    cross-entropy.
 
     Args:
         backbone: as of `sigma_ssl`.
-        episodes: normalised support images and labels 0 to N − 1, queries and theirs.
     """
-    parameters = dict(backbone.named_parameters())
-    divergences, gains = [], []
-    for images, labels, queries, answers in episodes:
-        classes = int(labels.max()) + 1
+    rows = [_of_labels(backbone, episode, lr, steps) for episode in episodes]
+    return Supervised(torch.stack([kl for kl, _ in rows]).cpu(), torch.stack([gain for _, gain in rows]).cpu())
+
+
+def _of_labels(backbone: nn.Module, episode: Episode, lr: float, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
+    images, labels, queries, answers = episode
+    start = _parameters(backbone)
+    with torch.no_grad():
+        frozen = functional_call(backbone, start, (images,))
+    standardise = Standardiser.fit(frozen)
+    head = fit_logistic(standardise(frozen), labels, int(labels.max()) + 1, l2=1 / len(labels), tolerance=1e-4)
+
+    def logits(weights: Parameters, of: Tensor) -> Float[Tensor, "q n"]:
+        return head.logits(standardise(functional_call(backbone, weights, (of,))))
+
+    def loss(weights: Parameters) -> Tensor:
+        return cross_entropy(logits(weights, images), labels.long())
+
+    with torch.no_grad():
+        before = log_softmax(logits(start, queries).double(), 1)
+    kl, gain = [], []
+    for _, weights in trajectory(start, loss, lr, steps):
         with torch.no_grad():
-            frozen = functional_call(backbone, parameters, (images,))
-        standardise = Standardiser.fit(frozen)
-        head = fit_logistic(standardise(frozen), labels, classes, l2=1 / len(labels), tolerance=1e-4)
+            after = log_softmax(logits(weights, queries).double(), 1)
+        kl.append((after.exp() * (after - before)).sum(1).mean())
+        gain.append(_accuracy(after, answers) - _accuracy(before, answers))
+    return torch.stack(kl), torch.stack(gain)
 
-        def logits(
-            weights: Mapping[str, Tensor], of: Tensor, head: Callable[[Tensor], Tensor] = head.logits,
-            standardise: Standardiser = standardise,
-        ) -> Float[Tensor, "q n"]:  # fmt: skip
-            return head(standardise(functional_call(backbone, dict(weights), (of,))))
 
-        def loss(
-            weights: Parameters, of: Tensor = images, at: Tensor = labels, logits: Callable[..., Tensor] = logits
-        ) -> Tensor:
-            return cross_entropy(logits(weights, of), at.long())
-
-        with torch.no_grad():
-            before = log_softmax(logits(parameters, queries).double(), 1)
-        row = []
-        for _, adapted in trajectory(parameters, loss, lr, steps):
-            with torch.no_grad():
-                after = log_softmax(logits(adapted, queries).double(), 1)
-            kl = (after.exp() * (after - before)).sum(1).mean()
-            gain = _accuracy(after, answers) - _accuracy(before, answers)
-            row.append(torch.stack([kl, gain]))
-        divergences.append(torch.stack(row)[:, 0])
-        gains.append(torch.stack(row)[:, 1])
-    return Supervised(torch.stack(divergences).cpu(), torch.stack(gains).cpu())
+def _parameters(backbone: nn.Module) -> Parameters:
+    return {name: value.detach() for name, value in backbone.named_parameters()}
 
 
 def _accuracy(scores: Float[Tensor, "q n"], answers: Int[Tensor, " q"]) -> Float[Tensor, ""]:

@@ -20,7 +20,7 @@ from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
 from ssl_lightning.evaluation.knn import knn
 from ssl_lightning.evaluation.linear import linear_probe
 from ssl_lightning.evaluation.pictures import Picture, curves, radar
-from ssl_lightning.evaluation.sigma import Sigma, sigma_ssl, sigma_supervised, summary
+from ssl_lightning.evaluation.sigma import Episode, Sigma, ViewsOfTask, sigma_ssl, sigma_supervised, summary
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.progress import track
 from ssl_lightning.ranges import Count, Positive, SeedNumber, Temperature
@@ -123,9 +123,7 @@ class Universality(Evaluator):
             curves("σ / log N over steps on a task", "steps of SGD", "σ / log N", lines),
         ]
 
-    def _batches(
-        self, encoder: Encoder, test: Split
-    ) -> Iterator[tuple[Float[Tensor, "v n c s s"], Float[Tensor, "v n c s s"]]]:
+    def _batches(self, encoder: Encoder, test: Split) -> Iterator[ViewsOfTask]:
         """Of each task, two draws of views of the same images."""
         augment = self.augment or Augment([GENTLE])
         for task in track(range(self.tasks), "σ of views", self.tasks):
@@ -137,9 +135,7 @@ class Universality(Evaluator):
             ]
             yield drawn[0], drawn[1]
 
-    def _tasks(
-        self, encoder: Encoder, test: Split
-    ) -> Iterator[tuple[Float[Tensor, "s c h w"], Int[Tensor, " s"], Float[Tensor, "q c h w"], Int[Tensor, " q"]]]:
+    def _tasks(self, encoder: Encoder, test: Split) -> Iterator[Episode]:
         tasks = draw_tasks(test.labels, self.ways, self.shots, self.queries, self.tasks, self.seed)
         for support, queries in track(list(zip(*tasks, strict=True)), "σ of labels", self.tasks):
             drawn = []

@@ -48,6 +48,8 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
     from rich.console import Console
 
     from ssl_lightning.files import write_text
+    from ssl_lightning.reports.agreement import EXPLANATION as EXPLANATION_OF_AGREEMENT
+    from ssl_lightning.reports.agreement import agreement
     from ssl_lightning.reports.cells import cells_of
     from ssl_lightning.reports.comparison import (
         EXPLANATION_OF_TRANSFER,
@@ -102,6 +104,11 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
         markdown += [EXPLANATION_OF_DIFFERENCES, "", too_few(cells), ""] if differences else []
         if moved := transfer(cells):
             markdown += ["## Transfer", "", in_markdown(moved), "", EXPLANATION_OF_TRANSFER, ""]
+        if any(map(agreement, standard)):
+            markdown += ["## Which metric to trust", ""]
+            for here in standard:
+                markdown += [*_subheading(here, "### "), in_markdown(agreed), ""] if (agreed := agreement(here)) else []
+            markdown += [EXPLANATION_OF_AGREEMENT, ""]
         if standard:
             markdown += ["## Seconds", ""]
             for here in standard:

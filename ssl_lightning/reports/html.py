@@ -18,6 +18,8 @@ from string import Template
 from typing import Any, get_args
 
 from ssl_lightning.evaluation.protocol import protocol_in
+from ssl_lightning.reports.agreement import EXPLANATION as EXPLANATION_OF_AGREEMENT
+from ssl_lightning.reports.agreement import agreement
 from ssl_lightning.reports.cells import Cell
 from ssl_lightning.reports.comparison import (
     EXPLANATION_OF_TRANSFER,
@@ -25,6 +27,7 @@ from ssl_lightning.reports.comparison import (
     MISSING,
     Quantity,
     Row,
+    alike,
     columns_of,
     comparison,
     explanation_of_times,
@@ -72,6 +75,12 @@ def page(
         "differences": [_differences(one) for one in compared],
         "explanation_of_differences": f"{EXPLANATION_OF_DIFFERENCES} {too_few(cells)}".strip(),
         "cells": [_cell(cell) for cell in cells],
+        "agreement": [
+            {"title": ", ".join(["Which metric to trust", *_about(here)]), "table": _table(rows)}
+            for here in alike(standard)
+            if (rows := agreement(here))
+        ],
+        "explanation_of_agreement": EXPLANATION_OF_AGREEMENT,
         "times": _table(times(standard)),
         "explanation_of_times": explanation_of_times(standard),
         "transfer": _table(transfer(cells)),
@@ -108,10 +117,16 @@ def _table(rows: Sequence[Row]) -> dict[str, Any]:
     return {"columns": columns, "rows": cells}
 
 
+def _about(cells: Sequence[Cell]) -> list[str]:
+    """What tells a table from others."""
+    first = cells[0]
+    on = [str(first.identity["dataset"])] if "dataset" in first.shown else []
+    return [*on, *([f"evaluation: {first.protocol}"] if "protocol" in first.shown else [])]
+
+
 def _differences(compared: Compared) -> dict[str, Any]:
-    first, reference = compared.cells[0], compared.reference
-    on = f", evaluation: {first.protocol}" if "protocol" in first.shown else ""
-    title = f"Differences from {reference.name}{on}"
+    reference = compared.reference
+    title = ", ".join([f"Differences from {reference.name}", *_about(compared.cells)])
     return {"title": title, "table": _table([row for _, row in compared.rows]), "uncertainty": uncertainty(reference)}
 
 

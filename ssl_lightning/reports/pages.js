@@ -61,6 +61,13 @@ function overview() {
           ),
         ]
       : []),
+    ...report.agreement.map(({ title, table }, i) =>
+      section(
+        title,
+        ...ofCells(title, table),
+        ...(i + 1 < report.agreement.length ? [] : [make("p", { class: "faint explanation" }, report.explanation_of_agreement)]),
+      ),
+    ),
     ...(plots.length ? [section("Plots", ...plots)] : []),
     ...(report.cells.length ? [section("Any metric", metrics())] : []),
     ...(logged ? [section("Curves of all runs", curves())] : []),
