@@ -7,7 +7,7 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge, MinLen
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from ssl_lightning.data.dataset import ImageDataset, Split

@@ -45,7 +45,6 @@ METRICS = (
     Metric("spectrum/r/nesum", "NESum r"),
     Metric("spectrum/r/alignment", "alignment r, least", lambda value: -value),
     Metric("spectrum/r/uniformity", "uniformity r, least", lambda value: -value),
-    Metric("loss", "training loss, least", lambda value: -value),
     Metric("knn/top1", "k-NN %", labels=True),
     Metric("linear_5shot/top1", "5-shot %", labels=True),
     Metric("online/val_top1", "online probe %", labels=True),

@@ -12,9 +12,10 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from ssl_lightning.files import replacing
+from ssl_lightning.reports.costs import COSTS, SECONDS, known, pareto_front
 from ssl_lightning.runs.metrics import read_metrics
 
 if TYPE_CHECKING:
@@ -119,33 +120,33 @@ def accuracy_against_fraction(
 
 @own_style()
 def accuracy_against_cost(cells: Sequence["Cell"], metric: str, path: Path, title: str, narrow: bool = False) -> Path:
-    """A point a cell, annotated with its fraction; a line joins the fractions of a method."""
-    figure, (axis,) = panels(1, narrow)
-    for i, (line, members) in enumerate(_lines(cells).items()):
-        points = sorted(
-            (*cell.statistics("train_seconds", cost=True), *cell.statistics(metric), cell.fraction) for cell in members
-        )
-        x, x_error, y, y_error, fractions = (np.array(values) for values in zip(*points, strict=True))
-        marker = MARKERS[i % len(MARKERS)]
-        axis.errorbar(
-            x,
-            y,
-            np.nan_to_num(y_error),
-            np.nan_to_num(x_error),
-            label=line,
-            marker=marker,
-            capsize=2,
-            markersize=5,
-        )
-        for at_x, at_y, fraction in zip(x, y, fractions, strict=True):
-            axis.annotate(
-                f"{fraction:g}", (at_x, at_y), textcoords="offset points", xytext=(5, -11), fontsize="x-small"
-            )
-    axis.set(xlabel="training time of one run, seconds", ylabel=f"{metric} (test)", xscale="log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())  # its numbers would overlap
-    _legend_below(figure, *axis.get_legend_handles_labels(), columns=2)
+    """A point a cell, a panel a kind of cost that is known of all and differs; a line joins the fractions of a method,
+    a grey one the cells than which none is both cheaper and better."""
+    lines = _lines(cells)
+    costs = {cost: {known(cell, cost) for cell in cells} for cost in COSTS}
+    shown = {cost: COSTS[cost] for cost, of in costs.items() if 0 not in of and len(of) > 1} or {
+        "train_seconds": SECONDS
+    }
+    figure, axes = panels(len(shown), narrow)
+    for (cost, name), axis in zip(shown.items(), axes, strict=True):
+        for i, (line, members) in enumerate(lines.items()):
+            points = sorted((known(cell, cost), *cell.statistics(metric), cell.fraction) for cell in members)
+            x, y, error, fractions = (np.array(values) for values in zip(*points, strict=True))
+            marker = MARKERS[i % len(MARKERS)]
+            style: Any = {"color": f"C{i}", "marker": marker, "capsize": 2, "markersize": 5, "zorder": 3}
+            axis.errorbar(x, y, np.nan_to_num(error), label=line, **style)
+            for at_x, at_y, fraction in zip(x, y, fractions, strict=True) if len(points) > 1 else ():
+                axis.annotate(
+                    f"{fraction:g}", (at_x, at_y), textcoords="offset points", xytext=(5, -11), fontsize="x-small"
+                )
+        front = pareto_front([(known(cell, cost), cell.statistics(metric)[0]) for cell in cells])
+        front_x, front_y = zip(*front, strict=True) if front else ((), ())
+        axis.plot(front_x, front_y, color="grey", linewidth=4, alpha=0.35, label="Pareto front", zorder=1)
+        axis.set(xlabel=name, ylabel=f"{metric} (test)", xscale="log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axis.xaxis.set_minor_formatter(NullFormatter())  # its numbers would overlap
+    _legend_below(figure, *axes[0].get_legend_handles_labels(), columns=3)
     return save(figure, path, title)
 
 
