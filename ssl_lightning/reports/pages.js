@@ -4,7 +4,7 @@ function overview() {
   const cell = (column, text) => make("td", column === "variant" ? { class: "wide" } : {}, text);
   const ofCells = (name, table) =>
     sortable(name, table, (column, text) =>
-      column === "method" ? make("th", { scope: "row" }, text) : cell(column, text),
+      ["method", "metric"].includes(column) ? make("th", { scope: "row" }, text) : cell(column, text),
     );
   const idColumn = report.overview.columns.findIndex(([name]) => name === "id");
   const all = sortable(
