@@ -82,7 +82,7 @@ class TrainConfig:
     seed: Annotated[SeedNumber, Seed]
     sweep: Annotated[str, Place]
     batch_size: Annotated[int, Gt(0)]
-    budget: Literal["epochs", "steps"]
+    budget: Literal["epochs", "steps", "compute"]
     compile: Literal["default", "reduce-overhead", "max-autotune"] | None
     float32_matmul: Literal["highest", "high", "medium"]
     channels_last: bool

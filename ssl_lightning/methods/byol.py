@@ -27,6 +27,8 @@ class BYOL(Projected):
 
     needs_length = True
 
+    gradient_evaluations = 4 / 3  # the teacher looks at both views, without a gradient
+
     def __init__(
         self,
         backbone: nn.Module,

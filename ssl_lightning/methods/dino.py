@@ -39,6 +39,8 @@ class DINO(Projected):
     progress: Tensor
     center: Tensor
 
+    gradient_evaluations = 4 / 3  # the teacher looks at both views, without a gradient
+
     def __init__(
         self,
         backbone: nn.Module,

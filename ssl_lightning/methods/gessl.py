@@ -137,11 +137,12 @@ class GeSSL(SSLMethod):
             )
 
     def _gradient_evaluations(self) -> float:
-        """Forward passes of all views count 1/3, backward passes 2/3, those through an inner step 2."""
-        forward, backward = 1 / 3, 2 / 3
+        """Forward passes of all views count 1/3, and what the base does besides, backward passes 2/3, those through an
+        inner step 2."""
+        forward, backward = 1 / 3 + self.base.gradient_evaluations - 1, 2 / 3
         share = 0.5 if self.match_views == "fresh" else 1.0  # of the views that are adapted on
         if self.weight_meta == 0:
-            return share
+            return share * self.base.gradient_evaluations
         inner, future = self.inner_steps, self.future_steps
         adapting = forward + inner + max(future - 1, 0)
         adapting += backward if future or not inner else 0.0  # the first future step, or else the base gradient

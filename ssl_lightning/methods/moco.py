@@ -31,6 +31,8 @@ class MoCo(Projected):
 
     queue: Tensor
 
+    gradient_evaluations = 4 / 3  # the teacher looks at both views, without a gradient
+
     def __init__(
         self,
         backbone: nn.Module,

@@ -11,7 +11,7 @@ from annotated_types import Gt, Le
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.profilers import Profiler
 
-from ssl_lightning.callbacks.budget import EqualSteps
+from ssl_lightning.callbacks.budget import Budget
 from ssl_lightning.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
 from ssl_lightning.callbacks.progress import Progress
 from ssl_lightning.callbacks.recorder import Recorder
@@ -151,6 +151,6 @@ def callbacks_of(config: Mapping[str, Any], run: Run, recorder: Recorder) -> lis
             monitor.dirpath = str(run.checkpoint.parent / name)
     callbacks += [callback for callback in made.values() if callback not in monitors.values()]
     callbacks += [recorder, *monitors.values(), LastCheckpoint(run.checkpoint, recorder, **config["checkpoint"])]
-    if config["budget"] == "steps" and not config["trainer"]["fast_dev_run"]:
-        callbacks.append(EqualSteps(config["batch_size"]))
+    if config["budget"] != "epochs" and not config["trainer"]["fast_dev_run"]:
+        callbacks.append(Budget(config["budget"], config["batch_size"]))
     return [*callbacks, StopTogether()]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_lightning.callbacks.checkpoint import AtomicCheckpointIO
 from ssl_lightning.config.places import CONF
@@ -27,7 +28,13 @@ every = pytest.mark.parametrize("name", SMOOTH)
 
 
 def test_every_method_of_the_config_is_tried():
-    assert {file.stem for file in (CONF / "method").glob("*.yaml")} == {*SMOOTH, "directclr", "gessl", "supervised"}
+    assert {file.stem for file in (CONF / "method").glob("*.yaml")} == {
+        *SMOOTH,
+        "directclr",
+        "gessl",
+        "reptile",
+        "supervised",
+    }
 
 
 # One process and two
@@ -291,3 +298,19 @@ def test_the_predictor_of_simsiam_keeps_its_learning_rate():
     of_predictor = {id(p) for p in method.predictor.parameters()}
     assert all((rate == 1e-2) == (number in of_predictor) for number, rate in rates.items())
     assert len(rates) == len(list(method.parameters()))
+
+
+# What a step costs
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_gradient_evaluations_are_what_is_said(name):
+    """In FLOPs of the backbone, of which SimCLR's step has 1: projectors and losses are small."""
+    counts = {}
+    for one in ("simclr", name):
+        method = TINY[one]()
+        with FlopCounterMode(method, display=False) as counter:
+            method.ssl_loss(batch_of(tiny_views(8)), LOCAL, Draw()).loss.backward()
+        counts[one] = counter.get_total_flops()
+    said = TINY[name]().gradient_evaluations
+    assert counts[name] / counts["simclr"] == pytest.approx(said, rel=0.1)
