@@ -5,10 +5,17 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedColumn
+from rich.console import Console
 from rich.progress import BarColumn
 
 from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.methods.method import SSLMethod
+
+
+def can_be_seen() -> bool:
+    """Whether standard output is a terminal or a notebook: a bar in a log would be lines of torn parts."""
+    console = Console()
+    return console.is_terminal or console.is_jupyter
 
 
 class Progress(RichProgressBar):

@@ -235,7 +235,7 @@ def _figures(tables: Sequence[Sequence["Cell"]], output: Path, narrow: Path) -> 
         while suffix in taken:  # long names may begin alike
             suffix += "-"
         taken.add(suffix)
-        own = columns_of(here)
+        own, several = columns_of(here), len({cell.fraction for cell in here}) > 1
         accuracies = ("linear/top1", "knn/top1", *(CLASSIFIER if classifies(here) else ()))
         accuracies = tuple(own)[:PANELS] if own else accuracies
         draw: dict[str, Callable[..., Path]] = {
@@ -249,7 +249,9 @@ def _figures(tables: Sequence[Sequence["Cell"]], output: Path, narrow: Path) -> 
         datasets.add(dataset)
         for what, of in draw.items():
             file = f"{what.replace(' ', '_')}{suffix}.png"
-            heading = f"{dataset if what == RANKS else title}: {what}"
+            heading = (
+                f"{dataset if what == RANKS else title}: {what if several else what.removesuffix(' against fraction')}"
+            )
             plots.append(Plot(of(output / file, heading), of(narrow / file, heading, narrow=True), title))
     return plots
 

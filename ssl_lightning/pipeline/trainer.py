@@ -13,7 +13,7 @@ from lightning.pytorch.profilers import Profiler
 
 from ssl_lightning.callbacks.budget import Budget
 from ssl_lightning.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
-from ssl_lightning.callbacks.progress import Progress
+from ssl_lightning.callbacks.progress import Progress, can_be_seen
 from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.callbacks.seeds import StepSeeds
 from ssl_lightning.callbacks.stopping import StopTogether
@@ -107,11 +107,12 @@ def make_trainer(settings: TrainerSettings, alone: bool) -> L.Trainer:
         alone: this process works for itself, even where it belongs to a group that others have started.
     """
     limit = [TimeLimit(settings.max_time)] if settings.max_time is not None else []
+    bar = settings.enable_progress_bar and can_be_seen()
     with _no_further_arguments() as ignored:
         trainer = L.Trainer(
-            **settings.arguments(),
+            **{**settings.arguments(), "enable_progress_bar": bar},
             logger=False,
-            callbacks=[*([Progress()] if settings.enable_progress_bar else []), *limit],
+            callbacks=[*([Progress()] if bar else []), *limit],
             plugins=[AtomicCheckpointIO(), *environments(alone or asks_for_one(settings))],
             enable_checkpointing=False,
             enable_model_summary=False,

@@ -237,5 +237,7 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
             continue
         if isinstance(value, Mapping):
             yield from _flat(value, f"{path}.")
+        elif key == "_target_" and prefix.startswith("callbacks."):
+            yield prefix[:-1], str(value).rpartition(".")[2]
         else:
             yield path, str(value)

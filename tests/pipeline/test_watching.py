@@ -128,5 +128,8 @@ def test_a_bar_shows_loss_accuracy_and_images_a_second(place, capsys, monkeypatc
     plain = Progress.get_metrics
     monkeypatch.setattr(Progress, "get_metrics", lambda *given: shown.append(plain(*given)) or shown[-1])
     start("trainer.enable_progress_bar=true", "trainer.log_every_n_steps=7")
+    assert shown == []  # where nobody sees it
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    start("trainer.enable_progress_bar=true", "trainer.log_every_n_steps=7", "force=true")
     assert set(shown[-1]) == {"loss", "online/val_top1", "images/s"}
     assert float(shown[-1]["images/s"].replace(",", "")) > 0

@@ -38,6 +38,6 @@ def found_line(found: str, labels: Mapping[str, Int64[np.ndarray, " n"]], num_cl
     else:
         if labelled < len(train):
             counts[0] += f", {labelled:,} of them labelled,"
-        counts[0] += f" in {num_classes:,} classes"
+        counts[0] += f" in {num_classes:,} class{'es' * (num_classes != 1)}"
     counts += [f"{len(labels[part]):,} for {part}" for part in ("val", "test") if part in labels]
     return f"{found}: {', '.join(counts)}."
