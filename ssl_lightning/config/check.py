@@ -55,7 +55,9 @@ def own(value: Mapping[str, Any], schema: type) -> dict[str, Any]:
     return {key: item for key, item in value.items() if key not in names}
 
 
-def _check_component(value: Any, hint: Any, path: str, late: bool, others: type | None = None) -> None:
+def _check_component(
+    value: Any, hint: Any, path: str, late: bool, others: type | None = None, advice: str = ""
+) -> None:
     """Whether a component makes what is wanted: an instance of a class or, where the hint is a Callable, with
     `_partial_: true`, something that returns one. Nothing else is ever imported and called."""
     if not isinstance(value, dict) or "_target_" not in value:
@@ -70,10 +72,10 @@ def _check_component(value: Any, hint: Any, path: str, late: bool, others: type 
     made = target if isinstance(target, type) else typing.get_origin(returned) or returned
     if not (isinstance(made, type) and issubclass(made, wanted)):
         names = " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in wanted) or "component"
-        advice = "" if made else f": {place_of(target)} is not annotated with what it returns. Write `-> {names}` there"
+        why = "" if made else f": {place_of(target)} is not annotated with what it returns. Write `-> {names}` there"
         raise UserError(
             f"{path}._target_ is {value['_target_']!r}{origin(path + '._target_')}, which does not make a {names}"
-            f"{advice}."
+            f"{why}. {advice}".rstrip()
         )
     _refuse_unfinished(target, value, path)
     if bool(value.get("_partial_")) != partial:
@@ -167,7 +169,7 @@ def _check_value(value: Any, hint: Any, path: str, late: bool) -> Any:
         from hydra.utils import get_class
 
         if (late or not component.late) and not (component.optional and value is None):
-            _check_component(value, get_class(component.kind), path, late, component.beside)
+            _check_component(value, get_class(component.kind), path, late, component.beside, component.advice)
     elif isinstance(value, dict) and "_target_" not in value and (mapping := _mapping(bare)):
         for key, item in value.items():
             value[key] = _check_value(item, typing.get_args(mapping)[1], f"{path}.{key}", late)

@@ -18,6 +18,7 @@ class Component:
         late: it is not imported and checked with the config, but by whoever needs it.
         beside: a dataclass of further settings that stand beside the component's own and are not handed to it.
         optional: it may be null.
+        advice: a sentence where something else was given.
         optional_for_result: what it makes counts for the identity of a run only where it can change the result.
     """
 
@@ -26,12 +27,14 @@ class Component:
     beside: type | None = None
     optional: bool = False
     optional_for_result: bool = False
+    advice: str = ""
 
 
 DATASET = "ssl_lightning.data.dataset.ImageDataset"
 TRAINER = "ssl_lightning.pipeline.trainer.TrainerSettings"
 SUITE = "ssl_lightning.evaluation.suite.EvaluationSuite"
 EVALUATOR = "ssl_lightning.evaluation.evaluator.Evaluator"
+FURTHER = "After training: ssl-evaluate run=<folder> evaluation=<this one>."
 CALLBACK = "lightning.pytorch.Callback"
 LOGGER = "lightning.pytorch.loggers.Logger"
 
@@ -94,7 +97,7 @@ class TrainConfig:
     optimizer: Annotated[Any, Component("ssl_lightning.optim.recipe.OptimizerRecipe")]
     method: Annotated[Any, Component("ssl_lightning.methods.method.SSLMethod")]
     trainer: Annotated[Any, Component(TRAINER)]
-    evaluation: Annotated[Any, Component(SUITE, beside=Evaluated), After]
+    evaluation: Annotated[Any, Component(SUITE, beside=Evaluated, advice=FURTHER), After]
     callbacks: dict[str, Annotated[Any, Component(CALLBACK, optional_for_result=True)]]
     logger: Annotated[dict[str, Annotated[Any, Component(LOGGER)]], Place]
     checkpoint: Annotated[Checkpointing, Place]
