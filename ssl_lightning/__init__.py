@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
     from ssl_lightning.data.sources.digits import Digits as Digits
     from ssl_lightning.data.sources.fashion_mnist import FashionMNIST as FashionMNIST
     from ssl_lightning.data.sources.image_folder import ImageFolder as ImageFolder
+    from ssl_lightning.data.sources.of_torchvision import TorchvisionDataset as TorchvisionDataset
     from ssl_lightning.data.sources.stl10 import STL10 as STL10
     from ssl_lightning.data.sources.tiny_imagenet import TinyImageNet as TinyImageNet
     from ssl_lightning.data.view import View as View
@@ -42,6 +43,7 @@ _HOMES = {
     "data.sources.digits": ["Digits"],
     "data.sources.fashion_mnist": ["FashionMNIST"],
     "data.sources.image_folder": ["ImageFolder"],
+    "data.sources.of_torchvision": ["TorchvisionDataset"],
     "data.sources.stl10": ["STL10"],
     "data.sources.tiny_imagenet": ["TinyImageNet"],
     "data.view": ["View"],

@@ -4,7 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -109,6 +109,10 @@ class ImageDataset(ABC):
     stem: str = "auto"
     download: Annotated[bool, Place] = False
     validation_fraction: Part = 0.1
+
+    any_size: ClassVar[bool] = False
+    """Whether images are decoded to any `image_size`, and to 1 or 3 `channels`, as one likes."""
+
     _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
     _fingerprints: dict[str, Fingerprint] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -122,6 +126,8 @@ class ImageDataset(ABC):
                     f"dataset.{key} has {len(getattr(self, key))} values for {self.channels} channels: "
                     f"give {self.channels}, one a channel."
                 )
+        if self.any_size and self.channels not in (1, 3):
+            raise UserError(f"dataset.channels is {self.channels}: images have 1 (grey) or 3 (colour) channels here.")
 
     @abstractmethod
     def prepare(self) -> None:

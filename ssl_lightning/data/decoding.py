@@ -238,6 +238,11 @@ def central_square(content: bytes, name: str, size: int, channels: int, share: f
     return _central(name, _opened(content, name), size, channels, share)
 
 
+def square_of(image: Image.Image, size: int, channels: int, share: float) -> UInt8[np.ndarray, "c s s"]:
+    """The same of an image in memory."""
+    return _central("in memory", _Opened(image, None, WHITE), size, channels, share)
+
+
 def _central(name: str, image: "_Opened", size: int, channels: int, share: float) -> UInt8[np.ndarray, "c s s"]:
     width, height = image.size
     side = max(1, round(min(width, height) * share))

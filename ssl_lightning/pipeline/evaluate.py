@@ -28,7 +28,7 @@ from ssl_lightning.files import safe_name, write_json
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.pipeline.launch import fabric_of, start_processes
 from ssl_lightning.pipeline.parts import of_labels, possible_evaluation
-from ssl_lightning.pipeline.transfer import there
+from ssl_lightning.pipeline.transfer import each
 from ssl_lightning.processes import ProcessGroup
 from ssl_lightning.runs.reading import unless_damaged
 from ssl_lightning.runs.run import Run
@@ -45,6 +45,11 @@ def evaluate(config: Mapping[str, Any]) -> list[Path]:
     """
     if config["trainer"].get("profiler") is not None:
         raise UserError("trainer.profiler looks at training, and ssl-evaluate trains nothing. Leave it out.")
+    if config["evaluation"].get("datasets") and (config.get("dataset") or config["evaluation"].get("dataset")):
+        raise UserError(
+            "dataset names what to evaluate on, and evaluation.datasets does, too. Leave dataset out; another one is "
+            "added with +dataset@evaluation.datasets.NAME=<option>."
+        )
     source: EncoderSource = make(config["encoder"])
     torch.manual_seed(0)  # random weights are the same in every process and call
     encoder = source.load()
@@ -54,8 +59,7 @@ def evaluate(config: Mapping[str, Any]) -> list[Path]:
     on = partial(_evaluate_on, config, source, encoder, processes, device)
     if not (listed := config["evaluation"].get("datasets")):
         return [on(_dataset(config, source))]
-    datasets = there(listed, encoder)
-    return [on(dataset) for dataset in datasets]
+    return each(listed, encoder, on)
 
 
 def _dataset(config: Mapping[str, Any], source: EncoderSource) -> ImageDataset:
@@ -144,7 +148,7 @@ def _evaluate_on(
             "spectra": dict(spectra),
             "columns": dict(evaluator.columns),
             "pictures": [*pictures, *([] if untrained is None else map(_of_untrained, untrained.pictures))],
-            "evaluation": evaluation,
+            "evaluation": {key: value for key, value in evaluation.items() if key != "datasets"},
             "cost": {"evaluation_seconds": time.monotonic() - started},
             **({} if splits.test is None else {"test_images": len(splits.test.labels)}),
         }

@@ -129,7 +129,7 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
         write_text(output / "runs.csv", in_csv(table_of_runs(records, cells)))
         captions = [", ".join([heading, *_subheading(here)]) for here in tables]
         latex = [in_latex(comparison(here), caption) for here, caption in zip(tables, captions, strict=True)]
-        latex += [in_latex(moved, "Transfer: linear % on other data.")] if moved else []
+        latex += [in_latex(moved, "Transfer: linear and k-NN % on other data.")] if moved else []
         write_text(output / "report.tex", "\n".join([r"% \usepackage{booktabs}", *latex]))
 
     console = Console(markup=False)

@@ -1,6 +1,8 @@
 """Which datasets of a list are there, to look at with one encoder."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
@@ -12,40 +14,57 @@ from ssl_lightning.files import safe_name
 from ssl_lightning.models.encoder import Encoder
 
 
-def there(listed: Mapping[str, Mapping[str, Any]], encoder: Encoder) -> list[ImageDataset]:
-    """Those that can be opened, decoded to what the encoder is made for where that is free to choose. Prints a line on
-    each other one.
+def each(
+    listed: Mapping[str, Mapping[str, Any]], encoder: Encoder, evaluate: Callable[[ImageDataset], Path]
+) -> list[Path]:
+    """Has each dataset that is there evaluated on, decoded to what the encoder is made for where it is decoded. Prints
+    a line on each other one: it, or what is wrong with it, stops none of the others.
+
+    Args:
+        listed: settings of datasets, by their keys in `evaluation.datasets`.
 
     Raises:
-        UserError: there is none.
+        UserError: none can be evaluated on.
     """
-    found, missing = [], []
-    for settings in listed.values():
-        dataset: ImageDataset = make(_fitted(settings, encoder))
-        safe_name(dataset.name, "dataset.name")
-        if dataset.channels not in (1, len(encoder.mean)):
-            missing.append(
-                f"{dataset.name} is left out: it has {dataset.channels} channels, and the encoder sees "
-                f"{len(encoder.mean)}."
-            )
-            continue
+    there: dict[str, ImageDataset] = {}
+    for key, settings in listed.items():
         try:
-            dataset.prepare()
-            found.append(dataset)
+            there[key] = _prepared(settings, encoder)
         except UserError as error:
-            missing.append(f"{dataset.name} is left out: {error}")
-    for line in missing:
-        rank_zero_only(print)(line, flush=True)
-    if not found:
-        raise UserError("None of the datasets in evaluation.datasets is there; the lines above say what to do.")
-    return found
+            _leave_out(key, settings, error)
+    files = []
+    for key in list(there):
+        try:
+            files.append(evaluate(there.pop(key)))  # whose images are freed after it
+        except UserError as error:
+            _leave_out(key, listed[key], error)
+    if not files:
+        raise UserError("None of evaluation.datasets can be evaluated on; the lines above say what to do.")
+    return files
+
+
+def _prepared(settings: Mapping[str, Any], encoder: Encoder) -> ImageDataset:
+    safe_name(settings["name"], "dataset.name")
+    dataset: ImageDataset = make(_fitted(settings, encoder))
+    if dataset.channels not in (1, len(encoder.mean)):
+        raise UserError(f"its images have {dataset.channels} channels, and the encoder sees {len(encoder.mean)}.")
+    dataset.prepare()
+    return dataset
 
 
 def _fitted(settings: Mapping[str, Any], encoder: Encoder) -> Mapping[str, Any]:
     """Settings of a dataset that decodes its images: at the side and with the channels that the encoder was trained
     on."""
-    if not getattr(locate(settings["_target_"]), "any_size", False):
+    channels = len(encoder.mean)
+    if channels not in (1, 3) or not getattr(locate(settings["_target_"]), "any_size", False):
         return settings
-    values = {"mean": encoder.mean.flatten().tolist(), "std": encoder.std.flatten().tolist()}
+    values = {"mean": encoder.mean.flatten().tolist(), "std": encoder.std.flatten().tolist(), "channels": channels}
     size = {} if encoder.image_size is None else {"image_size": encoder.image_size}
-    return {**settings, **size, **values, "channels": len(encoder.mean)}
+    return {**settings, **size, **values}
+
+
+def _leave_out(key: str, settings: Mapping[str, Any], error: UserError) -> None:
+    """With the advice for a dataset alone made that for one of the list."""
+    reason = " ".join(str(error).split()).removeprefix(f"{settings['name']}: ")
+    reason = re.sub(r"(\bdataset=\w+ )?(?<![\w.])dataset\.(?=\w)", f"evaluation.datasets.{key}.", reason)
+    rank_zero_only(print)(f"{key} is left out: {reason}", flush=True)

@@ -5,6 +5,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ssl_lightning.evaluation.protocol import STANDARD
 from ssl_lightning.reports.cells import WHAT, Cell
 from ssl_lightning.reports.records import Record
@@ -31,10 +33,13 @@ EXPLANATION_OF_TIMES = (
 )
 EXPLANATION_OF_WATCHING = " watching: measuring spectra between steps of training, no part of it."
 EXPLANATION_OF_TRANSFER = (
-    "linear %, as above, of the same encoders on the data that they were pretrained on and on others; the tables above "
-    "have the other metrics."
+    "linear % and k-NN %, as above, of the same encoders on the data that they were pretrained on and on others; the "
+    "tables above have the other metrics. mean rank: 1 is the best, over all columns but those of own data, among the "
+    "encoders that have each of them."
 )
-LINEAR = ("linear/top1", "linear_sgd/top1")
+PROBES = {"linear": ("linear/top1", "linear_sgd/top1"), "k-NN": ("knn/top1",)}
+"""Those of the table of transfer, with the metrics that any of its protocols has of them."""
+OWN = "own data"
 MISSING = "–"
 
 
@@ -116,24 +121,71 @@ def explanation_of_times(cells: Sequence[Cell]) -> str:
 
 def transfer(cells: Sequence[Cell]) -> list[Row]:
     """Where encoders were evaluated on other data than those of pretraining: a row for each of these encoders, with
-    its linear accuracy under each protocol of this report."""
+    its linear and k-NN accuracy on each dataset, under each protocol of this report; and where several encoders have
+    all of these, their mean ranks."""
     encoders: dict[tuple[str, ...], list[Cell]] = {}
-    for cell in cells:
+    for cell in (cell for cell in cells if not columns_of([cell])):
         encoders.setdefault((*(str(cell.identity[key]) for key in WHAT), cell.variant), []).append(cell)
     moved = [here for here in encoders.values() if any(c.evaluated_on != c.identity["dataset"] for c in here)]
-    protocols = list(dict.fromkeys(c.protocol for here in moved for c in here))
+    headings = _headings([cell for here in moved for cell in here])
+    order = sorted(dict.fromkeys(headings.values()), key=lambda heading: not heading.startswith(OWN))
+    ranks: dict[str, list[Quantity]] = {}
+    columns: dict[str, list[Quantity]] = {}
+    for probe, names in PROBES.items():
+        found = {
+            heading: [_accuracy([c for c in here if headings[_what(c)] == heading], names) for here in moved]
+            for heading in order
+        }
+        found = {heading: column for heading, column in found.items() if any(q.value is not None for q in column)}
+        ranks |= _mean_ranks(probe, [column for heading, column in found.items() if not heading.startswith(OWN)])
+        columns |= {f"{probe} % {heading}": column for heading, column in found.items()}
     shown, variants = shown_of(cells), any(cell.variant for here in moved for cell in here)
     return [
-        what_of(here[0], shown, {}, variants)
-        | {f"linear % {'own data' if name == STANDARD else name}": _linear(here, name) for name in protocols}
-        for here in moved
+        what_of(here[0], shown, {}, variants) | {name: column[i] for name, column in (ranks | columns).items()}
+        for i, here in enumerate(moved)
     ]
 
 
-def _linear(cells: Sequence[Cell], protocol: str) -> Quantity:
+def _what(cell: Cell) -> tuple[str, str]:
+    return cell.evaluated_on, cell.protocol
+
+
+def _headings(cells: Sequence[Cell]) -> dict[tuple[str, str], str]:
+    """For each dataset and protocol. Settings that are the same on all other data go without saying; what own data have
+    under settings of their own, as in a run's results, is told apart."""
+
+    def settings(cell: Cell) -> str:
+        return cell.protocol.removeprefix(f"on {cell.evaluated_on}").removeprefix(", ")
+
+    others = {settings(cell) for cell in cells if cell.evaluated_on != cell.identity["dataset"]}
+    silent = {"", STANDARD} | (others if len(others) == 1 else set())
+    return {
+        _what(cell): ", ".join(
+            [f"on {cell.evaluated_on}" if settings(cell) in others else OWN, *({settings(cell)} - silent)]
+        )
+        for cell in cells
+    }
+
+
+def _mean_ranks(probe: str, columns: Sequence[Sequence[Quantity]]) -> dict[str, list[Quantity]]:
+    """Of the rows that have a number in each of several columns, where these are several; equal ones share theirs."""
+    if len(columns) < 2:
+        return {}
+    values = np.array([[np.nan if q.value is None else q.value for q in column] for column in columns])
+    whole = ~np.isnan(values).any(0)
+    if whole.sum() < 2:
+        return {}
+    known = values[:, whole]
+    better = known[:, None, :] > known[:, :, None]
+    ties = (known[:, None, :] == known[:, :, None]).sum(2) - 1
+    means = iter((1 + better.sum(2) + ties / 2).mean(0))
+    return {f"{probe} mean rank": [_quantity(float(next(means)), ".2f") if one else _quantity() for one in whole]}
+
+
+def _accuracy(cells: Sequence[Cell], names: Sequence[str]) -> Quantity:
     for cell in cells:
-        for name in LINEAR:
-            if cell.protocol == protocol and cell.values(name):
+        for name in names:
+            if cell.values(name):
                 return _mean(*cell.statistics(name), METRICS["linear/top1"])
     return _quantity()
 

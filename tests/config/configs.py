@@ -9,6 +9,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from ssl_lightning.config.messages import explain
+from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.config.schema import TrainConfig
 from ssl_lightning.errors import UserError
@@ -28,6 +29,13 @@ NEEDED = {
     "schedule=one_cycle_momentum": ["optimizer=sgd"],
 }
 """What an option does not say itself, or does not go without."""
+
+OF_EVALUATE = [
+    f"evaluation={file.stem}"
+    for file in (CONF / "evaluation").glob("*.yaml")
+    if "# Of ssl-evaluate" in file.read_text()
+]
+"""What only ssl-evaluate takes."""
 
 PLACES = {"projector": "method.projector", "latent": "subset.latent", "proxy": "subset.proxy"}
 """Where the groups go that are no keys of the whole config."""

@@ -305,7 +305,7 @@ OWN_DATASET = (
 def test_a_dataset_without_views_of_its_own(tmp_path):
     write(tmp_path, "dataset/mine.yaml", OWN_DATASET + "channels: 1\n")
     message = refused("dataset=mine", f"hydra.searchpath=[{tmp_path}]")
-    assert message.startswith("augment=mine: there is no such option; known here: arrays, ")
+    assert message.startswith("augment=mine: there is no such option; known here: aircraft, arrays, ")
     assert "views are those of augment/<its name>.yaml: write it (`defaults: [simclr_cifar]` is enough)" in message
     write(tmp_path, "augment/mine.yaml", "defaults: [simclr_cifar]\n")
     assert resolve(composed("dataset=mine", f"hydra.searchpath=[{tmp_path}]"))
@@ -379,9 +379,12 @@ def test_ssl_sweep_without_such_a_grid(command: Command):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("dataset=null", "dataset=null: dataset takes the name of an option. Write dataset=<one of arrays, "),
+        ("dataset=null", "dataset=null: dataset takes the name of an option. Write dataset=<one of aircraft, arrays, "),
         ("experiment=null", "Write experiment=<one of barlow_twins_cifar10_solo, "),
-        ("~dataset", "no dataset is chosen, but another choice needs it. Choose one: dataset=<one of arrays, "),
+        (
+            "~dataset",
+            "no dataset is chosen, but another choice needs it. Choose one: dataset=<one of aircraft, arrays, ",
+        ),
         ("~optimizer", "no optimizer is chosen, but method.optimizer needs it. Choose one: optimizer=<one of adam, "),
     ],
 )

@@ -12,7 +12,7 @@ from ssl_lightning.config.places import CONF, SWEEPS
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.config.schema import EvaluateConfig
 from tests.composing import composed, resolved
-from tests.config.configs import NEEDED, PLACES, forget, node, proxy_of
+from tests.config.configs import NEEDED, OF_EVALUATE, PLACES, forget, node, proxy_of
 
 __all__ = ["forget"]
 
@@ -20,7 +20,8 @@ __all__ = ["forget"]
 def _options() -> list[str]:
     """`group=option` of every file in conf/ that a run can consist of."""
     files = sorted(file.relative_to(CONF).with_suffix("") for file in CONF.rglob("*.yaml"))
-    return [f"{file.parent}={file.name}" for file in files if file.parts[0] not in (file.name, "encoder", "hydra")]
+    found = [f"{file.parent}={file.name}" for file in files if file.parts[0] not in (file.name, "encoder", "hydra")]
+    return [option for option in found if option not in OF_EVALUATE]
 
 
 @pytest.mark.parametrize("recipe", sorted(file.stem for file in (CONF / "experiment").glob("*_solo.yaml")))

@@ -32,7 +32,7 @@ from ssl_lightning.config.resolve import resolve
 from ssl_lightning.config.schema import Cut, TrainConfig
 from ssl_lightning.pipeline.parts import Parts, identity_of, parts_of, subset_of
 from tests.composing import composed, resolved
-from tests.config.configs import NEEDED, forget, proxy_of
+from tests.config.configs import NEEDED, OF_EVALUATE, forget, proxy_of
 from tests.data.synthetic import write_image_folder
 
 __all__ = ["forget"]
@@ -396,7 +396,8 @@ def options() -> list[tuple[str, ...]]:
     ):
         for file in sorted((CONF / group).glob("*.yaml")):
             option = f"{group}={file.stem}"
-            found.append((option, *NEEDED.get(option, ())))
+            if option not in OF_EVALUATE:
+                found.append((option, *NEEDED.get(option, ())))
     found += [("subset=sas", f"subset.latent={kind}") for kind in ("labels", "kmeans", "few_labels")]
     found.append(("subset=sas", "latent@subset.latent=embeddings", "subset.latent.file=vectors.npy"))
     found += [(f"method.projector={file.stem}",) for file in sorted((CONF / "projector").glob("*.yaml"))]

@@ -13,7 +13,8 @@ from ssl_lightning.runs.metrics import read_metrics
 from ssl_lightning.runs.run import Run, find_runs
 from tests.composing import TINY
 from tests.conftest import Outcome
-from tests.data.synthetic import synthetic_images, write_fashion_mnist, write_image_folder
+from tests.data.of_torchvision import CLASSES, write
+from tests.data.synthetic import synthetic_images, write_cifar10, write_fashion_mnist, write_image_folder
 from tests.reports.test_report import rows
 
 Command = Callable[..., Outcome]
@@ -257,3 +258,81 @@ def test_a_finished_run_says_why_it_is_evaluated_again(command: Command, tmp_pat
     assert "is evaluated again: the images of image_folder are others by now, or read in another way." in out
     assert len(list(only_run(tmp_path).folder.glob("evaluations/*.json"))) == 1
     assert "evaluated again" not in command("ssl-train", *args).out
+
+
+# Many datasets by one command
+
+
+@pytest.fixture
+def trained(command: Command, tmp_path: Path) -> Run:
+    """On the grey images of digits."""
+    done = command("ssl-train", *TINY, *SHORT)
+    assert done.code == 0, done.err
+    return only_run(tmp_path)
+
+
+PROBES = ("evaluation.draws=1", "evaluation.few_shots=[1]", "evaluation.l2_grid=[1.0e-3]")
+
+
+def left_out(outcome: Outcome) -> dict[str, str]:
+    """By dataset, why."""
+    lines = [line.partition(" is left out: ") for line in outcome.out.splitlines() if " is left out: " in line]
+    return {name: reason for name, _, reason in lines}
+
+
+def test_transfer_takes_what_is_there_and_names_what_is_not(command: Command, tmp_path, monkeypatch, trained):
+    write_fashion_mnist(tmp_path / "data", num_train=60, num_test=40)
+    write_cifar10(tmp_path / "data")
+    for which in ("svhn", "pets", "dtd", "eurosat"):
+        write(which, tmp_path / ("elsewhere" if which == "pets" else "data"), monkeypatch, number=24)
+    write_image_folder(tmp_path / "photos", num_train=40, num_test=20, num_classes=3)
+    asked = (f"run={trained.folder}", "trainer=cpu", "evaluation=transfer", *PROBES)
+    asked += ("evaluation.datasets.pets.root=elsewhere", "~evaluation.datasets.stl10")
+    asked += tuple(f"evaluation.datasets.{which}.num_classes={CLASSES}" for which in ("pets", "svhn", "dtd"))
+    mine = "evaluation.datasets.mine"
+    asked += (f"+dataset@{mine}=image_folder", f"{mine}.root=photos", f"{mine}.name=photos")
+    done = command("ssl-evaluate", *asked)
+    assert done.code == 0, done.err
+    why = left_out(done)
+    assert {*why} == {"cifar10", "cifar100", "flowers102", "eurosat", "aircraft", "caltech101"}
+    assert why["cifar10"] == "its images have 3 channels, and the encoder sees 1."
+    assert why["flowers102"] == (
+        f"there is no flowers-102 in {tmp_path / 'data'}. Fetch it with evaluation.datasets.flowers102.download=true, "
+        "or say where it lies with evaluation.datasets.flowers102.root=<folder>."
+    )
+    # This one is broken: it stops none of the others.
+    assert why["eurosat"].startswith("evaluation.datasets.eurosat.num_classes is 10, but the images of eurosat have 3:")
+    made = {made["dataset"]: made for made in trained.evaluations()}
+    assert {*made} == {"digits", "fashion_mnist", "svhn", "pets", "dtd", "photos"}
+    for name, result in made.items():
+        assert {"linear/top1", "knn/top1", "linear_1shot/top1"} <= set(result["metrics"]), name
+        assert result["protocol"]["settings"]["few_percents"] == []
+    for name in ("svhn", "pets", "dtd", "photos"):  # decoded as digits are, to which their means belong
+        assert made[name]["protocol"]["reading"]["image_size"] == 8
+        assert made[name]["protocol"]["reading"]["channels"] == 1
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("evaluated again")
+
+    monkeypatch.setattr("ssl_lightning.pipeline.evaluate.extract", forbidden)
+    monkeypatch.setattr("ssl_lightning.pipeline.evaluate.write_json", forbidden)
+    again = command("ssl-evaluate", *asked)
+    assert again.code == 0, again.err
+    assert left_out(again) == why
+    assert {made["dataset"] for made in trained.evaluations()} == {*made}
+
+    done = command("ssl-report", "runs/default")
+    assert done.code == 0, done.err
+    text = (tmp_path / "runs/default/report/report.md").read_text()
+    (row,) = rows(text.partition("\n## Transfer\n")[2].partition("\n## Seconds\n")[0])
+    shown = {"own data, draws=1, few_percents=[], l2_grid=[0.001]", *(f"on {name}" for name in made)}
+    assert {*row} - {"method", "fraction"} == {f"{probe} % {name}" for probe in ("linear", "k-NN") for name in shown}
+
+
+def test_transfer_with_nothing_there_or_two_answers_is_refused(command: Command, trained):
+    asked = (f"run={trained.folder}", "trainer=cpu", "evaluation=transfer", *PROBES)
+    message = error(command("ssl-evaluate", *asked, "dataset=digits"))
+    assert "+dataset@evaluation.datasets.NAME=<option>" in message
+    none = command("ssl-evaluate", *asked, "~evaluation.datasets.digits", "~evaluation.datasets.fashion_mnist")
+    assert error(none).endswith("None of evaluation.datasets can be evaluated on; the lines above say what to do.")
+    assert len(left_out(none)) == 10

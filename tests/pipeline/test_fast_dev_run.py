@@ -22,6 +22,7 @@ from ssl_lightning.config.resolve import resolve
 from ssl_lightning.errors import UserError
 from ssl_lightning.runs.run import Run
 from tests.composing import TINY, composed
+from tests.data.of_torchvision import CLASSES, WRITERS, write
 from tests.data.synthetic import (
     synthetic_images,
     write_cifar10,
@@ -37,8 +38,8 @@ def options(group: str) -> list[str]:
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a tiny archive of each dataset in its native format, and a list of positions."""
     folder = tmp_path_factory.mktemp("data")
     write_cifar10(folder)
@@ -59,7 +60,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         parts = {"train": table.select(range(28)), "test": table.select(range(28, 40))}
         datasets.DatasetDict(parts).save_to_disk(str(folder / "huggingface"))
     (folder / "positions.txt").write_text("\n".join(map(str, range(20))))
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        for name in WRITERS:
+            write(name, folder, patch, number=24)
+        yield folder
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +127,7 @@ def _grid() -> Iterator[Any]:
     for method, dataset, subset in itertools.product(options("method"), options("dataset"), options("subset")):
         if subset in PROXIES and method != "simclr":
             continue
-        if dataset in ("arrays", "huggingface") and (method, subset) != ("simclr", "random"):
+        if dataset in ("arrays", "huggingface", *WRITERS) and (method, subset) != ("simclr", "random"):
             continue  # decoded once, they are as others
         grey = dataset == "fashion_mnist"
         rule_by_kind = method == "simclr" and grey and subset in RULES
@@ -139,6 +143,7 @@ SETTINGS = {
     "image_folder": ["dataset.root=${paths.data}/image_folder", "dataset.num_classes=10"],
     "imagenet": ["dataset.image_size=32", "dataset.num_classes=10", "dataset.storage=streamed", "dataset.workers=1"],
     "tiny_imagenet": ["dataset.num_classes=3"],
+    **{name: [f"dataset.num_classes={CLASSES}", "dataset.image_size=16"] for name in WRITERS},
 }
 ALL_LABELS = ("sas", "sas_row_sum", "random_balanced", "el2n", "el2n_hardest", "grand", "forgetting", "supervised")
 """What needs a label of every image, which STL-10 has not."""

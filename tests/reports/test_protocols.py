@@ -260,15 +260,56 @@ def test_transfer_puts_other_data_beside_those_of_pretraining(command: Command, 
             "fraction": "1",
             "linear % own data": own,
             "linear % on fashion_mnist": moved,
+            "linear % on digits, k=1": settings_alone,
             "linear % on fashion_mnist, k=1": few,
-            "linear % k=1": settings_alone,
+            "k-NN % own data": neighbours,
         }
-        for method, own, moved, few, settings_alone in (
-            ("directclr", "80.0", "30.0", "–", "–"),
-            ("simclr", "60.0 ± 14.1", "90.0", "10.0", "20.0"),
+        for method, own, moved, few, settings_alone, neighbours in (
+            ("directclr", "80.0", "30.0", "–", "–", "40.0"),
+            ("simclr", "60.0 ± 14.1", "90.0", "10.0", "20.0", "30.0 ± 7.1"),
         )
     ]
-    assert r"\caption{Transfer: linear \% on other data.}" in (sweep.folder / "report/report.tex").read_text()
+    assert r"\caption{Transfer: linear and k-NN \% on other data.}" in (sweep.folder / "report/report.tex").read_text()
+
+
+def test_encoders_that_have_all_other_data_have_mean_ranks(command: Command, sweep: Folder):
+    """Of settings that are the same everywhere nothing is said, and their own data are among the others."""
+    accuracies = {  # on digits, its own; on cifar10; on svhn
+        "simclr": (0.9, 0.5, 0.3),
+        "byol": (0.8, 0.5, 0.6),
+        "directclr": (0.7, 0.4, 0.2),
+        "simsiam": (0.99, 0.99, None),
+    }
+    settings = {"few_percents": []}
+    for method, values in accuracies.items():
+        run = sweep.finish(0.5, f"method={method}")
+        for name, top1 in zip(("digits", "cifar10", "svhn"), values, strict=True):
+            if top1 is not None:
+                metrics = {"linear/top1": top1, "knn/top1": 1 - top1}
+                further(run, top1, name, Protocol(name, "", settings), metrics=metrics)
+    report(command)
+    text = markdown(sweep).partition("\n## Transfer\n")[2].partition("\n## Seconds\n")[0]
+    found = {row.pop("method"): row for row in rows(text)}
+    assert {method: row["linear mean rank"] for method, row in found.items()} == {
+        "simclr": "1.50",  # (1 + 1.5 + 2) / 3
+        "byol": "1.50",  # (2 + 1.5 + 1) / 3
+        "directclr": "3.00",
+        "simsiam": "–",
+    }
+    assert {method: row["k-NN mean rank"] for method, row in found.items()} == {
+        "simclr": "2.50",
+        "byol": "2.50",
+        "directclr": "1.00",
+        "simsiam": "–",
+    }
+    columns = ["own data", "on digits", "on cifar10", "on svhn"]
+    ranks = ["linear mean rank", "k-NN mean rank"]
+    assert list(found["byol"]) == [
+        "fraction",
+        *ranks,
+        *(f"{probe} % {column}" for probe in ("linear", "k-NN") for column in columns),
+    ]
+    assert found["byol"]["k-NN % on svhn"] == "40.0"
 
 
 def test_without_other_data_there_is_no_transfer(command: Command, sweep: Folder):

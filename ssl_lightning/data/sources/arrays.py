@@ -37,9 +37,11 @@ class ArrayFile(StoredDataset):
     and the like. Values of uint16 are scaled, so that the largest of train becomes 255.
 
     Args:
+        path: of the file.
         labels: .npy of labels for an .npy of images.
     """
 
+    path: Annotated[str, Place]
     labels: Annotated[str | None, Place] = None
 
     def source(self) -> Source:

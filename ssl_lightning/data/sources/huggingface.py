@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Gt, Le
 from jaxtyping import Int64, UInt8
 
+from ssl_lightning.config.markers import Place
 from ssl_lightning.data.decoding import central_square
 from ssl_lightning.data.sources.splits import PARTS
 from ssl_lightning.data.sources.stored import Given, Positions, Source, StoredDataset
@@ -34,20 +35,19 @@ class HuggingFace(StoredDataset):
     `LABELS` which is there.
 
     Args:
+        path: of the folder, or the name.
         configuration: of a dataset that has several.
         image_column, label_column: None: as above.
         square: side of the central square as a share of the shorter side, in (0, 1].
     """
 
+    path: Annotated[str, Place]
     configuration: str | None = None
     image_column: str | None = None
     label_column: str | None = None
     square: Annotated[float, Gt(0), Le(1)] = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.channels not in (1, 3):
-            raise UserError(f"dataset.channels is {self.channels}: images have 1 (grey) or 3 (colour) channels here.")
+    any_size: ClassVar[bool] = True
 
     def source(self) -> Source:
         splits: dict[str, Any] = {}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Gt, Le
@@ -70,10 +70,7 @@ class ImageFolder(ImageDataset):
     square: Annotated[float, Gt(0), Le(1)] = 1.0
     workers: Annotated[Annotated[int, Ge(0)] | None, Speed] = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.channels not in (1, 3):
-            raise UserError(f"dataset.channels is {self.channels}: an image folder has 1 (grey) or 3 (colour).")
+    any_size: ClassVar[bool] = True
 
     @cached_property
     def streamed(self) -> bool:

@@ -93,20 +93,18 @@ class StoredDataset(ImageDataset):
     """Images of a source, decoded once into a folder below `cache`.
 
     Args:
-        path: of the source.
         cache: for decoded images, and for digests of what files hold.
         split: share of each class that is held out as the test split, where there is no other, in (0, 1).
         split_seed: of what is held out.
     """
 
-    path: Annotated[str, Place]
     cache: Annotated[str, Place]
     split: Annotated[Part | None, Place] = None  # which images are in which split: see `content_digest`
     split_seed: Annotated[SeedNumber, Place] = 0
 
     @abstractmethod
     def source(self) -> Source:
-        """What is at `path`."""
+        """What there is."""
 
     @cached_property
     def _source(self) -> Source:

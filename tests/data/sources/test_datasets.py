@@ -5,8 +5,6 @@ import os
 import pickle
 import shutil
 import tarfile
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -90,28 +88,6 @@ def assert_equal(dataset, written: Written):
 @pytest.fixture
 def no_debian(monkeypatch, tmp_path):
     monkeypatch.setattr(source, "DEBIAN_FASHION_MNIST", tmp_path / "no package")
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """The folder of a web server, and its address."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-
-    class Handler(SimpleHTTPRequestHandler):
-        def __init__(self, *arguments) -> None:
-            super().__init__(*arguments, directory=str(folder))
-
-        def log_message(self, *_) -> None:
-            pass
-
-    monkeypatch.setenv("no_proxy", "*")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        thread = threading.Thread(target=http.serve_forever)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{http.server_port}/"
-        http.shutdown()
-        thread.join()
 
 
 # Digits
