@@ -42,7 +42,7 @@ from ssl_lightning.reports.figures import Plot
 from ssl_lightning.reports.records import Curve, Record
 from ssl_lightning.runs.run import Status
 
-PARTS = ("page", "table", "chart", "explore", "pages")
+PARTS = ("page", "table", "chart", "explore", "looking", "pages")
 """Of the script, in their order."""
 
 
@@ -172,7 +172,21 @@ def _run(record: Record) -> dict[str, Any]:
 
 def _evaluation(made: Mapping[str, Any], pretrained: str) -> dict[str, Any]:
     """Of the run's encoder under another protocol, in words."""
-    return {"protocol": protocol_in(made).name(pretrained), "metrics": _shown(made["metrics"])}
+    return {
+        "protocol": protocol_in(made).name(pretrained),
+        "metrics": _shown(made["metrics"]),
+        "untrained": _shown(made.get("untrained", {})),
+        "pictures": _rounded(made.get("pictures", [])),
+    }
+
+
+def _rounded(node: Any) -> Any:
+    """Numbers to four digits, and null for what is none: JSON has no NaN."""
+    if isinstance(node, float):
+        return float(f"{node:.4g}") if math.isfinite(node) else None
+    if isinstance(node, list):
+        return [_rounded(item) for item in node]
+    return {key: _rounded(item) for key, item in node.items()} if isinstance(node, dict) else node
 
 
 def _shown(node: Mapping[str, Any]) -> dict[str, str]:

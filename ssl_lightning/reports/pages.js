@@ -1,5 +1,7 @@
 // Pages
 
+const FEW = 16; // numbers that stand open beside pictures
+
 function overview() {
   const cell = (column, text) => make("td", column === "variant" ? { class: "wide" } : {}, text);
   const ofCells = (name, table) =>
@@ -103,9 +105,23 @@ function difference(run) {
       rows.length
         ? plain("Differences in config", ["key", "this run", "the other"], rows, "config")
         : make("p", {}, "Their configs are the same."),
+      ...sideBySide(run, other),
     );
   });
   return [make("div", { class: "tools" }, make("label", {}, "Compare with", select)), result];
+}
+
+// A further one of the run's encoder: pictures, and numbers, folded where they are many.
+function evaluation({ protocol, metrics, untrained, pictures }) {
+  const name = `Evaluation: ${protocol}`, rows = Object.entries(metrics);
+  const table = Object.keys(untrained).length
+    ? plain(name, ["metric", "trained", "untrained"], rows.map(([key, value]) => [key, value, untrained[key] ?? MISSING]))
+    : plain(name, ["metric", "value"], rows);
+  return section(
+    name,
+    ...(pictures.length ? [make("div", { class: "pictures" }, ...pictures.map(picture))] : []),
+    rows.length > FEW && pictures.length ? folded(`${rows.length} numbers`, false, table) : table,
+  );
 }
 
 function details(run) {
@@ -120,9 +136,6 @@ function details(run) {
     ["Environment", ["property", "value"], Object.entries(run.environment)],
   ];
   const short = tables.filter(([, , rows]) => rows.length);
-  for (const { protocol, metrics } of run.evaluations) {
-    short.push([`Evaluation: ${protocol}`, ["metric", "value"], Object.entries(metrics)]);
-  }
   const watched = run.curves.filter((curve) => curve.name.startsWith("spectrum/"));
   const training = run.curves.filter((curve) => !watched.includes(curve));
   const charts = (curves) => make("div", { class: "curves" }, ...curves.map(chart));
@@ -136,6 +149,7 @@ function details(run) {
     ...(short.length
       ? [make("div", { class: "columns" }, ...short.map(([name, heads, rows]) => section(name, plain(name, heads, rows))))]
       : []),
+    ...run.evaluations.map(evaluation),
     ...(training.length ? [section("Training", charts(training))] : []),
     ...(watched.length
       ? [section("Spectra", folded(`${watched.length} curves`, false, charts(watched)))]

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ssl_lightning.runs.pictures import check_pictures
+
 _NUMBER, _WHOLE = (int, float), (int,)
 _KINDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "identity": {
@@ -49,6 +51,10 @@ def check_results(content: Mapping[str, Any]) -> None:
         raise ValueError("its numbers of steps are none")
     if type(content.get("test_images", 0)) is not int:
         raise ValueError("its test_images is no number")
+    columns = _mapping(content, "columns")
+    if not all(isinstance(text, str) for item in columns.items() for text in item):
+        raise ValueError("its columns are no headings by name")
+    check_pictures(content.get("pictures", []))
     if not isinstance(content.get("stopped_by", ""), str):
         raise ValueError("its stopped_by is no name")
     if not isinstance(content.get("protocol", {}).get("reading", {}), dict):
