@@ -242,7 +242,7 @@ def test_data_that_have_moved_can_be_named(command: Command, tmp_path):
     assert "there is no folder" in lines
     assert "dataset=<option> dataset.root=<folder> dataset.image_size=8" in lines
     lines = error(command("ssl-evaluate", f"run={run.folder}", "trainer=cpu", "dataset.root=there"))
-    assert "dataset.root: no dataset is chosen. Choose one beside it: dataset=<one of arrays," in lines
+    assert "dataset.root: no dataset is chosen. Choose one beside it: dataset=<one of aircraft, arrays," in lines
     found = command("ssl-evaluate", f"run={run.folder}", "trainer=cpu", *folder, "dataset.root=there")
     assert found.code == 0, found.err
 
