@@ -38,8 +38,7 @@ STRENGTHS: Mapping[Kind, tuple[float, float, float, float, float]] = {
     "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),
     "jpeg_compression": (80, 65, 58, 50, 40),
 }
-"""Of severities 1 to 5: `ImageNet-C/create_c/make_cifar_c.py` in github.com/hendrycks/robustness. What they are say the
-operators below."""
+"""Of severities 1 to 5, from the authors' `make_cifar_c.py`. The operators below say what they are of."""
 
 
 def corrupt(
