@@ -46,7 +46,7 @@ class FineTune(Evaluator):
     percents: Annotated[Sequence[Annotated[float, Gt(0), Le(100)]], MinLen(1)] = (100.0, 10.0, 1.0)
     """Of every class's labels outside of the validation part: `round(n_c * percent / 100)`, at least one. Fewer are
     among the more."""
-    learning_rates: Annotated[Sequence[Positive], MinLen(1)] = (3e-3, 1e-2, 3e-2, 1e-1)
+    learning_rates: Annotated[Sequence[Positive], MinLen(1)] = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
     """What is chosen from, for each of `percents`."""
     epochs: Count = 20
     """Of the labels drawn."""
@@ -88,7 +88,7 @@ class FineTune(Evaluator):
 
     def evaluate(self, subject: Subject) -> Evaluation:
         metrics: dict[str, float] = {}
-        with Draw(self.seed).seeded(subject.encoder.mean.device):
+        with Draw(self.seed).seeded(subject.encoder.mean.device):  # workers that decode are seeded by the global one
             for percent in self.percents:
                 metrics |= {f"finetune_{percent:g}pct/{name}": of for name, of in self._at(percent, subject).items()}
         percents = sorted(self.percents)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from ssl_lightning.data.dataset import Split
+from ssl_lightning.data.dataset import ImageDataset, Split
 from ssl_lightning.data.sources.image_folder import ImageFolder
 from ssl_lightning.data.view import View
 from ssl_lightning.data.views import Augment
@@ -50,7 +50,7 @@ def dataset(num_images: int = 120, num_classes: int = 3, channels: int = 1) -> A
     return Apart(name="tiny", validation_fraction=0.25, images=images, labels=labels, **shape, **statistics)
 
 
-def subject(encoder: Encoder, data: InMemory | None = None) -> Subject:
+def subject(encoder: Encoder, data: ImageDataset | None = None) -> Subject:
     """Without features, as fine-tuning reads none."""
     data = data or dataset()
     return Subject(encoder, data, splits_of(True, data), {})
@@ -105,6 +105,17 @@ def test_two_steps_are_those_of_the_equations(weight_decay, layer_decay):
     torch.testing.assert_close(classifier.head.bias.data, bias, rtol=1e-10, atol=1e-12)
 
 
+def test_norms_and_dropout_train_and_are_at_rest_afterwards():
+    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64, momentum=1.0), nn.Dropout(0.5))
+    classifier = Classifier(Encoder(network, [0.0], [1.0]), 64, 3)
+    images = torch.rand(16, 1, 8, 8)
+    train(classifier, [(images, torch.arange(16) % 3)], 1, 0.1)
+    norm, dropout = classifier.encoder.backbone[1:]
+    torch.testing.assert_close(norm.running_mean, images.flatten(1).mean(0))
+    assert not dropout.training
+    assert torch.equal(classifier(images), classifier(images))
+
+
 def test_layers_learn_the_slower_the_deeper_they_lie():
     backbone = VisionTransformer(image_size=8, channels=1, width=12, depth=2, heads=2)
     classifier = Classifier(Encoder(backbone, [0.5], [0.25]), 12, 3)
@@ -157,6 +168,16 @@ def test_batches_hold_each_image_once_an_epoch_with_its_label():
         assert torch.equal(labels, split.labels[found])
 
 
+def test_views_are_new_in_every_batch_and_the_same_under_a_seed():
+    def seen(seed: int) -> list[Tensor]:
+        given = batches(stored(1), torch.tensor([0]), Augment([View(crop_scale=(0.2, 0.5))]), 1, seed, CPU)
+        return [images for images, _ in islice(given, 3)]
+
+    views = [*seen(0), *seen(1)]
+    assert all(not torch.equal(views[i], views[j]) for i in range(6) for j in range(i))
+    assert all(map(torch.equal, views[:3], seen(0)))
+
+
 def test_copies_follow_one_another_and_flips_alternate():
     split = stored()
     view = View(copies=2, flip_probability=0.5, flip_alternates=True, crop_ratio=(1.0, 1.0))
@@ -171,19 +192,29 @@ def test_copies_follow_one_another_and_flips_alternate():
         assert sorted(ways.flatten(1).tolist()) == sorted(torch.cat([own, own.flip(-1)]).flatten(1).tolist())
 
 
+def folders(root: Path, **settings) -> list[ImageFolder]:
+    """The same colour images in memory, and decoded at every step."""
+    write_image_folder(root / "images", num_train=12, num_test=6, num_classes=3, size=8)
+    common = {"root": str(root / "images"), "name": "f", "image_size": 8, "channels": 3, "num_classes": 3}
+    common |= {"mean": [0.5] * 3, "std": [0.25] * 3, "cache": str(root / "cache")} | settings
+    return [ImageFolder(**common, storage=storage) for storage in ("resident", "streamed")]
+
+
 def test_streamed_images_are_seen_as_stored_ones_are(tmp_path):
-    write_image_folder(tmp_path, num_train=12, num_test=6, num_classes=3, size=8)
-    common = {"root": str(tmp_path), "name": "f", "image_size": 8, "channels": 3, "num_classes": 3}
-    common |= {"mean": [0.5] * 3, "std": [0.25] * 3, "validation_fraction": 0.25}
-    splits = [
-        ImageFolder(**common, storage=storage, workers=0, cache=str(tmp_path / "cache")).train()
-        for storage in ("resident", "streamed")
-    ]
+    splits = [folder.train() for folder in folders(tmp_path, workers=0)]
     assert not isinstance(splits[1].images, Tensor)
     one, other = (list(islice(batches(split, torch.arange(12), Augment([WHOLE]), 5, 0, CPU), 3)) for split in splits)
     for (images, labels), (others, their_labels) in zip(one, other, strict=True):
         torch.testing.assert_close(images, others, rtol=0, atol=1e-6)
         assert torch.equal(labels, their_labels)
+
+
+def test_workers_decode_and_leave_the_global_generators_alone(tmp_path):
+    resident, streamed = folders(tmp_path, workers=1, validation_fraction=0.25)
+    state = torch.get_rng_state()
+    one, other = (QUICK.evaluate(subject(linear(channels=3), folder)).metrics for folder in (resident, streamed))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert other["finetune_100pct/val_top1"] == one["finetune_100pct/val_top1"]
 
 
 @pytest.mark.parametrize(("percent", "counts"), [(100, [30, 14, 1]), (10, [3, 1, 1]), (50, [15, 7, 1])])
@@ -303,9 +334,7 @@ def test_a_good_start_is_worth_more_than_a_bad_one_where_labels_and_steps_are_fe
 
 
 def test_views_that_images_do_not_allow_are_refused(tmp_path):
-    write_image_folder(tmp_path, num_train=12, num_test=6, num_classes=3, size=8)
-    common = {"root": str(tmp_path), "name": "f", "image_size": 8, "channels": 3, "num_classes": 3}
-    folder = ImageFolder(**common, mean=[0.5] * 3, std=[0.25] * 3, storage="streamed", workers=0, cache=str(tmp_path))
+    _, folder = folders(tmp_path, workers=0)
     turning = FineTune(augment=View(rotation_degrees=10))
     turning.check(dataset())
     with pytest.raises(
