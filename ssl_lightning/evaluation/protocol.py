@@ -1,7 +1,7 @@
 """How an encoder was evaluated. Numbers of two protocols are never averaged, nor put in one another's place."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from ssl_lightning.config.identity import digest_of, sources
@@ -59,14 +59,10 @@ def protocol_of(
     to know of the data."""
     hints = hints_of(evaluator)
     standard = {one.name: one.default for one in fields(evaluator)}
-    settings = {
-        key: value
-        for key, value in evaluation.items()
-        if key != "dataset"
-        and not key.startswith("_")
-        and marker_of(hints.get(key)) not in IRRELEVANT
-        and _plain(value) != _plain(standard.get(key))
-    }
+    settings: dict[str, Any] = {}
+    for key, value in evaluation.items():
+        if key != "dataset" and not key.startswith("_") and marker_of(hints.get(key)) not in IRRELEVANT:
+            settings |= _differences(key, value, standard.get(key))
     suite = str(evaluation.get("_target_", "")).rpartition(".")[2]
     if suite not in ("", EvaluationSuite.__name__):
         settings["suite"] = suite
@@ -76,6 +72,17 @@ def protocol_of(
     own = sorted(sources(dict(evaluation)).values()) if "suite" in settings else []
     content = "-".join(filter(None, (*map(dataset.content_digest, splits), *own)))
     return Protocol(dataset.name, content, settings, _reading(dataset))
+
+
+def _differences(key: str, value: Any, standard: Any) -> dict[str, Any]:
+    """The setting, where it is another; of a component of the standard's class, its own settings that are."""
+    kind = type(standard)
+    named = f"{kind.__module__}.{kind.__qualname__}"
+    if is_dataclass(standard) and isinstance(value, Mapping) and value.get("_target_") == named:
+        inner = {one.name: one.default for one in fields(standard)} | dict(value)
+        usual = {one.name: getattr(standard, one.name) for one in fields(standard)}
+        return {f"{key}.{name}": inner[name] for name in usual if _plain(inner[name]) != _plain(usual[name])}
+    return {} if _plain(value) == _plain(standard) else {key: value}
 
 
 def _reading(dataset: ImageDataset) -> dict[str, Any]:
