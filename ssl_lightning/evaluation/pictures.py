@@ -57,14 +57,14 @@ def bars(title: str, unit: str, values: Mapping[str, float]) -> Picture:
     }
 
 
-def radar(title: str, values: Mapping[str, float], untrained: Mapping[str, float] | None = None) -> Picture:
-    """Shares in [0, 1] by name, on axes about a centre."""
+def radar(title: str, values: Mapping[str, float]) -> Picture:
+    """Shares in [0, 1] by name, on axes about a centre; `beside` fills in those of the untrained encoder."""
     return {
         "kind": "radar",
         "title": title,
         "names": list(values),
         "values": [*map(float, values.values())],
-        "untrained": [float((untrained or {}).get(name, 0.0)) for name in values] if untrained else [],
+        "untrained": [],
     }
 
 
@@ -73,3 +73,14 @@ def image(title: str, png: bytes, note: str = "") -> Picture:
     import base64
 
     return {"kind": "image", "title": title, "png": base64.b64encode(png).decode(), "note": note}
+
+
+def beside(pictures: Sequence[Picture], untrained: Sequence[Picture]) -> list[Picture]:
+    """Those of an encoder, and of the untrained one: in one where there is room for both, else one after the other."""
+    radars = {picture["title"]: picture for picture in untrained if picture["kind"] == "radar"}
+    shown: list[Picture] = []
+    for picture in pictures:
+        other = radars.get(picture["title"]) if picture["kind"] == "radar" else None
+        shown.append(picture if other is None else {**picture, "untrained": other["values"]})
+    others = [picture for picture in untrained if picture["kind"] != "radar"]
+    return [*shown, *({**picture, "title": f"{picture['title']}, untrained"} for picture in others)]

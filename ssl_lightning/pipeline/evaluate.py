@@ -20,7 +20,7 @@ from ssl_lightning.devices import device_of, solving_device
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.evaluator import Evaluator, Subject
 from ssl_lightning.evaluation.features import Features, extract, stored
-from ssl_lightning.evaluation.pictures import Picture
+from ssl_lightning.evaluation.pictures import beside
 from ssl_lightning.evaluation.protocol import protocol_of
 from ssl_lightning.evaluation.sources import EncoderSource, encoder_digest
 from ssl_lightning.evaluation.splits import splits_of
@@ -147,7 +147,7 @@ def _evaluate_on(
             **({} if untrained is None else {"untrained": untrained.metrics}),
             "spectra": dict(spectra),
             "columns": dict(evaluator.columns),
-            "pictures": [*pictures, *([] if untrained is None else map(_of_untrained, untrained.pictures))],
+            "pictures": beside(pictures, [] if untrained is None else untrained.pictures),
             "evaluation": {key: value for key, value in evaluation.items() if key != "datasets"},
             "cost": {"evaluation_seconds": time.monotonic() - started},
             **({} if splits.test is None else {"test_images": len(splits.test.labels)}),
@@ -155,10 +155,6 @@ def _evaluate_on(
         write_json(file, result)
         _show(f"{source.name()} on {dataset.name}", result, file)
     return file
-
-
-def _of_untrained(picture: Picture) -> Picture:
-    return {**picture, "title": f"{picture['title']}, untrained"}
 
 
 def _former(run: Run, file: Path) -> dict[str, Any] | None:

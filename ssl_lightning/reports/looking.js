@@ -83,7 +83,7 @@ const PICTURES = {
   },
 
   radar({ title, names, values, untrained }) {
-    const middle = SIDE / 2, radius = SIDE / 2 - 60;
+    const middle = SIDE / 2, radius = SIDE / 2 - 90;
     const at = (i, share) => {
       const angle = (2 * Math.PI * i) / names.length - Math.PI / 2;
       return [middle + radius * share * Math.cos(angle), middle + radius * share * Math.sin(angle)];
@@ -91,16 +91,17 @@ const PICTURES = {
     const shape = (shares) => shares.map((share, i) => at(i, share ?? 0).map((value) => value.toFixed(1)).join(",")).join(" ");
     const rings = [0.25, 0.5, 0.75, 1].map((share) => draw("polygon", { class: "grid", fill: "none", points: shape(names.map(() => share)) }));
     const labels = names.map((name, i) => {
-      const [x, y] = at(i, 1.13);
+      const [x, y] = at(i, 1.12);
       const anchor = Math.abs(x - middle) < 20 ? "middle" : x > middle ? "start" : "end";
-      const share = values[i] === null ? MISSING : `${(100 * values[i]).toFixed(1)} %`;
-      return label(x, y + 4, `${name} ${share}`, { "text-anchor": anchor });
+      const share = (value) => (value === null ? MISSING : `${(100 * value).toFixed(1)} %`);
+      const shares = share(values[i]) + (untrained.length ? ` (${share(untrained[i])})` : "");
+      return draw("g", {}, label(x, y - 2, name, { "text-anchor": anchor }), label(x, y + 12, shares, { "text-anchor": anchor }));
     });
     const drawn = (shares, classes, name) =>
       draw("g", { class: `line ${classes}` }, draw("title", {}, name), draw("polygon", { class: "curve area", points: shape(shares) }));
     const about = `${title}: ${names.map((name, i) => `${name} ${values[i] === null ? MISSING : short(values[i])}`).join(", ")}`;
     const svg = square(about, ...rings, ...(untrained.length ? [drawn(untrained, "c7 d1", "untrained")] : []), drawn(values, "c0", "trained"), ...labels);
-    return [svg];
+    return [svg, ...(untrained.length ? [make("p", { class: "faint" }, "dashed, in brackets: untrained")] : [])];
   },
 
   image({ title, png, note }) {
