@@ -104,7 +104,7 @@ def test_a_plus_before_a_key_of_a_file():
     [
         ("method=simclrr", "did you mean 'simclr'?"),
         ("dataset=cifar1", "did you mean 'cifar10'?"),
-        ("optimizer=zzz", "known here: adam, adamw, lars, muon, sgd."),
+        ("optimizer=zzz", "known here: adam, adamw, lars, lookahead, muon, sgd."),
     ],
 )
 def test_an_unknown_option_is_named_with_the_nearest(override, suggestion):

@@ -91,7 +91,7 @@ def test_every_value_of_every_grid_is_valid(grid, job):
         key, _, value = override.partition("=")
         place = key.rpartition("@")[2]
         assert value == (chosen[key] if key in chosen else str(node(config, place)))
-        if key in chosen:
+        if key in chosen and place.partition(".")[0] in config:  # else it changes several keys, and is none
             assert node(config, place)["_target_"] == node(resolved(override), place)["_target_"]
     if "proxy" in config["subset"]:
         proxy_of(config)
