@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ssl_lightning.runs.pictures import check_pictures
+
 _NUMBER, _WHOLE = (int, float), (int,)
 _KINDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "identity": {
@@ -42,8 +44,13 @@ def check_results(content: Mapping[str, Any]) -> None:
     for key, values in _mapping(content, "spectra").items():
         if not isinstance(values, list) or not values or not all(map(_is_number, values)):
             raise ValueError(f"its spectra.{key} is no list of numbers")
-    for part in ("environment", "evaluation"):
-        _mapping(content, part)
+    for key, heading in _mapping(content, "columns").items():
+        if not isinstance(heading, str):
+            raise ValueError(f"its columns.{key} is {heading!r:.40}, and no text")
+    check_pictures(content.get("pictures", []))
+    _mapping(content, "environment")
+    if content.get("evaluation") is not None:
+        _mapping(content, "evaluation")
     steps = content.get("planned_steps"), content.get("optimizer_steps"), content.get("cost", {}).get("optimizer_steps")
     if any(type(number) not in (int, type(None)) for number in steps):
         raise ValueError("its numbers of steps are none")
@@ -56,7 +63,7 @@ def check_results(content: Mapping[str, Any]) -> None:
 
 
 def _mapping(content: Mapping[str, Any], part: str) -> Mapping[str, Any]:
-    held = content.get(part) or {}
+    held = content.get(part, {})
     if not isinstance(held, dict):
         raise ValueError(f"its {part} is no mapping")
     return held
