@@ -36,7 +36,7 @@ from ssl_lightning.reports.figures import Plot
 from ssl_lightning.reports.records import Curve, Record
 from ssl_lightning.runs.run import Status
 
-PARTS = ("page", "table", "chart", "explore", "pages")
+PARTS = ("page", "table", "chart", "explore", "looking", "pages")
 """Of the script, in their order."""
 
 
@@ -145,8 +145,26 @@ def _run(record: Record) -> dict[str, Any]:
 
 
 def _evaluation(made: Mapping[str, Any], pretrained: str) -> dict[str, Any]:
-    """Of the run's encoder under another protocol, in words."""
-    return {"protocol": protocol_in(made).name(pretrained), "metrics": _shown(made["metrics"])}
+    """Of the run's encoder under another protocol, in words, and what is drawn of it."""
+    protocol = protocol_in(made)
+    return {
+        "protocol": protocol.name(pretrained),
+        "digest": protocol.digest,
+        "metrics": _shown(made["metrics"]),
+        "untrained": _shown(made.get("untrained", {})),
+        "pictures": _drawn(made.get("pictures", [])),
+    }
+
+
+def _drawn(node: Any) -> Any:
+    """Numbers to four digits, which no eye tells from more. NaN becomes null."""
+    if isinstance(node, Mapping):
+        return {key: _drawn(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return list(map(_drawn, node))
+    if isinstance(node, float):
+        return float(f"{node:.4g}") if math.isfinite(node) else None
+    return node
 
 
 def _shown(node: Mapping[str, Any]) -> dict[str, str]:
