@@ -15,11 +15,12 @@ function differing(entries) {
   return found.length ? found : keys.slice(0, 1);
 }
 
-// What lines are called, in the order of their styles.
-function legend(names) {
+const stroke = (i) => draw("g", { class: styleOf(i) }, draw("line", { class: "curve", x1: 0, x2: 28, y1: 5, y2: 5 }));
+
+// What lines are called, in the order of their styles, or what is drawn by another `key`.
+function legend(names, key = stroke) {
   const items = names.map((name, i) => {
-    const mark = draw("svg", { viewBox: "0 0 28 10", class: "key", "aria-hidden": "true" });
-    mark.append(draw("g", { class: styleOf(i) }, draw("line", { class: "curve", x1: 0, x2: 28, y1: 5, y2: 5 })));
+    const mark = draw("svg", { viewBox: "0 0 28 10", class: "key", "aria-hidden": "true" }, key(i));
     return make("li", {}, mark, name);
   });
   return make("ul", { class: "legend" }, ...items);

@@ -171,22 +171,26 @@ def _run(record: Record) -> dict[str, Any]:
 
 
 def _evaluation(made: Mapping[str, Any], pretrained: str) -> dict[str, Any]:
-    """Of the run's encoder under another protocol, in words."""
+    """Of the run's encoder under another protocol, in words, and what is drawn of it."""
+    protocol = protocol_in(made)
     return {
-        "protocol": protocol_in(made).name(pretrained),
+        "protocol": protocol.name(pretrained),
+        "digest": protocol.digest,
         "metrics": _shown(made["metrics"]),
         "untrained": _shown(made.get("untrained", {})),
-        "pictures": _rounded(made.get("pictures", [])),
+        "pictures": _drawn(made.get("pictures", [])),
     }
 
 
-def _rounded(node: Any) -> Any:
-    """Numbers to four digits, and null for what is none: JSON has no NaN."""
+def _drawn(node: Any) -> Any:
+    """Numbers to four digits, which no eye tells from more. NaN becomes null."""
+    if isinstance(node, Mapping):
+        return {key: _drawn(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return list(map(_drawn, node))
     if isinstance(node, float):
         return float(f"{node:.4g}") if math.isfinite(node) else None
-    if isinstance(node, list):
-        return [_rounded(item) for item in node]
-    return {key: _rounded(item) for key, item in node.items()} if isinstance(node, dict) else node
+    return node
 
 
 def _shown(node: Mapping[str, Any]) -> dict[str, str]:

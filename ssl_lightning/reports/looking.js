@@ -1,127 +1,205 @@
-// Pictures of evaluations: of each kind that a file may hold, plain values turned into shapes.
+// Pictures of evaluations. Their numbers are null where they were NaN.
 
-const SIDE = 420; // of pictures that are square
+const SHAPES = ["M-3,0a3,3 0 1,0 6,0a3,3 0 1,0 -6,0z", "M-2.8,-2.8h5.6v5.6h-5.6z", "M0,-3.8l3.7,6.2h-7.4z"];
+const MOST_NAMED = 20; // classes of a legend
+const ruler = document.createElement("canvas").getContext("2d");
+ruler.font = "12px system-ui, sans-serif"; // that of their texts
 
-function square(about, ...children) {
-  return draw("svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, role: "img", "aria-label": about }, ...children);
+const known = (value) => value !== null;
+const worded = (value, unit = "") => (known(value) ? short(value) + unit : MISSING);
+const percent = (share) => worded(known(share) ? 100 * share : null, " %");
+const within = (share) => Math.min(1, Math.max(0, share));
+const hint = (text) => draw("title", {}, text);
+
+const widthOf = (text) => ruler.measureText(text).width;
+
+function cut(text, width) {
+  const letters = [...text.slice(0, width)]; // no letter is as thin as one unit
+  const fits = (n) => widthOf(`${letters.slice(0, n).join("")}…`) <= width;
+  if (text.length <= width && widthOf(text) <= width) return text;
+  while (letters.length && !fits(letters.length)) letters.pop();
+  return `${letters.join("")}…`;
 }
 
-const label = (x, y, text, attributes = {}) => draw("text", { x, y, "text-anchor": "middle", ...attributes }, text);
-const known = (values) => values.filter((value) => value !== null);
-
-// Nine colours are hard to tell apart: after eight, squares stand for discs.
-function mark(x, y, r, style, title) {
-  const shape = style < COLOURS
-    ? draw("circle", { class: "point", cx: x, cy: y, r })
-    : draw("rect", { class: "point", x: x - r, y: y - r, width: 2 * r, height: 2 * r });
-  return draw("g", { class: `c${style % COLOURS}` }, shape, draw("title", {}, title));
+// A text at a point, in two lines where it must and may; what is cut is said where the pointer is.
+function label(text, x, y, width, attributes = {}, lines = 1) {
+  const words = text.slice(0, 2 * width).split(/(?<=[-_ ])/);
+  const ways = words.map((_, i) => [words.slice(0, i).join(""), words.slice(i).join("")].filter(Boolean));
+  const longest = (way) => Math.max(...way.map(widthOf));
+  const way = lines === 1 || widthOf(text) <= width ? [text] : ways.reduce((a, b) => (longest(b) < longest(a) ? b : a));
+  const shown = way.map((part) => cut(part, width));
+  const spans = shown.map((part, i) => draw("tspan", { x, y: Number(y) + 13 * (i - (shown.length - 1) / 2) }, part));
+  return draw("text", attributes, ...spans, ...(shown.join("") === text ? [] : [hint(text)]));
 }
 
-const PICTURES = {
-  curves({ title, x, y, lines, diagonal }) {
-    const shown = lines.map(({ name, x: xs, y: ys }, style) => ({
-      name: name || y, style,
-      points: xs.map((value, i) => [value, ys[i], 0]).filter((point) => !point.includes(null)),
-    }));
-    if (!shown.some(({ points }) => points.length)) return [];
-    if (diagonal) shown.push({ name: "perfect", style: 15, points: [[0, 0, 0], [1, 1, 0]] });
-    const ends = shown.filter(({ points }) => points.length)
-      .map(({ name, points }) => `${name} ${short(points[0][1])} to ${short(points[points.length - 1][1])}`);
-    const svg = plot(`${title}, ${y} over ${x}: ${ends.join("; ")}`, x, shown, { marks: true });
-    return [svg, make("p", { class: "faint" }, `upwards: ${y}`), ...(lines.length > 1 ? [legend(lines.map(({ name }) => name))] : [])];
-  },
+function sheet(about, height, ...children) {
+  return draw("svg", { viewBox: `0 0 ${WIDTH} ${height.toFixed(1)}`, role: "img", "aria-label": about }, ...children);
+}
 
-  points({ title, points, classes, note }) {
-    const ends = [0, 1].map((axis) => points.map((point) => point[axis]))
-      .map((values) => [values.reduce((a, b) => Math.min(a, b), Infinity), values.reduce((a, b) => Math.max(a, b), -Infinity)]);
-    const place = ([low, high], value) => (high > low ? 10 + ((value - low) / (high - low)) * (SIDE - 20) : SIDE / 2);
-    const names = [...new Set(classes)].sort((a, b) => a - b);
-    const styles = new Map(names.map((name, i) => [name, i % (2 * COLOURS)]));
-    const marks = points.map(([x, y], i) =>
-      mark(place(ends[0], x), SIDE - place(ends[1], y), 3, styles.get(classes[i]), `class ${classes[i]}`));
-    const svg = square(`${title}: ${points.length} points of ${names.length} classes`, ...marks);
-    const items = names.slice(0, 2 * COLOURS).map((name) =>
-      make("li", {}, draw("svg", { viewBox: "0 0 12 12", class: "dot", "aria-hidden": "true" }, mark(6, 6, 5, styles.get(name), "")), `${name}`));
-    const more = names.length > items.length ? [make("li", { class: "faint" }, `and ${names.length - items.length} more, in the same colours`)] : [];
-    return [svg, make("ul", { class: "legend" }, ...items, ...more), ...(note ? [make("p", { class: "faint" }, note)] : [])];
-  },
+// "a 1, b 2" of all, or of the ends where they are many.
+function listed(names, values, wordsOf) {
+  const order = values.map((_, i) => i).filter((i) => known(values[i]));
+  const say = (i) => `${names[i]} ${wordsOf(values[i])}`;
+  if (order.length <= MOST_NAMED) return order.map(say).join(", ");
+  order.sort((a, b) => values[a] - values[b]);
+  return `${order.length} values, lowest ${say(order[0])}, highest ${say(order.at(-1))}`;
+}
 
-  matrix({ title, rows, columns, values }) {
-    const n = values.length, edge = 34, cell = (SIDE - edge) / n;
-    const step = Math.ceil(n / 20); // of labels that fit
-    const cells = values.flatMap((row, i) => row.map((value, j) => {
-      const at = { x: edge + j * cell, y: edge + i * cell, width: cell, height: cell };
-      const hint = draw("title", {}, `${rows} ${i}, ${columns} ${j}: ${(100 * value).toFixed(1)} %`);
-      const number = n <= 12 && value >= 0.005
-        ? [label(at.x + cell / 2, at.y + cell / 2 + 4, (100 * value).toFixed(0), { class: value > 0.5 ? "inverse" : "" })]
-        : [];
-      return draw("g", { class: "cell" }, draw("rect", { ...at, "fill-opacity": Math.min(1, value).toFixed(3) }), ...number, hint);
-    }));
-    const names = values.flatMap((_, i) => i % step ? [] : [
-      label(edge + (i + 0.5) * cell, edge - 6, i),
-      label(edge - 6, edge + (i + 0.5) * cell + 4, i, { "text-anchor": "end" }),
-    ]);
-    const diagonal = mean(values.map((row, i) => row[i]));
-    const axes = [label((SIDE + edge) / 2, 12, columns), label(-(SIDE + edge) / 2, 10, rows, { transform: "rotate(-90)" })];
-    return [square(`${title}: ${n} classes, ${(100 * diagonal).toFixed(1)} % on the diagonal on average`, ...cells, ...names, ...axes)];
-  },
+function drawnCurves({ title, x, y, lines, diagonal }) {
+  const shown = lines.map((line, style) => ({
+    name: line.name || title,
+    style,
+    points: line.x.map((at, i) => [at, line.y[i], 0]).filter(([at, value]) => known(at) && known(value)),
+  }));
+  const all = shown.flatMap(({ points }) => points);
+  const reached = all.flatMap(([at, value]) => [at, value]);
+  const shares = reached.every((value) => value === within(value));
+  const ends = shares ? [0, 1] : [least(reached), most(reached)]; // pictures of two runs have the same axes
+  const equal = diagonal ? ends.map((end) => [end, end, 0]) : [];
+  const about = shown.filter(({ points }) => points.length).map(({ name, points }) =>
+    `${name}: ${short(points[0][1])} at ${short(points[0][0])}, ${short(points.at(-1)[1])} at ${short(points.at(-1)[0])}`);
+  const svg = plot(
+    `${title}: ${y} against ${x}. ${about.join("; ")}`,
+    cut(x, WIDTH - LEFT),
+    [{ name: "x = y", points: equal, faint: true }, ...shown].filter(({ points }) => points.length),
+    { marks: all.length <= 15 * lines.length, height: 240, yLabel: cut(y, 190) },
+  );
+  return lines.some(({ name }) => name) ? [svg, legend(lines.map(({ name }) => name))] : [svg];
+}
 
-  bars({ title, unit, names, values }) {
-    const row = 20, left = 8 + 6.6 * names.reduce((most, name) => Math.max(most, name.length), 0), right = 60;
-    const most = known(values).reduce((a, b) => Math.max(a, b), 0) || 1;
-    const bars = names.flatMap((name, i) => {
-      const value = values[i] ?? 0, width = Math.max(0, value / most) * (SIDE - left - right);
-      const written = values[i] === null ? MISSING : `${short(value)} ${unit}`;
-      return [
-        draw("g", { class: "c0" }, draw("rect", { class: "point", x: left, y: i * row + 3, width, height: row - 6 })),
-        label(left - 6, i * row + 14, name, { "text-anchor": "end" }),
-        label(left + width + 6, i * row + 14, written, { "text-anchor": "start" }),
-      ];
-    });
-    const about = `${title}: ${names.map((name, i) => `${name} ${values[i] === null ? MISSING : short(values[i])}`).join(", ")}`;
-    return [draw("svg", { viewBox: `0 0 ${SIDE} ${names.length * row}`, role: "img", "aria-label": about }, ...bars)];
-  },
+const dot = (i, x, y) =>
+  draw("path", { d: SHAPES[Math.floor(i / COLOURS) % SHAPES.length], transform: `translate(${x.toFixed(1)},${y.toFixed(1)})` });
 
-  radar({ title, names, values, untrained }) {
-    const middle = SIDE / 2, radius = SIDE / 2 - 90;
-    const at = (i, share) => {
-      const angle = (2 * Math.PI * i) / names.length - Math.PI / 2;
-      return [middle + radius * share * Math.cos(angle), middle + radius * share * Math.sin(angle)];
-    };
-    const shape = (shares) => shares.map((share, i) => at(i, share ?? 0).map((value) => value.toFixed(1)).join(",")).join(" ");
-    const rings = [0.25, 0.5, 0.75, 1].map((share) => draw("polygon", { class: "grid", fill: "none", points: shape(names.map(() => share)) }));
-    const labels = names.map((name, i) => {
-      const [x, y] = at(i, 1.12);
-      const anchor = Math.abs(x - middle) < 20 ? "middle" : x > middle ? "start" : "end";
-      const share = (value) => (value === null ? MISSING : `${(100 * value).toFixed(1)} %`);
-      const shares = share(values[i]) + (untrained.length ? ` (${share(untrained[i])})` : "");
-      return draw("g", {}, label(x, y - 2, name, { "text-anchor": anchor }), label(x, y + 12, shares, { "text-anchor": anchor }));
-    });
-    const drawn = (shares, classes, name) =>
-      draw("g", { class: `line ${classes}` }, draw("title", {}, name), draw("polygon", { class: "curve area", points: shape(shares) }));
-    const about = `${title}: ${names.map((name, i) => `${name} ${values[i] === null ? MISSING : short(values[i])}`).join(", ")}`;
-    const svg = square(about, ...rings, ...(untrained.length ? [drawn(untrained, "c7 d1", "untrained")] : []), drawn(values, "c0", "trained"), ...labels);
-    return [svg, ...(untrained.length ? [make("p", { class: "faint" }, "dashed, in brackets: untrained")] : [])];
-  },
+function drawnPoints({ title, points, classes }) {
+  const labels = [...new Set(classes)].sort((a, b) => a - b);
+  const places = points.map(([x, y], i) => ({ x, y, of: labels.indexOf(classes[i]) })).filter(({ x, y }) => known(x) && known(y));
+  const [xs, ys] = [places.map(({ x }) => x), places.map(({ y }) => y)];
+  const [wide, high] = [most(xs) - least(xs), most(ys) - least(ys)];
+  const margin = 10, scale = (WIDTH - 2 * margin) / (Math.max(wide, high) || 1); // the same for both: a plane
+  const height = Math.max(high * scale, WIDTH / 3) + 2 * margin;
+  const groups = labels.map((name, i) => draw("g", { class: `dots c${i % COLOURS}` }, hint(`class ${name}`)));
+  for (const { x, y, of } of places) {
+    const across = WIDTH / 2 + (x - least(xs) - wide / 2) * scale, down = height / 2 - (y - least(ys) - high / 2) * scale;
+    groups[of].append(dot(of, across, down));
+  }
+  const svg = sheet(`${title}: ${places.length} points of ${labels.length} classes`, height, ...groups);
+  const key = (i) => draw("g", { class: `c${i % COLOURS}` }, dot(i, 20, 5));
+  return [svg, labels.length <= MOST_NAMED
+    ? legend(labels.map(String), key)
+    : make("p", { class: "faint" }, `${labels.length} classes: the pointer says which.`)];
+}
 
-  image({ title, png, note }) {
-    const image = make("img", { src: `data:image/png;base64,${png}`, alt: note ? `${title}; ${note}` : title });
-    return [image, ...(note ? [make("p", { class: "faint" }, note)] : [])];
-  },
+function drawnMatrix({ title, rows, columns, values }) {
+  const left = 46, top = 6, n = values.length, size = (WIDTH - left - 1) / n, bottom = top + n * size;
+  const numbered = size >= 22, step = [1, 2, 5, 10, 20, 50].find((some) => some * size >= 20);
+  const cells = values.flatMap((row, i) => row.map((value, j) => {
+    const [x, y] = [left + j * size, top + i * size].map((at) => at.toFixed(2));
+    const strength = Math.sqrt(within(value ?? 0)) * (numbered ? 0.5 : 1); // few are seen, numbers can be read on many
+    const box = { x, y, width: size.toFixed(2), height: size.toFixed(2), "fill-opacity": strength.toFixed(3) };
+    return draw("rect", { class: "heat", ...box }, hint(`${rows} ${i}, ${columns} ${j}: ${percent(value)}`));
+  }));
+  const across = (i) => left + (i + 0.5) * size, down = (i) => top + (i + 0.5) * size + 4;
+  const shares = numbered
+    ? values.flatMap((row, i) => row.map((value, j) => [value, across(j), down(i)]))
+        .filter(([value]) => value === null || Math.round(100 * value) !== 0)
+        .map(([value, x, y]) => {
+          const whole = known(value) ? Math.round(100 * value) : MISSING;
+          return draw("text", { class: "share", x, y, "text-anchor": "middle" }, whole);
+        })
+    : [];
+  const ticked = values.map((_, i) => i).filter((i) => i % step === 0).flatMap((i) => [
+    draw("text", { x: left - 5, y: down(i), "text-anchor": "end" }, i),
+    draw("text", { x: across(i), y: bottom + 15, "text-anchor": "middle" }, i),
+  ]);
+  const middle = (left + WIDTH) / 2;
+  const named = [
+    label(columns, middle, bottom + 32, WIDTH - left, { "text-anchor": "middle" }),
+    label(rows, -(top + bottom) / 2, 12, bottom, { transform: "rotate(-90)", "text-anchor": "middle" }),
+  ];
+  const frame = draw("rect", { class: "frame", x: left, y: top, width: n * size, height: n * size });
+  const diagonal = values.map((row, i) => row[i]).filter(known);
+  const average = diagonal.length ? `, on the diagonal ${percent(mean(diagonal))} in the mean` : "";
+  const about = `${title}: ${n} by ${n} shares, ${rows} by ${columns}${average}`;
+  return [sheet(about, bottom + 38, ...cells, frame, ...shares, ...ticked, ...named)];
+}
+
+function drawnBars({ title, unit, names, values }) {
+  const room = (texts) => 10 + most(texts.map((text) => widthOf(text.slice(0, 99))));
+  const row = 22, left = Math.min(140, room(names)), right = room(values.map((value) => worded(value)));
+  const reached = values.filter(known), whole = unit === "%" ? 100 : 0; // pictures of two runs have one scale
+  const low = Math.min(0, least(reached)), high = Math.max(whole, most(reached));
+  const x = (value) => left + ((value - low) / (high - low || 1)) * (WIDTH - right - left);
+  const lines = values.flatMap((value, i) => {
+    const y = i * row, [from, to] = [x(0), x(value ?? 0)].sort((a, b) => a - b);
+    const box = { x: from.toFixed(1), y: y + 4, width: (to - from).toFixed(1), height: row - 8 };
+    return [
+      label(names[i], left - 6, y + 15, left - 6, { "text-anchor": "end" }),
+      draw("rect", { class: "bar", ...box }, hint(`${names[i]}: ${worded(value)} ${unit}`)),
+      draw("text", { class: "value", x: WIDTH, y: y + 15, "text-anchor": "end" }, worded(value)),
+    ];
+  });
+  const zero = draw("line", { class: "grid", x1: x(0), x2: x(0), y1: 0, y2: row * names.length });
+  const svg = sheet(`${title}, ${unit}: ${listed(names, values, short)}`, row * names.length, ...lines, zero);
+  const tall = { class: "tall", tabindex: "0", role: "region", "aria-label": title };
+  return [names.length > MOST_NAMED ? make("div", tall, svg) : svg];
+}
+
+function drawnRadar({ title, names, values, untrained }) {
+  const radius = 84, middle = WIDTH / 2, height = 2 * radius + 56;
+  const at = (i, share) => {
+    const angle = (2 * Math.PI * i) / names.length, distance = share * radius;
+    return [middle + distance * Math.sin(angle), height / 2 - distance * Math.cos(angle)].map((v) => Number(v.toFixed(1)));
+  };
+  const polygon = (shares, style) => {
+    const corners = shares.map((share, i) => (known(share) ? at(i, within(share)).join() : "")).filter(Boolean);
+    return draw("polygon", { class: style, points: corners.join(" ") });
+  };
+  const rings = [0.25, 0.5, 0.75, 1].map((share) => draw("circle", { class: "ring", cx: middle, cy: height / 2, r: share * radius }));
+  const axes = names.flatMap((name, i) => {
+    const [x2, y2] = at(i, 1), [x, y] = at(i, 1 + 12 / radius), side = Math.sign(x - middle);
+    const room = [x, 90, WIDTH - x][side + 1];
+    return [
+      draw("line", { class: "grid", x1: middle, y1: height / 2, x2, y2 }),
+      label(name, x, y + 4, room, { "text-anchor": ["end", "middle", "start"][side + 1] }, 2),
+    ];
+  });
+  const scale = [0.5, 1].map((share) => draw("text", { class: "scale", x: middle + 3, y: height / 2 - share * radius + 12 }, percent(share)));
+  const marks = values.flatMap((share, i) => {
+    const [cx, cy] = at(i, within(share ?? 0));
+    return known(share) ? [draw("circle", { class: "point", cx, cy, r: 3.5 }, hint(`${names[i]}: ${percent(share)}`))] : [];
+  });
+  const dashed = COLOURS + 1, compared = untrained.length > 0;
+  const line = (style, whose, ...parts) => draw("g", { class: `line ${styleOf(style)}` }, hint(whose), ...parts);
+  const before = compared ? [line(dashed, "untrained", polygon(untrained, "curve"))] : [];
+  const after = line(0, "trained", polygon(values, "area"), polygon(values, "curve"), ...marks);
+  const about = `${title}: ${listed(names, values, percent)}` + (compared ? `. Untrained: ${listed(names, untrained, percent)}` : "");
+  const svg = sheet(about, height, ...rings, ...axes, ...before, after, ...scale);
+  return compared ? [svg, legend(["trained", "untrained"], (i) => stroke(i * dashed))] : [svg];
+}
+
+function drawnImage({ title, png }) {
+  const image = make("img", { src: `data:image/png;base64,${png}`, alt: title });
+  image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth < WIDTH));
+  return [image];
+}
+
+const DRAWN = { curves: drawnCurves, points: drawnPoints, matrix: drawnMatrix, bars: drawnBars, radar: drawnRadar, image: drawnImage };
+
+// Whether there is anything to draw.
+const HAVE = {
+  curves: ({ lines }) => lines.some(({ x, y }) => x.some((at, i) => known(at) && known(y[i]))),
+  points: ({ points }) => points.some((at) => at.every(known)),
+  matrix: ({ values }) => values.length > 0,
+  bars: ({ values }) => values.some(known),
+  radar: ({ values }) => values.some(known),
+  image: () => true,
 };
 
-function picture(one) {
-  return make("figure", { class: one.kind }, make("figcaption", {}, one.title), ...PICTURES[one.kind](one));
-}
-
-// Those of one run beside those of another, where both have them.
-function sideBySide(run, other) {
-  return run.evaluations.flatMap(({ protocol, pictures }) => {
-    const theirs = other.evaluations.find((made) => made.protocol === protocol)?.pictures ?? [];
-    const pairs = pictures.map((mine) => [mine, theirs.find(({ kind, title }) => kind === mine.kind && title === mine.title)]).filter(([, found]) => found);
-    return pairs.length
-      ? [make("h3", {}, protocol), make("div", { class: "pairs" }, ...pairs.flat().map(picture))]
-      : [];
-  });
+// `whose`: of which of two runs it is.
+function drawing(picture, whose = "") {
+  const { kind, title, unit, note } = picture;
+  const caption = make("figcaption", {}, [whose, unit ? `${title}, ${unit}` : title].filter(Boolean).join(": "));
+  const drawn = HAVE[kind](picture) ? DRAWN[kind](picture) : [make("p", { class: "faint" }, "It has no numbers.")];
+  return make("figure", { class: "picture", "data-kind": kind }, caption, ...drawn, ...(note ? [make("p", { class: "faint" }, note)] : []));
 }
 

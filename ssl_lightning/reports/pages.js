@@ -1,7 +1,5 @@
 // Pages
 
-const FEW = 16; // numbers that stand open beside pictures
-
 function overview() {
   const cell = (column, text) => make("td", column === "variant" ? { class: "wide" } : {}, text);
   const ofCells = (name, table) =>
@@ -86,6 +84,41 @@ function overview() {
   );
 }
 
+// Heads and rows of a table of metrics.
+function measured({ metrics, untrained }) {
+  const compared = Object.keys(untrained).length > 0;
+  const rows = Object.entries(metrics).map(([name, value]) => (compared ? [name, value, untrained[name] ?? MISSING] : [name, value]));
+  return [compared ? ["metric", "trained", "untrained"] : ["metric", "value"], rows];
+}
+
+const pair = (...figures) => make("div", { class: "pair" }, ...figures);
+
+// An evaluation: its metrics, and beside them its pictures, each with that of the untrained encoder where there is one.
+function evaluated(made) {
+  const name = `Evaluation: ${made.protocol}`;
+  const untrained = new Map(made.pictures.map((picture) => [picture.title, picture]));
+  const others = new Map(made.pictures.map((picture) => [picture, untrained.get(`${picture.title}, untrained`)]));
+  const second = new Set(others.values());
+  const figures = made.pictures
+    .filter((picture) => !second.has(picture))
+    .map((picture) => (others.get(picture) ? pair(drawing(picture), drawing(others.get(picture))) : drawing(picture)));
+  const pictures = make("div", { class: "pictures" }, ...figures);
+  return section(name, make("div", { class: "evaluation" }, plain(name, ...measured(made)), pictures));
+}
+
+// Pictures that two runs have of the same evaluation, side by side.
+function pairs(run, other) {
+  return run.evaluations.flatMap(({ protocol, digest, pictures }) => {
+    const same = other.evaluations.filter((made) => made.digest === digest).flatMap((made) => made.pictures);
+    const found = pictures
+      .map((picture) => [picture, same.find(({ kind, title }) => kind === picture.kind && title === picture.title)])
+      .filter(([, theirs]) => theirs);
+    if (!found.length) return [];
+    const shown = found.map(([ours, theirs]) => pair(drawing(ours, "this run"), drawing(theirs, "the other")));
+    return [make("h3", {}, `Evaluation: ${protocol}`), make("div", { class: "pictures" }, ...shown)];
+  });
+}
+
 function difference(run) {
   const select = make(
     "select",
@@ -93,9 +126,10 @@ function difference(run) {
     make("option", { value: "" }, "choose a run"),
     ...report.runs.filter((other) => other !== run).map((other) => make("option", { value: addressOf(other.id) }, other.id)),
   );
-  const result = make("div", { "aria-live": "polite" });
+  const result = make("div", { "aria-live": "polite" }), pictures = make("div", {});
   select.addEventListener("change", () => {
     const other = runs.get(select.value);
+    pictures.replaceChildren(...(other ? pairs(run, other) : []));
     if (!other) return result.replaceChildren();
     const keys = [...new Set([...Object.keys(run.config), ...Object.keys(other.config)])];
     const rows = keys
@@ -105,37 +139,23 @@ function difference(run) {
       rows.length
         ? plain("Differences in config", ["key", "this run", "the other"], rows, "config")
         : make("p", {}, "Their configs are the same."),
-      ...sideBySide(run, other),
     );
   });
-  return [make("div", { class: "tools" }, make("label", {}, "Compare with", select)), result];
-}
-
-// A further one of the run's encoder: pictures, and numbers, folded where they are many.
-function evaluation({ protocol, metrics, untrained, pictures }) {
-  const name = `Evaluation: ${protocol}`, rows = Object.entries(metrics);
-  const table = Object.keys(untrained).length
-    ? plain(name, ["metric", "trained", "untrained"], rows.map(([key, value]) => [key, value, untrained[key] ?? MISSING]))
-    : plain(name, ["metric", "value"], rows);
-  return section(
-    name,
-    ...(pictures.length ? [make("div", { class: "pictures" }, ...pictures.map(picture))] : []),
-    rows.length > FEW && pictures.length ? folded(`${rows.length} numbers`, false, table) : table,
-  );
+  return [make("div", { class: "tools" }, make("label", {}, "Compare with", select)), result, pictures];
 }
 
 function details(run) {
-  const trained = Object.keys(run.untrained).length > 0;
-  const metrics = Object.entries(run.metrics).map(([name, value]) =>
-    trained ? [name, value, run.untrained[name] ?? MISSING] : [name, value],
-  );
   const tables = [
-    ["Metrics", trained ? ["metric", "trained", "untrained"] : ["metric", "value"], metrics],
+    ["Metrics", ...measured(run)],
     ["Cost", ["quantity", "value"], Object.entries(run.cost)],
     ["Mask", ["property", "value"], Object.entries(run.mask)],
     ["Environment", ["property", "value"], Object.entries(run.environment)],
   ];
   const short = tables.filter(([, , rows]) => rows.length);
+  const drawn = run.evaluations.filter(({ pictures }) => pictures.length);
+  for (const made of run.evaluations.filter(({ pictures }) => !pictures.length)) {
+    short.push([`Evaluation: ${made.protocol}`, ...measured(made)]);
+  }
   const watched = run.curves.filter((curve) => curve.name.startsWith("spectrum/"));
   const training = run.curves.filter((curve) => !watched.includes(curve));
   const charts = (curves) => make("div", { class: "curves" }, ...curves.map(chart));
@@ -149,7 +169,7 @@ function details(run) {
     ...(short.length
       ? [make("div", { class: "columns" }, ...short.map(([name, heads, rows]) => section(name, plain(name, heads, rows))))]
       : []),
-    ...run.evaluations.map(evaluation),
+    ...drawn.map(evaluated),
     ...(training.length ? [section("Training", charts(training))] : []),
     ...(watched.length
       ? [section("Spectra", folded(`${watched.length} curves`, false, charts(watched)))]

@@ -44,17 +44,18 @@ def check_results(content: Mapping[str, Any]) -> None:
     for key, values in _mapping(content, "spectra").items():
         if not isinstance(values, list) or not values or not all(map(_is_number, values)):
             raise ValueError(f"its spectra.{key} is no list of numbers")
-    for part in ("environment", "evaluation"):
-        _mapping(content, part)
+    for key, heading in _mapping(content, "columns").items():
+        if not isinstance(heading, str):
+            raise ValueError(f"its columns.{key} is {heading!r:.40}, and no text")
+    check_pictures(content.get("pictures", []))
+    _mapping(content, "environment")
+    if content.get("evaluation") is not None:
+        _mapping(content, "evaluation")
     steps = content.get("planned_steps"), content.get("optimizer_steps"), content.get("cost", {}).get("optimizer_steps")
     if any(type(number) not in (int, type(None)) for number in steps):
         raise ValueError("its numbers of steps are none")
     if type(content.get("test_images", 0)) is not int:
         raise ValueError("its test_images is no number")
-    columns = _mapping(content, "columns")
-    if not all(isinstance(text, str) for item in columns.items() for text in item):
-        raise ValueError("its columns are no headings by name")
-    check_pictures(content.get("pictures", []))
     if not isinstance(content.get("stopped_by", ""), str):
         raise ValueError("its stopped_by is no name")
     if not isinstance(content.get("protocol", {}).get("reading", {}), dict):
@@ -62,7 +63,7 @@ def check_results(content: Mapping[str, Any]) -> None:
 
 
 def _mapping(content: Mapping[str, Any], part: str) -> Mapping[str, Any]:
-    held = content.get(part) or {}
+    held = content.get(part, {})
     if not isinstance(held, dict):
         raise ValueError(f"its {part} is no mapping")
     return held

@@ -1,92 +1,134 @@
-"""Of which kinds the pictures of an evaluation are, in a file that may be damaged or somebody else's."""
+"""Of which kind the pictures of an evaluation are: what `ssl_lightning.evaluation.pictures` makes, and nothing else."""
 
 import base64
 import binascii
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_MOST = 100
-"""Pictures of an evaluation."""
-_LARGEST = 1_000_000
-"""Numbers, or letters of a PNG file, in one."""
+MAX_NUMBERS = 20_000
+"""Of a picture, that a page draws without delay."""
+_LARGEST = 1e100
+"""Differences and ratios of smaller numbers fit a float."""
+_PNG, _HEADER = b"\x89PNG\r\n\x1a\n", 24
+"""How a PNG file begins, and bytes until its size is known."""
+_MAX_BYTES, _MAX_PIXELS = 2**23, 2**24
+"""Of an image. A small file may be one of a great many pixels."""
 
-_Check = Callable[[Any], bool]
 
+class _Kind(NamedTuple):
+    """What a field is to be, in words, and whether it is."""
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    name: str
+    holds: Callable[[Any], bool]
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) is float or (type(value) is int and abs(value) < 2**53)
+    """NaN is one, infinity is none."""
+    return type(value) in (int, float) and not abs(value) > _LARGEST
+
+
+def _is_list(value: Any, holds: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and len(value) <= MAX_NUMBERS and all(map(holds, value))
+
+
+def _are_numbers(value: Any) -> bool:
+    return _is_list(value, _is_number)
 
 
 def _is_whole(value: Any) -> bool:
     return type(value) is int and abs(value) < 2**53
 
 
-def _list_of(check: _Check) -> _Check:
-    return lambda value: isinstance(value, list) and len(value) <= _LARGEST and all(map(check, value))
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _is_line(value: Any) -> bool:
-    fields: Mapping[str, _Check] = {"name": _is_text, "x": _list_of(_is_number), "y": _list_of(_is_number)}
-    return isinstance(value, dict) and _has(value, fields) and len(value["x"]) == len(value["y"])
+    if not isinstance(value, dict) or value.keys() != {"name", "x", "y"} or not _is_text(value["name"]):
+        return False
+    return _are_numbers(value["x"]) and _are_numbers(value["y"]) and len(value["x"]) == len(value["y"])
+
+
+def _are_lines(value: Any) -> bool:
+    return _is_list(value, _is_line) and sum(len(line["x"]) for line in value) <= MAX_NUMBERS
+
+
+def _is_square(value: Any) -> bool:
+    return (
+        _is_list(value, _are_numbers)
+        and all(len(row) == len(value) for row in value)
+        and len(value) ** 2 <= MAX_NUMBERS
+    )
 
 
 def _is_png(value: Any) -> bool:
+    if not isinstance(value, str) or len(value) > _MAX_BYTES:
+        return False
     try:
-        return isinstance(value, str) and base64.b64decode(value, validate=True).startswith(_PNG)
+        content = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         return False
+    width, height = (int.from_bytes(content[i : i + 4], "big") for i in (_HEADER - 8, _HEADER - 4))
+    return len(content) >= _HEADER and content.startswith(_PNG) and 0 < width * height <= _MAX_PIXELS
 
 
-def _has(value: Mapping[str, Any], fields: Mapping[str, _Check]) -> bool:
-    return value.keys() == fields.keys() and all(check(value[name]) for name, check in fields.items())
-
-
-_FIELDS: Mapping[str, Mapping[str, _Check]] = {
+_TEXT = _Kind("text", _is_text)
+_NUMBERS = _Kind(f"list of at most {MAX_NUMBERS:,} numbers", _are_numbers)
+_NAMES = _Kind(f"list of at most {MAX_NUMBERS:,} names", lambda value: _is_list(value, _is_text))
+_FIELDS: Mapping[str, Mapping[str, _Kind]] = {
     "curves": {
-        "x": _is_text,
-        "y": _is_text,
-        "lines": _list_of(_is_line),
-        "diagonal": lambda value: type(value) is bool,
+        "x": _TEXT,
+        "y": _TEXT,
+        "lines": _Kind(f"list of lines with name, and x and y as long, of at most {MAX_NUMBERS:,} points", _are_lines),
+        "diagonal": _Kind("truth value", lambda value: isinstance(value, bool)),
     },
     "points": {
-        "points": _list_of(lambda pair: _list_of(_is_number)(pair) and len(pair) == 2),
-        "classes": _list_of(_is_whole),
-        "note": _is_text,
+        "points": _Kind(
+            f"list of at most {MAX_NUMBERS:,} pairs of numbers",
+            lambda value: _is_list(value, lambda pair: _are_numbers(pair) and len(pair) == 2),
+        ),
+        "classes": _Kind("list of whole numbers", lambda value: _is_list(value, _is_whole)),
+        "note": _TEXT,
     },
-    "matrix": {"rows": _is_text, "columns": _is_text, "values": _list_of(_list_of(_is_number))},
-    "bars": {"unit": _is_text, "names": _list_of(_is_text), "values": _list_of(_is_number)},
-    "radar": {"names": _list_of(_is_text), "values": _list_of(_is_number), "untrained": _list_of(_is_number)},
-    "image": {"png": _is_png, "note": _is_text},
+    "matrix": {
+        "rows": _TEXT,
+        "columns": _TEXT,
+        "values": _Kind(f"square of at most {MAX_NUMBERS:,} numbers", _is_square),
+    },
+    "bars": {"unit": _TEXT, "names": _NAMES, "values": _NUMBERS},
+    "radar": {"names": _NAMES, "values": _NUMBERS, "untrained": _NUMBERS},
+    "image": {"png": _Kind(f"PNG file of at most {_MAX_PIXELS:,} pixels in base64", _is_png), "note": _TEXT},
 }
+"""Beside kind and title, all that a picture of each kind holds."""
+_ALIKE = {"points": ("points", "classes"), "bars": ("names", "values"), "radar": ("names", "values", "untrained")}
+"""Fields that are equally long; `untrained` may be empty."""
 
 
 def check_pictures(pictures: Any) -> None:
-    """
+    """Whether all can be drawn.
+
     Raises:
-        ValueError: they are not what `evaluation.pictures` makes; says which.
+        ValueError: which one cannot, and why.
     """
-    if not isinstance(pictures, list) or len(pictures) > _MOST:
-        raise ValueError(f"its pictures are no list of at most {_MOST}")
+    if not isinstance(pictures, list):
+        raise ValueError("its pictures are no list")
     for i, picture in enumerate(pictures):
-        if not isinstance(picture, dict) or picture.get("kind") not in _FIELDS:
-            raise ValueError(f"its pictures.{i} is of no known kind")
-        fields = {"kind": _is_text, "title": _is_text, **_FIELDS[picture["kind"]]}
-        if not _has(picture, fields) or not _fits(picture):
-            raise ValueError(f"its pictures.{i} is no picture of kind {picture['kind']}")
+        _check(picture, f"its pictures.{i}")
 
 
-def _fits(picture: Mapping[str, Any]) -> bool:
-    """Whether lists that belong together are of one length."""
-    kind = picture["kind"]
-    if kind == "points":
-        return len(picture["points"]) == len(picture["classes"])
-    if kind == "matrix":
-        return bool(picture["values"]) and all(len(row) == len(picture["values"]) for row in picture["values"])
-    if kind == "radar" and len(picture["untrained"]) not in (0, len(picture["names"])):
-        return False
-    return kind not in ("bars", "radar") or 0 < len(picture["names"]) == len(picture["values"])
+def _check(picture: Any, where: str) -> None:
+    if not isinstance(picture, dict):
+        raise ValueError(f"{where} is no mapping")
+    kind = picture.get("kind")
+    if not isinstance(kind, str) or kind not in _FIELDS:
+        raise ValueError(f"{where}.kind is {kind!r:.40}, and none of {', '.join(_FIELDS)}")
+    expected = {"title": _TEXT, **_FIELDS[kind]}
+    if wrong := picture.keys() ^ {"kind", *expected}:
+        raise ValueError(f"{where} is of the kind {kind}, but for {min(wrong)!r:.40}")
+    for key, of in expected.items():
+        if not of.holds(picture[key]):
+            raise ValueError(f"{where}.{key} is {picture[key]!r:.40}, and no {of.name}")
+    first, *others = _ALIKE.get(kind, ("title",))
+    for key in others:
+        if len(picture[key]) not in (len(picture[first]), *([0] if key == "untrained" else [])):
+            raise ValueError(f"{where} has {len(picture[first])} {first}, but {len(picture[key])} {key}")

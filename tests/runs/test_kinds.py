@@ -48,8 +48,10 @@ RESULTS = [
     ("protocol.settings", [1]),
     ("protocol.reading", 5),
     ("untrained", "x"),
+    ("untrained", None),
     ("untrained.linear/top1", "x"),
     ("environment", "x"),
+    ("environment", None),
 ]
 CONFIG = [
     ("identity", 5),
