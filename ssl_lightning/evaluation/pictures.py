@@ -1,5 +1,6 @@
 """What a report draws of an evaluation: plain values, of a few kinds, in a file that may be somebody else's."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,14 +58,14 @@ def bars(title: str, unit: str, values: Mapping[str, float]) -> Picture:
     }
 
 
-def radar(title: str, values: Mapping[str, float]) -> Picture:
+def radar(title: str, values: Mapping[str, float], untrained: Mapping[str, float] | None = None) -> Picture:
     """Shares in [0, 1] by name, on axes about a centre; `beside` fills in those of the untrained encoder."""
     return {
         "kind": "radar",
         "title": title,
         "names": list(values),
         "values": [*map(float, values.values())],
-        "untrained": [],
+        "untrained": [float((untrained or {}).get(name, math.nan)) for name in values] if untrained else [],
     }
 
 

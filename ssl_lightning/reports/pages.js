@@ -1,5 +1,7 @@
 // Pages
 
+const FEW = 16; // numbers that stand open beside pictures
+
 function overview() {
   const cell = (column, text) => make("td", column === "variant" ? { class: "wide" } : {}, text);
   const ofCells = (name, table) =>
@@ -103,7 +105,10 @@ function evaluated(made) {
     .filter((picture) => !second.has(picture))
     .map((picture) => (others.get(picture) ? pair(drawing(picture), drawing(others.get(picture))) : drawing(picture)));
   const pictures = make("div", { class: "pictures" }, ...figures);
-  return section(name, make("div", { class: "evaluation" }, plain(name, ...measured(made)), pictures));
+  const [heads, rows] = measured(made);
+  const table = plain(name, heads, rows);
+  const numbers = rows.length > FEW ? folded(`${rows.length} numbers`, false, table) : table;
+  return section(name, make("div", { class: "evaluation" }, numbers, pictures));
 }
 
 // Pictures that two runs have of the same evaluation, side by side.
