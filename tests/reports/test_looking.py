@@ -349,7 +349,7 @@ def test_extreme_and_missing_numbers(browser, tmp_path):
         radar("e", {}),
     ]
     extreme = [
-        curves("f", "x", "y", {"": ([-1e99, 1e99], [1e16, 1e16 + 2])}, diagonal=True),
+        curves("f", "x", "y", {"": ([-1e99, 1e99], [0, 1e99])}, diagonal=True),
         points("g", [[1e99, -1e-99], [0, 0]], [0, 1]),
         matrix("h", "r", "c", [[1e99, -5], [0, 0]]),
         bars("i", "", {"a": 1e99, "b": -1e99}),
@@ -364,6 +364,12 @@ def test_extreme_and_missing_numbers(browser, tmp_path):
     ]
     assert browser.run(INSIDE) == []
     HydraConfig.instance().cfg = None
+
+
+def test_ticks_of_numbers_that_hardly_differ(browser, looked):
+    browser.open(looked.page)
+    assert browser.run("return ticks(0, 10)") == [0, 5, 10]
+    assert browser.run("return ticks(1e14, 1e14 + 1)") == [1e14]  # at larger ones, a step would be lost in rounding
 
 
 def test_a_damaged_picture_is_named_and_stops_no_other(browser, tmp_path, capsys):
