@@ -135,6 +135,10 @@ def test_points(browser, looked):
     assert drawn.texts(".dots title") == ["class 0", "class 1", "class 12"]
     assert drawn.values(".dots", "class") == [["dots c0"], ["dots c1"], ["dots c2"]]
     assert drawn.texts(".legend li") == ["0", "1", "12"]
+    assert drawn.values(".legend g", "class") == [["c0"], ["c1"], ["c2"]]
+    script = "const style = getComputedStyle(arguments[0].querySelector('.legend path')); return [style.fill, style.color]"
+    fill, colour = browser.run(script, drawn.node)
+    assert fill == colour  # else black, on dark too
     corners = [
         tuple(map(float, place.removeprefix("translate(").removesuffix(")").split(",")))
         for (place,) in drawn.values(".dots path", "transform")
@@ -216,6 +220,7 @@ def test_a_radar(browser, looked):
     assert [len(corners.split()) for (corners,) in drawn.values("polygon", "points")] == [4, 3, 3]
     assert drawn.values(".line", "class") == [["line c1 d1"], ["line c0 d0"]]
     assert drawn.texts(".legend li") == ["trained", "untrained"]
+    assert drawn.values(".legend g", "class") == [["c0 d0"], ["c1 d1"]]
     assert {"blur", "fog", "snow"} <= set(drawn.texts("text"))
     assert "Untrained: blur 12.5 %" in drawn.about
 
@@ -349,7 +354,7 @@ def test_extreme_and_missing_numbers(browser, tmp_path):
         radar("e", {}),
     ]
     extreme = [
-        curves("f", "x", "y", {"": ([-1e99, 1e99], [1e16, 1e16 + 2])}, diagonal=True),
+        curves("f", "x", "y", {"": ([-1e99, 1e99], [0, 1e99])}, diagonal=True),
         points("g", [[1e99, -1e-99], [0, 0]], [0, 1]),
         matrix("h", "r", "c", [[1e99, -5], [0, 0]]),
         bars("i", "", {"a": 1e99, "b": -1e99}),
@@ -364,6 +369,12 @@ def test_extreme_and_missing_numbers(browser, tmp_path):
     ]
     assert browser.run(INSIDE) == []
     HydraConfig.instance().cfg = None
+
+
+def test_ticks_of_numbers_that_hardly_differ(browser, looked):
+    browser.open(looked.page)
+    assert browser.run("return ticks(0, 10)") == [0, 5, 10]
+    assert browser.run("return ticks(1e14, 1e14 + 1)") == [1e14]  # at larger ones, a step would be lost in rounding
 
 
 def test_a_damaged_picture_is_named_and_stops_no_other(browser, tmp_path, capsys):
