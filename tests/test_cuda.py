@@ -20,6 +20,7 @@ from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.data.ahead import Ahead
 from ssl_lightning.data.batch import Batch
+from ssl_lightning.data.corruptions import KINDS, corrupt
 from ssl_lightning.data.datamodule import SubsetDataModule
 from ssl_lightning.data.dataset import Split
 from ssl_lightning.data.draw import Draw
@@ -87,6 +88,16 @@ def test_views_are_those_of_the_cpu(device, config, augment):
         apart = (one.cpu() - reference).abs() > 1e-4
         assert apart.float().mean() < 1e-3
         assert relative(other, reference) > 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_corruptions_are_those_of_the_cpu(device, kind):
+    """Of JPEG, rounding may turn a coefficient by a whole step."""
+    images = torch.randint(0, 256, (4, 3, 30, 44), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    made, expected = (corrupt(images.to(on), kind, 4, torch.Generator().manual_seed(0)).cpu() for on in (device, CPU))
+    if kind != "jpeg_compression":
+        torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
+    assert (made - expected).abs().mean() < 1e-3
 
 
 def test_views_made_ahead_are_those_made_in_time(device, config):

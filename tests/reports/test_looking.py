@@ -136,7 +136,9 @@ def test_points(browser, looked):
     assert drawn.values(".dots", "class") == [["dots c0"], ["dots c1"], ["dots c2"]]
     assert drawn.texts(".legend li") == ["0", "1", "12"]
     assert drawn.values(".legend g", "class") == [["c0"], ["c1"], ["c2"]]
-    script = "const style = getComputedStyle(arguments[0].querySelector('.legend path')); return [style.fill, style.color]"
+    script = (
+        "const style = getComputedStyle(arguments[0].querySelector('.legend path')); return [style.fill, style.color]"
+    )
     fill, colour = browser.run(script, drawn.node)
     assert fill == colour  # else black, on dark too
     corners = [

@@ -91,7 +91,7 @@ def test_splits(tmp_path):
     assert labels_of(folder, "train") == {"0.png": 0}
     assert labels_of(folder, "val") == {"1.png": 0}
     assert labels_of(folder, "test") == {IMAGES[2]: 0}
-    assert folder.notice().startswith("folder: labels.csv: 1 images for training in 1 classes, 1 for val, 1 for test.")
+    assert folder.notice().startswith("folder: labels.csv: 1 images for training in 1 class, 1 for val, 1 for test.")
     assert folder.unlabelled is None
     folder = listed(tmp_path, "0.png,a,train\n1.png,a,val\n")
     assert labels_of(folder, "test") == {"1.png": 0}
