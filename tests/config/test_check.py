@@ -163,7 +163,7 @@ def test_an_unknown_option_inside_a_component():
         ("batch_size=0", "batch_size", "greater than 0"),
         ("batch_size=", "batch_size", "valid integer"),
         ("checkpoint.every_steps=0", "checkpoint.every_steps", "greater than 0"),
-        ("budget=hours", "budget", "'epochs' or 'steps'"),
+        ("budget=hours", "budget", "'epochs', 'steps' or 'compute'"),
         ("optimizer.lr=fast", "optimizer.lr", "valid number"),
         ("optimizer.lr=[1,2]", "optimizer.lr", "valid number"),
         ("optimizer.schedule=linear", "optimizer.schedule", "'cosine' or 'constant'"),
