@@ -41,7 +41,7 @@ class Lookahead(Optimizer):
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = self.fast.step(closure)
         self.taken += 1
         if self.taken % self.every == 0:
