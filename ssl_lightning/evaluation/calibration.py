@@ -11,7 +11,6 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
-from ssl_lightning.evaluation.linear import chosen_probe
 from ssl_lightning.evaluation.pictures import curves
 from ssl_lightning.ranges import Count, Positive
 
@@ -36,14 +35,7 @@ class Calibration(Evaluator):
         }
 
     def evaluate(self, subject: Subject) -> Evaluation:
-        train, test = (subject.features[name].to(subject.device) for name in ("train", "test"))
-        probe = chosen_probe(
-            train.representations,
-            train.labels,
-            subject.num_classes,
-            subject.splits.validation.to(subject.device),
-            self.l2_grid,
-        )
+        test, probe = subject.features["test"].to(subject.device), subject.probe(self.l2_grid)
         probabilities = probe.logits(test.representations).double().softmax(1)
         x, y = reliability(probabilities, test.labels, self.bins)
         metrics = {

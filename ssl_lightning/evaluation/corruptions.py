@@ -15,7 +15,7 @@ from ssl_lightning.data.dataset import Split, selected
 from ssl_lightning.data.loading import in_order
 from ssl_lightning.data.sampler import seed_of
 from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
-from ssl_lightning.evaluation.linear import Probe, chosen_probe
+from ssl_lightning.evaluation.linear import Probe
 from ssl_lightning.evaluation.pictures import curves
 from ssl_lightning.progress import track
 from ssl_lightning.ranges import Count, Positive, SeedNumber
@@ -48,14 +48,7 @@ class Corruptions(Evaluator):
         }
 
     def evaluate(self, subject: Subject) -> Evaluation:
-        train = subject.features["train"].to(subject.device)
-        probe = chosen_probe(
-            train.representations,
-            train.labels,
-            subject.num_classes,
-            subject.splits.validation.to(subject.device),
-            self.l2_grid,
-        )
+        probe = subject.probe(self.l2_grid)
         assert subject.splits.test is not None
         test = sample(subject.splits.test, self.limit, self.seed)
         right, images = hits(subject, probe, test, self.kinds, self.seed), len(test.labels)

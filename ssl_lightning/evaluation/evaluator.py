@@ -12,6 +12,7 @@ from ssl_lightning.config.markers import Place
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features
+from ssl_lightning.evaluation.linear import Probe, chosen_probe
 from ssl_lightning.evaluation.pictures import Picture
 from ssl_lightning.evaluation.splits import Splits
 from ssl_lightning.models.encoder import Encoder
@@ -49,9 +50,19 @@ class Subject:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch_size: int = 512
 
+    _probes: dict[tuple[float, ...], Probe] = field(default_factory=dict, init=False, repr=False, compare=False)
+
     @property
     def num_classes(self) -> int:
         return int(self.dataset.num_classes or 0)
+
+    def probe(self, l2_grid: Sequence[float]) -> Probe:
+        """The linear probe of the training features, as the standard evaluation chooses it; solved once."""
+        if (grid := tuple(l2_grid)) not in self._probes:
+            train, validation = self.features["train"].to(self.device), self.splits.validation.to(self.device)
+            data = train.representations, train.labels, self.num_classes
+            self._probes[grid] = chosen_probe(*data, validation, grid)
+        return self._probes[grid]
 
 
 @dataclass(frozen=True, kw_only=True)

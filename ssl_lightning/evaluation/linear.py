@@ -73,12 +73,16 @@ def linear_probe(
     validation: Bool[Tensor, " n"],
     l2_grid: Sequence[float],
 ) -> dict[str, float]:
-    """Test accuracy of `chosen_probe`.
-
-    Returns accuracies in [0, 1]: `linear/top1`, `linear/val_top1` (the winner's, before the second fit),
-    `linear/top5` where there are more than 10 classes, and the chosen `linear/l2`.
-    """
+    """Test accuracy of `chosen_probe`, as `probe_metrics`."""
     probe = chosen_probe(train, train_labels, num_classes, validation, l2_grid)
+    return probe_metrics(probe, test, test_labels, num_classes)
+
+
+def probe_metrics(
+    probe: Probe, test: Float[Tensor, "m d"], test_labels: Int[Tensor, " m"], num_classes: int
+) -> dict[str, float]:
+    """Accuracies in [0, 1]: `linear/top1`, `linear/val_top1` (the winner's, before the second fit), `linear/top5` where
+    there are more than 10 classes, and the chosen `linear/l2`."""
     logits = probe.logits(test)
     metrics = {"linear/top1": accuracy(logits, test_labels), "linear/val_top1": probe.val_top1, "linear/l2": probe.l2}
     if num_classes > 10:

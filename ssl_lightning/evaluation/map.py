@@ -14,7 +14,6 @@ from torch.nn.functional import interpolate, normalize
 from ssl_lightning.data.dataset import Images
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
-from ssl_lightning.evaluation.linear import chosen_probe
 from ssl_lightning.evaluation.pictures import MAX_POINTS, Picture, bars, image, matrix, points
 from ssl_lightning.ranges import Count, Number, Positive, SeedNumber
 
@@ -50,9 +49,7 @@ class Map(Evaluator):
 
     def evaluate(self, subject: Subject) -> Evaluation:
         train, test = (subject.features[name].to(subject.device) for name in ("train", "test"))
-        num_classes = subject.num_classes
-        validation = subject.splits.validation.to(subject.device)
-        probe = chosen_probe(train.representations, train.labels, num_classes, validation, self.l2_grid)
+        num_classes, probe = subject.num_classes, subject.probe(self.l2_grid)
         confused = confusion(probe.logits(test.representations).argmax(1), test.labels, num_classes)
         held = torch.nonzero(confused.sum(1)).flatten().tolist()
         by_class = {str(label): float(confused[label, label] / confused[label].sum()) for label in held}

@@ -18,7 +18,7 @@ from ssl_lightning.evaluation.corruptions import Corruptions
 from ssl_lightning.evaluation.episodes import Episodes, draw_tasks
 from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
 from ssl_lightning.evaluation.knn import knn
-from ssl_lightning.evaluation.linear import linear_probe
+from ssl_lightning.evaluation.linear import probe_metrics
 from ssl_lightning.evaluation.pictures import Picture, curves, radar
 from ssl_lightning.evaluation.sigma import Episode, Sigma, ViewsOfTask, sigma_ssl, sigma_supervised, summary
 from ssl_lightning.models.encoder import Encoder
@@ -84,7 +84,7 @@ class Universality(Evaluator):
         device, num_classes = subject.device, subject.num_classes
         train, test = (subject.features[name].to(device) for name in ("train", "test"))
         data = (train.representations, train.labels, test.representations, test.labels, num_classes)
-        metrics = linear_probe(*data, subject.splits.validation.to(device), self.l2_grid) | knn(*data)
+        metrics = probe_metrics(subject.probe(self.l2_grid), *data[2:]) | knn(*data)
         metrics |= self._episodes.evaluate(subject).metrics
         corrupted = Corruptions(l2_grid=self.l2_grid).evaluate(subject).metrics
         metrics |= {name: corrupted[name] for name in ("corruptions/top1", "corruptions/relative_drop")}

@@ -84,6 +84,7 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
     tables = [here for kind in kinds(cells) for here in alike(kind)]
     standard = [here for here in tables if not columns_of(here)]
     differences = [found for here in tables if (found := compared(here, reference)) is not None]
+    agreed = [(here, rows) for here in standard if (rows := agreement(here))]
     missing = [record for record in records if record.status not in MEASURED]
     unfinished = _unfinished(missing)
     stopped = [f"stopped: {record.run.id} {record.progress}" for record in records if record.status == "stopped"]
@@ -104,10 +105,10 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
         markdown += [EXPLANATION_OF_DIFFERENCES, "", too_few(cells), ""] if differences else []
         if moved := transfer(cells):
             markdown += ["## Transfer", "", in_markdown(moved), "", EXPLANATION_OF_TRANSFER, ""]
-        if any(map(agreement, standard)):
+        if agreed:
             markdown += ["## Which metric to trust", ""]
-            for here in standard:
-                markdown += [*_subheading(here, "### "), in_markdown(agreed), ""] if (agreed := agreement(here)) else []
+            for here, rows in agreed:
+                markdown += [*_subheading(here, "### "), in_markdown(rows), ""]
             markdown += [EXPLANATION_OF_AGREEMENT, ""]
         if standard:
             markdown += ["## Seconds", ""]
@@ -121,7 +122,9 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
         markdown += _pictures(figures)
         write_text(output / "report.md", "\n".join(markdown))
         headings = [heading, *(_subheading(cells) if len({cell.protocol for cell in cells}) == 1 else [])]
-        write_text(output / "report.html", page(", ".join(headings), explanation, cells, records, figures, differences))
+        write_text(
+            output / "report.html", page(", ".join(headings), explanation, cells, records, figures, differences, agreed)
+        )
         for here in kinds(cells) or [[]]:
             suite = f"_{_word(here[0].suite)}" if columns_of(here) else ""
             protocols = bool(here) and "protocol" in here[0].shown

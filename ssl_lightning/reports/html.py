@@ -19,7 +19,6 @@ from typing import Any, get_args
 
 from ssl_lightning.evaluation.protocol import protocol_in
 from ssl_lightning.reports.agreement import EXPLANATION as EXPLANATION_OF_AGREEMENT
-from ssl_lightning.reports.agreement import agreement
 from ssl_lightning.reports.cells import Cell
 from ssl_lightning.reports.comparison import (
     EXPLANATION_OF_TRANSFER,
@@ -27,7 +26,6 @@ from ssl_lightning.reports.comparison import (
     MISSING,
     Quantity,
     Row,
-    alike,
     columns_of,
     comparison,
     explanation_of_times,
@@ -53,6 +51,7 @@ def page(
     records: Sequence[Record],
     figures: Sequence[Plot],
     compared: Sequence[Compared] = (),
+    agreed: Sequence[tuple[Sequence[Cell], Sequence[Row]]] = (),
 ) -> str:
     """The whole file.
 
@@ -61,6 +60,7 @@ def page(
         records: of all runs, finished or not.
         figures: which become a part of the page.
         compared: differences from a reference, of each table.
+        agreed: which metrics agree with the linear probe, of tables where that can be said.
     """
     further = [kind for kind in kinds(cells) if columns_of(kind)]
     standard = [cell for cell in cells if not columns_of([cell])]
@@ -77,8 +77,7 @@ def page(
         "cells": [_cell(cell) for cell in cells],
         "agreement": [
             {"title": ", ".join(["Which metric to trust", *_about(here)]), "table": _table(rows)}
-            for here in alike(standard)
-            if (rows := agreement(here))
+            for here, rows in agreed
         ],
         "explanation_of_agreement": EXPLANATION_OF_AGREEMENT,
         "times": _table(times(standard)),
