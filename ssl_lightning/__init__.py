@@ -72,9 +72,9 @@ if not TYPE_CHECKING:  # to whom any name would be right
         if name in _PUBLIC:
             return getattr(importlib.import_module(f"ssl_lightning.{_PUBLIC[name]}"), name)
         if name == "__version__":
-            from importlib.metadata import version
+            from ssl_lightning.versions import version_of
 
-            return version("ssl-lightning")
+            return version_of("ssl-lightning")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

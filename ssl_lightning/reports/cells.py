@@ -23,6 +23,8 @@ _LENGTH = ("batch_size", "trainer.")
 """Beginnings of the keys that say how long is trained."""
 _IMPLIED = ("method.", "subset.", CONTENTS)
 """Beginnings of the keys that differ where methods or subsets do."""
+_CLASS = "._target_"
+"""End of the keys that say which component is chosen."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,16 @@ def cells_of(records: Iterable[Record]) -> list[Cell]:
         shown += ("protocol",)
     settings = {digest: dict(_flat(_settings(ones[0].record))) for digest, ones in cells.items()}
     varying = _varying([(identities[digest], settings[digest]) for digest in cells])
+    classes = _short(value for some in settings.values() for key, value in some.items() if key.endswith(_CLASS))
     made = []
     for digest, ones in cells.items():
         what = dict(zip(WHAT, identities[digest], strict=True))
         mine = varying[what["method"], what["dataset"], what["subset"]]
         own = {key: value for key, value in settings[digest].items() if key in mine}
         own = {key: value for key, value in own.items() if "." not in key or own.get(_last(key)) != value}  # its copies
+        own = _without_implied(own, list(settings.values()))
         short = _short(own)
-        words = {key: f"{short[key]}={value}" for key, value in sorted(own.items())}
+        words = {key: f"{short[key]}={classes.get(value, value)}" for key, value in sorted(own.items())}
         variant = ", ".join(words.values())
         backbone = ", ".join(word for key, word in words.items() if key.startswith("backbone."))
         runs = [one.record for one in ones]
@@ -210,10 +214,22 @@ def _differing(settings: Sequence[Mapping[str, str]]) -> set[str]:
     return differ - {"subset.fraction", "budget"}
 
 
+def _without_implied(own: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Settings of a cell, but for those that all cells have that chose the same component: its name says them."""
+    implied: set[str] = set()
+    for key in (key for key in own if key.endswith(_CLASS)):
+        alike = [some for some in others if some.get(key) == own[key]]
+        differing = _differing(alike)
+        implied |= {at for at in own if at.startswith(key.removesuffix("_target_")) and at not in {key, *differing}}
+    return {key: value for key, value in own.items() if key not in implied}
+
+
 def _short(keys: Iterable[str]) -> dict[str, str]:
-    """The last part of each dotted key, or the whole key where another ends alike."""
-    last = {key: _last(key) for key in keys}
-    return {key: name if list(last.values()).count(name) == 1 else key for key, name in last.items()}
+    """The last part of each dotted key, or the whole key where another ends alike. The class of a component goes by
+    the component's name."""
+    plain = {key: key.removesuffix(_CLASS) for key in keys}
+    last = {key: _last(name) for key, name in plain.items()}
+    return {key: name if list(last.values()).count(name) == 1 else plain[key] for key, name in last.items()}
 
 
 def _last(key: str) -> str:
@@ -237,7 +253,5 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
             continue
         if isinstance(value, Mapping):
             yield from _flat(value, f"{path}.")
-        elif key == "_target_" and prefix.startswith("callbacks."):
-            yield prefix[:-1], str(value).rpartition(".")[2]
         else:
             yield path, str(value)

@@ -67,7 +67,7 @@ def reference_of(cells: Sequence[Cell], words: str | None = None) -> Reference |
     for cell in cells:
         lines.setdefault(_name(cell), []).append(cell)
     if words is not None:
-        found = [name for name in lines if set(words.lower().split()) <= set(name.lower().replace(",", " ").split())]
+        found = [name for name in lines if set(words.lower().split()) <= _words(name)]
         if len(found) != 1:
             which = f"{len(found)} lines of the comparison" if found else "no line of the comparison"
             raise UserError(
@@ -87,6 +87,12 @@ def _name(cell: Cell) -> str:
     parts = [str(cell.identity[key]) for key in ("method", "subset")]
     parts += [f"equal {cell.identity['budget']}"] if "budget" in cell.shown else []
     return " ".join([*parts, cell.variant]).strip()
+
+
+def _words(name: str) -> set[str]:
+    """In lower case; of a setting, its value as well."""
+    words = name.lower().replace(",", " ").split()
+    return {*words, *(word.partition("=")[2] for word in words)}
 
 
 def _rank(cell: Cell) -> tuple[bool, bool]:

@@ -5,13 +5,13 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
 import torch
 
 from ssl_lightning.explaining import same_command
 from ssl_lightning.runs.reading import stopped_early
+from ssl_lightning.versions import version_of
 
 PACKAGES = ("ssl-lightning", "torch", "torchvision", "lightning", "hydra-core")
 
@@ -49,7 +49,7 @@ def cost(
 def environment(cuda: bool, world_size: int) -> dict[str, Any]:
     """Versions, device, threads, processes, and the commit of the working directory."""
     return {
-        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "versions": {name: version_of(name) for name in PACKAGES} | {"python": platform.python_version()},
         "device": torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU",
         "threads": torch.get_num_threads(),
         "world_size": world_size,

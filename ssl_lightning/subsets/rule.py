@@ -4,7 +4,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -20,6 +19,7 @@ from ssl_lightning.processes import ALONE, ProcessGroup
 from ssl_lightning.ranges import SeedNumber
 from ssl_lightning.runs.loading import LoadedRun
 from ssl_lightning.subsets.ranking import RANKING_FORMAT, Budget, Ranking, check_fraction, size_of
+from ssl_lightning.versions import version_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class SubsetRule(ABC):
             "parameters": self.parameters(),
             "seed": self.seed,
             "content": content,
-            "versions": {package: version(package) for package in ("ssl-lightning", "numpy", "torch")},
+            "versions": {package: version_of(package) for package in ("ssl-lightning", "numpy", "torch")},
         }
 
     def ranking_file(self, dataset: ImageDataset, proxies: Sequence[str] = ()) -> Path | None:

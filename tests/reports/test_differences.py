@@ -82,6 +82,12 @@ def test_simclr_on_a_random_subset_is_the_reference(sweep):
     assert name(sweep, "SAS") == "simclr sas, fraction 1"
 
 
+def test_the_value_of_a_setting_is_a_word(sweep):
+    for projector in ("none", "linear"):
+        sweep.finish(0.5, f"projector@method.projector={projector}")
+    assert name(sweep, "linear") == name(sweep, "projector=linear") == "simclr random projector=linear, fraction 1"
+
+
 @pytest.mark.parametrize(("words", "why"), [("simclr", "names 2 lines"), ("byol", "names no line")])
 def test_words_of_no_line_or_of_several(sweep, words, why):
     for subset in ("sas", "random"):

@@ -200,6 +200,28 @@ def test_a_variant_names_an_optimizer_once(sweep):
     ]
 
 
+def test_a_variant_names_a_component_by_its_class(sweep):
+    """What the choice implies is left out, what was set beside it is not."""
+    sweep.finish(0.5, "projector@method.projector=none")
+    sweep.finish(0.6, "projector@method.projector=linear")
+    sweep.finish(0.7, "method.projector.outputs=4")
+    sweep.finish(0.8, "method.projector.outputs=8")
+    assert {cell.variant: cell.values("linear/top1") for cell in sweep.cells()} == {
+        "projector=none": [0.5],
+        "projector=linear": [0.6],
+        "projector=mlp, outputs=4": [0.7],
+        "projector=mlp, outputs=8": [0.8],
+    }
+
+
+def test_a_variant_tells_classes_of_one_name_apart(sweep):
+    sweep.finish(0.5, "optimizer=sgd")
+    sweep.finish(0.6, "optimizer=adamw")
+    sweep.finish(0.7, "optimizer=adamw", "optimizer.algorithm._target_=torch.optim.adamw.AdamW")
+    words = {word for cell in sweep.cells() for word in cell.variant.split(", ") if word.startswith("algorithm=")}
+    assert words == {"algorithm=SGD", "algorithm=torch.optim.AdamW", "algorithm=torch.optim.adamw.AdamW"}
+
+
 def test_methods_fractions_and_datasets_need_no_variant(sweep):
     sweep.finish(0.5, fraction=0.5)
     sweep.finish(0.6, fraction=1.0)
