@@ -155,10 +155,9 @@ def log_spectra(cells: Sequence["Cell"], path: Path, title: str, narrow: bool = 
     """Spectra of representations and embeddings at each line's largest fraction, a thin line a seed."""
     figure, axes = panels(2, narrow)
     for name, axis in zip(("representation", "embedding"), axes, strict=True):
-        for i, (line, members) in enumerate(_lines(cells).items()):
-            cell = max(members, key=lambda member: member.fraction)
+        for i, (label, cell) in enumerate(_largest(cells)):
             spectra = [results["spectra"][name] for results in cell.results if name in results["spectra"]]
-            _spectrum(axis, spectra, f"{line}, fraction {cell.fraction:g}", f"C{i}")
+            _spectrum(axis, spectra, label, f"C{i}")
         axis.set_title(name)
     _legend_below(figure, *axes[0].get_legend_handles_labels(), columns=3)
     return save(figure, path, title)
@@ -175,13 +174,12 @@ def rank_over_training(cells: Sequence["Cell"], path: Path, title: str, narrow: 
     watched = [what for what in WATCHED if any(_ranks(cell, what) for cell in cells)]
     figure, axes = panels(len(watched), narrow)
     for what, axis in zip(watched, axes, strict=True):
-        for i, (line, members) in enumerate(_lines(cells).items()):
-            cell = max(members, key=lambda member: member.fraction)
+        for i, (label, cell) in enumerate(_largest(cells)):
             for number, curve in enumerate(_ranks(cell, what)):
-                label = None if number else f"{line}, fraction {cell.fraction:g}"
+                once = None if number else label
                 marker = MARKERS[i % len(MARKERS)]
                 axis.plot(
-                    curve.steps, curve.values, label=label, color=f"C{i}", linewidth=1, marker=marker, markersize=3
+                    curve.steps, curve.values, label=once, color=f"C{i}", linewidth=1, marker=marker, markersize=3
                 )
         axis.set(title=WATCHED[what], xlabel="optimizer step", ylabel=f"RankMe of {what.partition('_')[0]}")
         axis.set_xlim(left=0)
@@ -189,6 +187,13 @@ def rank_over_training(cells: Sequence["Cell"], path: Path, title: str, narrow: 
     labelled = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     _legend_below(figure, list(labelled.values()), list(labelled), columns=3)
     return save(figure, path, title)
+
+
+def _largest(cells: Sequence["Cell"]) -> list[tuple[str, "Cell"]]:
+    """The cell of each line with the largest fraction, and its label: with the fraction, where there are others."""
+    largest = {line: max(members, key=lambda member: member.fraction) for line, members in _lines(cells).items()}
+    alone = len({cell.fraction for cell in cells}) == 1
+    return [(line if alone else f"{line}, fraction {cell.fraction:g}", cell) for line, cell in largest.items()]
 
 
 def _ranks(cell: "Cell", what: str) -> list["Curve"]:

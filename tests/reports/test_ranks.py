@@ -58,6 +58,13 @@ def test_a_line_a_seed_at_the_largest_fraction_of_each_method(sweep: Folder, fig
     assert wide.get_figwidth() > 3 * narrow.get_figwidth()
 
 
+def test_one_fraction_goes_without_saying(sweep: Folder, figures):
+    watch(sweep.finish(0.5), "r", start=5.0)
+    rank_over_training(sweep.cells(), Path("x.png"), "a title")
+    ((figure, _),) = figures
+    assert [text.get_text() for text in figure.legends[0].texts] == ["simclr"]
+
+
 def test_the_report_has_the_curves_where_there_are_some(command: Command, sweep: Folder):
     run = sweep.finish(0.5)
     report(command)
