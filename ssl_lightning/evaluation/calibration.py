@@ -1,18 +1,17 @@
 """Calibration of the linear probe: whether its probabilities are as often right as they say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-from annotated_types import MinLen
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
+from ssl_lightning.evaluation.linear import PENALTIES, Penalties
 from ssl_lightning.evaluation.pictures import curves
-from ssl_lightning.ranges import Count, Positive
+from ssl_lightning.ranges import Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +21,7 @@ class Calibration(Evaluator):
 
     bins: Count = 15
     """Of equal width, over the probability of the class that the probe names."""
-    l2_grid: Annotated[Sequence[Positive], MinLen(1)] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+    l2_grid: Penalties = PENALTIES
     """Penalties that are chosen from, on the validation part of the training features."""
 
     @property

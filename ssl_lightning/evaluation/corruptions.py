@@ -15,10 +15,10 @@ from ssl_lightning.data.dataset import Split, selected
 from ssl_lightning.data.loading import in_order
 from ssl_lightning.data.sampler import seed_of
 from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
-from ssl_lightning.evaluation.linear import Probe
+from ssl_lightning.evaluation.linear import PENALTIES, Penalties, Probe
 from ssl_lightning.evaluation.pictures import curves
 from ssl_lightning.progress import track
-from ssl_lightning.ranges import Count, Positive, SeedNumber
+from ssl_lightning.ranges import Count, SeedNumber
 
 State = tuple[Kind, int] | None
 """A corruption and its severity; None: as the images are."""
@@ -34,7 +34,7 @@ class Corruptions(Evaluator):
     kinds: Annotated[Sequence[Kind], MinLen(1)] = KINDS
     limit: Count | None = 2000
     """Seeded test images that are looked at, once for each kind and severity; None: all."""
-    l2_grid: Annotated[Sequence[Positive], MinLen(1)] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+    l2_grid: Penalties = PENALTIES
     """Penalties that are chosen from, on the validation part of the training features."""
     seed: SeedNumber = 0
     """Of the sample, and of the noise, which are the same for every encoder."""

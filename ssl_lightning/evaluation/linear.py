@@ -2,14 +2,20 @@
 
 import statistics
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from annotated_types import MinLen
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from ssl_lightning.evaluation.logistic import LogisticRegression, Standardiser, Weights, fit_logistic
 from ssl_lightning.metrics.accuracy import accuracy
+from ssl_lightning.ranges import Positive
+
+Penalties = Annotated[Sequence[Positive], MinLen(1)]
+PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+"""What is tried, of the squared weights, where nothing else is asked for."""
 
 
 class Probe(NamedTuple):

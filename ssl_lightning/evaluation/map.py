@@ -1,21 +1,22 @@
 """Looking at a representation: a map of the test images, nearest neighbours, and which classes are confused."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from annotated_types import MinLen
 from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate
 
 from ssl_lightning.data.dataset import Images
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
+from ssl_lightning.evaluation.knn import nearest
+from ssl_lightning.evaluation.linear import PENALTIES, Penalties
 from ssl_lightning.evaluation.pictures import MAX_POINTS, Picture, bars, image, matrix, points
-from ssl_lightning.ranges import Count, Number, Positive, SeedNumber
+from ssl_lightning.ranges import Count, Number, SeedNumber
 
 MAX_CLASSES = 100
 """Of a matrix that can be looked at."""
@@ -33,7 +34,7 @@ class Map(Evaluator):
     queries: Number = 8
     """Seeded test images whose neighbours are shown."""
     neighbours: Count = 8
-    l2_grid: Annotated[Sequence[Positive], MinLen(1)] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+    l2_grid: Penalties = PENALTIES
     """Penalties of the probe."""
     seed: SeedNumber = 0
     """Of the images that are shown, and of `umap`."""
@@ -59,8 +60,8 @@ class Map(Evaluator):
         generator = torch.Generator().manual_seed(self.seed)
         shown = torch.randperm(len(test.labels), generator=generator)[:MAX_POINTS]
         queries = shown[: self.queries]
-        nearest = _nearest(test.representations, train.representations, self.neighbours)
-        alike = (train.labels[nearest] == test.labels[:, None]).double().mean()
+        _, positions = nearest(test.representations, train.representations, self.neighbours)
+        alike = (train.labels[positions] == test.labels[:, None]).double().mean()
         sample = "" if len(shown) == len(test.labels) else f"{len(shown):,} of {len(test.labels):,} test images"
         pictures: list[Picture] = [
             points(f"Map ({self.projection.upper()})", at[shown].tolist(), test.labels.cpu()[shown].tolist(), sample),
@@ -75,7 +76,7 @@ class Map(Evaluator):
                 subject.splits.test.images,
                 queries,
                 subject.splits.train.images,
-                nearest[queries.to(nearest.device)].cpu(),
+                positions[queries.to(positions.device)].cpu(),
             )
             pictures.append(image("Nearest training images", sheet, "left: test images"))
         return Evaluation(
@@ -105,15 +106,6 @@ def principal_plane(z: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n 2"], floa
     at = at * at.gather(0, at.abs().argmax(0, keepdim=True)).sign()
     total = float(values.clamp(min=0).sum())
     return at.cpu(), float(values[-2:].clamp(min=0).sum()) / total if total > 0 else 0.0
-
-
-def _nearest(
-    queries: Float[Tensor, "m d"], others: Float[Tensor, "n d"], k: int, block: int = 1024
-) -> Int64[Tensor, "m k"]:
-    """Positions of the most similar by cosine, first the nearest."""
-    others = normalize(others, dim=1)
-    k = min(k, len(others))
-    return torch.cat([(normalize(some, dim=1) @ others.T).topk(k, dim=1).indices for some in queries.split(block)])
 
 
 def contact_sheet(

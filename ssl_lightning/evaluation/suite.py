@@ -14,7 +14,7 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
 from ssl_lightning.evaluation.features import Features
 from ssl_lightning.evaluation.knn import knn
-from ssl_lightning.evaluation.linear import few_label_probe, linear_probe
+from ssl_lightning.evaluation.linear import PENALTIES, Penalties, few_label_probe, linear_probe
 from ssl_lightning.evaluation.sgd import sgd_probe
 from ssl_lightning.evaluation.spectrum import spectrum
 from ssl_lightning.ranges import Count, Positive, SeedNumber, Temperature
@@ -31,7 +31,7 @@ class EvaluationSuite(Evaluator):
     linear: Literal["lbfgs", "sgd"] = "lbfgs"
     """How the linear probe on all labels is trained: to the optimum, with copies of the features in memory
     (metrics `linear/...`), or by SGD, a batch at a time (metrics `linear_sgd/...`)."""
-    l2_grid: Annotated[Sequence[Positive], MinLen(1)] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+    l2_grid: Penalties = PENALTIES
     """Penalties that `lbfgs` chooses from, on the validation part of the training features."""
     learning_rates: Annotated[Sequence[Positive], MinLen(1)] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
     """What `sgd` chooses from, likewise."""

@@ -18,7 +18,7 @@ from ssl_lightning.evaluation.corruptions import Corruptions
 from ssl_lightning.evaluation.episodes import Episodes, draw_tasks
 from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
 from ssl_lightning.evaluation.knn import knn
-from ssl_lightning.evaluation.linear import probe_metrics
+from ssl_lightning.evaluation.linear import PENALTIES, Penalties, probe_metrics
 from ssl_lightning.evaluation.pictures import Picture, curves, radar
 from ssl_lightning.evaluation.sigma import Episode, Sigma, ViewsOfTask, sigma_ssl, sigma_supervised, summary
 from ssl_lightning.models.encoder import Encoder
@@ -55,7 +55,7 @@ class Universality(Evaluator):
     queries: Count = 15
     """A class."""
     seed: SeedNumber = 0
-    l2_grid: Annotated[Sequence[Positive], MinLen(1)] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+    l2_grid: Penalties = PENALTIES
     """Of the linear probe."""
 
     @property
