@@ -11,10 +11,8 @@ from ssl_lightning.lightning_internals import wandb_arguments
 from ssl_lightning.loggers.guard import attempt, guard
 from ssl_lightning.loggers.tensorboard import TensorBoard, log_to_tensorboard
 from ssl_lightning.loggers.wandb import Wandb, log_to_wandb
+from ssl_lightning.loggers.wandb_run import wandb_arguments_of
 from ssl_lightning.runs.run import Identity, Run
-
-LONGEST_TAG = 64
-"""Letters that wandb takes."""
 
 
 def introduce(
@@ -23,22 +21,16 @@ def introduce(
     """Tells loggers which run this is, before its first row. A resumed run keeps its id. None can end training.
 
     Args:
-        hyperparameters: what wandb shows beside it.
+        hyperparameters: the resolved config, which wandb shows beside it.
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             arguments = wandb_arguments(logger)
             chosen = {key: value for key, value in arguments.items() if value is not None}
             arguments.clear()  # without None, which wandb may take for a value
-            arguments |= {
-                "id": run.id,
-                "name": run.id,
-                "group": sweep,
-                "job_type": identity.method,
-                "tags": [tag[:LONGEST_TAG] for tag in (identity.dataset, identity.subset)],
-                "config": dict(hyperparameters),
-                "resume": "allow",
-            } | chosen
+            told = wandb_arguments_of(run.id, identity, sweep, hyperparameters)
+            tags = [*told["tags"], *(chosen.pop("tags", None) or ())]
+            arguments |= told | {"resume": "allow"} | chosen | {"tags": list(dict.fromkeys(tags))}
         if isinstance(logger, Wandb):
             logger.metrics_file = run.metrics_file
         if isinstance(logger, TensorBoard):
