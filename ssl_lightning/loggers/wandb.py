@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.lightning_internals import wandb_arguments, wandb_run
-from ssl_lightning.loggers.wandb_run import LONGEST_TAG, STEP, found_out, wandb_summary
+from ssl_lightning.loggers.wandb_run import BY_FRACTION, LONGEST_TAG, STEP, found_out, row_by_fraction, wandb_summary
 from ssl_lightning.runs.metrics import read_metrics
 
 _WITHOUT_SERVER = ("offline", "disabled")
@@ -100,7 +100,9 @@ class Wandb(WandbLogger):
     def _begin(self) -> Any:
         """Curves are drawn over optimizer steps, which is Lightning's choice; over epochs where a panel asks for it."""
         run = super().experiment
-        run.define_metric("epoch", step_metric=STEP, hidden=True)  # an axis, and no curve worth a panel
+        for axis in ("epoch", "fraction"):  # and no curves worth a panel
+            run.define_metric(axis, step_metric=STEP, hidden=True)
+        run.define_metric(f"{BY_FRACTION}*", step_metric="fraction", summary="none", hidden=True)
         return run
 
     @rank_zero_only
@@ -195,6 +197,8 @@ def show_results(
     run = logger.experiment
     run.config.update(found_out(results), allow_val_change=True)
     run.summary.update(wandb_summary(results, evaluations))
+    if row := row_by_fraction(results):
+        run.log(row)
     if figures:
         run.log({f"figures/{name}": wandb.Image(str(file)) for name, file in figures.items()})
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ssl_lightning.config.identity import digest_of
+from ssl_lightning.config.identity import digest_of, without
 from ssl_lightning.evaluation.protocol import protocol_in
 from ssl_lightning.runs.reading import stopped_early
 from ssl_lightning.runs.results import costs
@@ -18,6 +18,9 @@ GROUPED = ("method", "dataset", "subset", "fraction", "seed", "budget", "digest"
 """What of an identity is a plain value in the config of a wandb run."""
 SETTINGS = "settings"
 """Key of that config below which the resolved config stands: `method` is a name beside it, and a mapping in it."""
+BY_FRACTION = "by_fraction/"
+"""Beginning of the metrics that are logged once more, in a row with `fraction`: the only axis on which wandb draws a
+mean and a spread over runs is a column of their histories."""
 _LONGEST = 55
 """Letters of a run's name in the id of its wandb run, of which there may be 64."""
 
@@ -44,11 +47,27 @@ def wandb_arguments_of(name: str, identity: Identity, sweep: str, config: Mappin
         "tags": [tag[:LONGEST_TAG] for tag in (identity.dataset, identity.subset) if tag],
         "config": {
             **{key: getattr(identity, key) for key in GROUPED},
+            "cell": cell_name(identity, config),
             "sweep": sweep,
             "run": name,
             SETTINGS: dict(config),
         },
     }
+
+
+def cell_name(identity: Identity, config: Mapping[str, Any]) -> str:
+    """The same for runs that differ in seeds alone."""
+    common = without(config, [*identity.ignored, *identity.seeds])
+    fraction = "all" if identity.fraction is None else f"{identity.fraction:g}"
+    digest = digest_of([common, dict(identity.contents)])[:8]
+    return "-".join((identity.method, identity.dataset, identity.subset, fraction, digest))
+
+
+def row_by_fraction(results: Mapping[str, Any]) -> dict[str, float]:
+    """Empty where the fraction is not known."""
+    fraction = results["identity"].get("fraction")
+    metrics = {f"{BY_FRACTION}{name}": value for name, value in results["metrics"].items()}
+    return {} if fraction is None else {"fraction": fraction, **metrics}
 
 
 def found_out(results: Mapping[str, Any]) -> dict[str, Any]:
