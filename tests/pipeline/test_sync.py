@@ -2,47 +2,20 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import wandb
 from PIL import Image
 
-from ssl_lightning.loggers.wandb import Wandb
 from ssl_lightning.loggers.wandb_run import wandb_id
 from ssl_lightning.pipeline.sync import MARKER
 from ssl_lightning.runs.metrics import MetricsWriter
 from ssl_lightning.runs.run import Run
-from tests.loggers.keeping import KeepingServer, keeping
 from tests.loggers.test_wandb import description, flat, histories, records, summary
 from tests.reports.test_report import Folder, results_of
 
-
-@pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """wandb of a user without login, whose requests would go nowhere."""
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("HTTPS_PROXY", "HTTP_PROXY", "WANDB_BASE_URL"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(Wandb, "_gone_offline", False)
-    wandb.teardown()  # what it has read of the environment before
-    yield
-    wandb.teardown()
-
-
-@pytest.fixture
-def server(alone: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[KeepingServer]:
-    """A login at a server that keeps what it is sent."""
-    with keeping() as listening:
-        monkeypatch.setenv("WANDB_BASE_URL", listening.address)
-        monkeypatch.setenv("WANDB_API_KEY", 40 * "a")
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        yield listening
-        wandb.teardown()
+pytestmark = pytest.mark.usefixtures("no_login")
 
 
 def log(run: Run, *steps: int) -> None:
@@ -111,7 +84,7 @@ def test_a_run_made_without_wandb_and_without_a_server(tmp_path, command):
     assert "1 built offline" in command("ssl-sync", "runs").out
 
 
-def test_a_killed_and_resumed_run_is_one_history(tmp_path, command, server):
+def test_a_killed_and_resumed_run_is_one_history(tmp_path, command, wandb_server):
     """Also where its pieces lie in two copies of the sweep, and where it is evaluated further."""
     run = Folder(tmp_path / "runs" / "grid").begin()
     log(run, 2, 4)
@@ -121,7 +94,7 @@ def test_a_killed_and_resumed_run_is_one_history(tmp_path, command, server):
     done = command("ssl-sync", "runs")
     assert done.code == 0, done.err
     assert done.out.endswith("1 uploaded\n")
-    kept = server.runs.pop(id)
+    kept = wandb_server.runs.pop(id)
     assert steps(kept.history) == [(2, 0, 0.5), (4, 1, 0.25)]
     assert kept.summary["status"] == "unfinished"
     assert kept.exit_code == 1
@@ -133,19 +106,19 @@ def test_a_killed_and_resumed_run_is_one_history(tmp_path, command, server):
     evaluate(run, 5)
     done = command("ssl-sync", "old", "runs")
     assert done.out.endswith("1 uploaded\n"), done.err
-    assert list(server.runs) == [id]
-    assert [step for step, *_ in steps(server.run(id).history)] == [2, 4, 6, 8]
-    assert server.run(id).exit_code == 0
-    assert server.run(id).summary["linear/top1"] == 0.75
-    ((name, protocol),) = server.run(id).summary["protocols"].items()
+    assert list(wandb_server.runs) == [id]
+    assert [step for step, *_ in steps(wandb_server.run(id).history)] == [2, 4, 6, 8]
+    assert wandb_server.run(id).exit_code == 0
+    assert wandb_server.run(id).summary["linear/top1"] == 0.75
+    ((name, protocol),) = wandb_server.run(id).summary["protocols"].items()
     assert protocol["name"] == "k=5"
-    assert server.run(id).summary[f"evaluations/{name}/knn/top1"] == 0.25
+    assert wandb_server.run(id).summary[f"evaluations/{name}/knn/top1"] == 0.25
 
-    asked = len(server.asked)
+    asked = len(wandb_server.asked)
     assert command("ssl-sync", "runs").out.endswith("1 unchanged\n")
-    assert "UpsertBucket" not in server.asked[asked:]
+    assert "UpsertBucket" not in wandb_server.asked[asked:]
     assert command("ssl-sync", "runs", "--project", "other").out.endswith("1 uploaded\n")
-    assert "other" in [one["project"] for one in server.run(id).upserts]
+    assert "other" in [one["project"] for one in wandb_server.run(id).upserts]
 
 
 def test_one_that_cannot_be_read_or_is_being_trained_stops_no_other(tmp_path, command):
