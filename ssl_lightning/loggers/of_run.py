@@ -52,13 +52,19 @@ def log_results(
     hyperparameters: Mapping[str, Any],
     results: Mapping[str, Any],
     figures: Mapping[str, Path],
-) -> None:
+) -> list[Wandb]:
     """Results and figures to the loggers that show them, and an end to their runs: each job has its own.
 
     A logger that fails costs a line of warning: the results are in the run's folder by now.
+
+    Returns:
+        those whose server has the whole run.
     """
+    taken = []
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            attempt(logger, partial(log_to_wandb, logger, results, figures), None)
+            if attempt(logger, partial(log_to_wandb, logger, results, figures), False) and isinstance(logger, Wandb):
+                taken.append(logger)
         elif isinstance(logger, TensorBoardLogger):
             attempt(logger, partial(log_to_tensorboard, logger, hyperparameters, results, figures), None)
+    return taken

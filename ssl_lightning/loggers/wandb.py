@@ -168,18 +168,22 @@ def log_rows(logger: WandbLogger, rows: Iterable[Mapping[str, str]]) -> None:
         ValueError: what is no number.
     """
     for row in rows:
-        values = {name: _number(value) for name, value in row.items() if value and name != "step"}
-        logger.log_metrics(values, int(row["step"]))
+        logger.log_metrics(numbers_of(row), int(row["step"]))
 
 
-def _number(text: str) -> float:
-    return int(text) if text.isdecimal() else float(text)
+def numbers_of(row: Mapping[str, str]) -> dict[str, float]:
+    """
+    Raises:
+        ValueError: of what is none.
+    """
+    values = {name: value for name, value in row.items() if value and name != "step"}
+    return {name: int(value) if value.isdecimal() else float(value) for name, value in values.items()}
 
 
-def log_to_wandb(logger: WandbLogger, results: Mapping[str, Any], figures: Mapping[str, Path]) -> None:
-    """Results and figures of a run, and an end to its wandb run."""
+def log_to_wandb(logger: WandbLogger, results: Mapping[str, Any], figures: Mapping[str, Path]) -> bool:
+    """Results and figures of a run, and an end to its wandb run. Returns whether a server has all of it."""
     show_results(logger, results, figures)
-    _finish(logger.experiment)
+    return _finish(logger.experiment) and wandb_arguments(logger).get("mode") == "online"
 
 
 def show_results(
@@ -233,10 +237,12 @@ def _forget_service() -> None:
         wandb.teardown()
 
 
-def _finish(run: Any, exit_code: int = 0) -> None:
-    """Ends a wandb run. What its server does not take in time stays in the run's folder."""
+def _finish(run: Any, exit_code: int = 0) -> bool:
+    """Ends a wandb run. What its server does not take in time stays in the run's folder, and False is returned."""
     folder = Path(run.dir).parent
     try:
         run.finish(exit_code=exit_code)
     except TimeoutError:
         print(f"wandb: the server did not take all of the run in time. Later: wandb sync {folder}", flush=True)
+        return False
+    return True

@@ -1,11 +1,13 @@
 """ssl-sync: builds wandb runs anew from the folders of runs, each once."""
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,9 +16,10 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import in_one_line
 from ssl_lightning.files import inside, locked, read_text, write_json
 from ssl_lightning.lightning_internals import wandb_arguments, wandb_settings_of_the_past
-from ssl_lightning.loggers.wandb import Wandb, end_wandb, log_rows, show_results
+from ssl_lightning.loggers.wandb import Wandb, end_wandb, log_rows, numbers_of, show_results
 from ssl_lightning.loggers.wandb_run import LONGEST_TAG, wandb_arguments_of
 from ssl_lightning.runs.metrics import read_metrics
+from ssl_lightning.runs.reading import stopped_early
 from ssl_lightning.runs.run import MEASURED, Run, Status, find_runs
 
 LAYOUT = 1
@@ -162,8 +165,12 @@ def _content(run: Run, status: Status) -> Content:
     results = run.results() if status in MEASURED else {}
     evaluations = run.evaluations() if results else []
     rows = read_metrics(run.metrics_file)
+    for row in rows:
+        numbers_of(row)  # before a wandb run begins with a part of them
     error = run.error().strip().partition("\n")[0] if status == "failed" else ""
     arguments = wandb_arguments_of(run.id, identity, sweep, config)
+    if marker := _marked(run):  # `wandb agent` gives ids of its own
+        arguments["id"] = marker["id"]
     own = _of_config(config)
     tags = [*arguments["tags"], *own.pop("tags")]
     arguments |= own | {"tags": list(dict.fromkeys(tags))}
@@ -186,6 +193,16 @@ def _figures(run: Run) -> dict[str, Path]:
     folder = os.path.realpath(run.folder)
     files = sorted(run.folder.glob("figures/[!.]*.png"))
     return {file.stem: file for file in files if file.is_file() and inside(os.path.realpath(file), folder)}
+
+
+def mark_uploaded(run: Run, loggers: Sequence[Wandb]) -> None:
+    """Spares what a run's own logger has uploaded: built anew, it would lose its hours, and what wandb watched of the
+    machine. No failure of this costs a run."""
+    for logger in loggers:
+        with contextlib.suppress(UserError, OSError, ValueError):
+            content = _content(run, "stopped" if stopped_early(run.results()) else "finished")
+            content = replace(content, arguments={**content.arguments, "id": str(logger.experiment.id)})
+            write_json(run.folder / MARKER, _destination(content, None, None, "online"))
 
 
 def _destination(content: Content, project: str | None, entity: str | None, mode: Mode) -> dict[str, Any]:
@@ -213,7 +230,7 @@ def _marked(run: Run) -> dict[str, Any] | None:
         marker = json.loads(read_text(run.folder / MARKER, 2**16))
     except (OSError, ValueError):
         return None
-    if not isinstance(marker, dict):
+    if not isinstance(marker, dict) or not re.fullmatch(r"[\w.-]{1,64}", str(marker.get("id"))):
         return None
     if marker.get("server") is None and not _built(run, str(marker.get("id"))):
         return None

@@ -11,8 +11,9 @@ from PIL import Image
 from ssl_lightning.loggers.wandb_run import wandb_id
 from ssl_lightning.pipeline.sync import MARKER
 from ssl_lightning.runs.metrics import MetricsWriter
-from ssl_lightning.runs.run import Run
-from tests.loggers.test_wandb import description, flat, histories, records, summary
+from ssl_lightning.runs.run import Run, find_runs
+from tests.loggers.test_wandb import ARGUMENTS, description, flat, histories, records, summary
+from tests.processes import ssl_train
 from tests.reports.test_report import Folder, results_of
 
 pytestmark = pytest.mark.usefixtures("no_login")
@@ -119,6 +120,22 @@ def test_a_killed_and_resumed_run_is_one_history(tmp_path, command, wandb_server
     assert "UpsertBucket" not in wandb_server.asked[asked:]
     assert command("ssl-sync", "runs", "--project", "other").out.endswith("1 uploaded\n")
     assert "other" in [one["project"] for one in wandb_server.run(id).upserts]
+
+
+def test_what_its_own_logger_has_uploaded_is_left_alone(tmp_path, command, wandb_server):
+    name = {"WANDB_BASE_URL": wandb_server.address, "WANDB_API_KEY": 40 * "a", "NO_PROXY": "127.0.0.1"}
+    ended = ssl_train(tmp_path, "logger=wandb", *ARGUMENTS, environment=name)
+    assert ended.code == 0, ended.output
+    (run,) = find_runs([tmp_path / "runs"])
+    id = wandb_id(run.id, "comparison")
+    assert list(wandb_server.runs) == [id]
+    live = wandb_server.runs.pop(id)
+    assert live.summary["linear/top1"] == run.results()["metrics"]["linear/top1"]
+    assert command("ssl-sync", "runs").out.endswith("1 unchanged\n")
+    assert not wandb_server.runs
+    assert command("ssl-sync", "runs", "--again").out.endswith("1 uploaded\n")
+    rows = [[row for row in kept.history if "loss" in row] for kept in (live, wandb_server.run(id))]
+    assert steps(rows[0]) == steps(rows[1])
 
 
 def test_one_that_cannot_be_read_or_is_being_trained_stops_no_other(tmp_path, command):
