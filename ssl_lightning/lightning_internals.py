@@ -1,4 +1,5 @@
-"""Every use of what Lightning, wandb, Hydra or TensorBoard do not promise to keep, and of no other library's.
+"""Every use of what Lightning, wandb, wandb-workspaces, Hydra or TensorBoard do not promise to keep, and of no other
+library's.
 
 Each function names what it touches and why nothing public will do. Each has a test that fails when an upgrade renames
 it or gives it another meaning, so that an upgrade is mended here. Nothing heavy is imported before it is needed.
@@ -130,6 +131,43 @@ def wandb_run(logger: "WandbLogger") -> Any | None:
     `WandbLogger._experiment`: its `experiment` would begin one.
     """
     return logger._experiment
+
+
+def wandb_settings_of_the_past() -> dict[str, Any]:
+    """Settings with which `wandb.init` says nothing of this machine, process and hour: what is logged was made before,
+    and elsewhere.
+
+    `x_...`: wandb calls these experimental, and has no others for it.
+    """
+    experimental = {f"x_disable_{what}": True for what in ("meta", "stats", "machine_info")}
+    return {**experimental, "x_save_requirements": False, "console": "off", "disable_git": True, "save_code": False}
+
+
+def specification(view: Any) -> dict[str, Any]:
+    """What would be sent of a workspace or report of `wandb-workspaces`, without sending it.
+
+    `_to_model`: `save` makes it and sends it at once.
+    """
+    return view._to_model().model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def take_the_place_of(view: Any, kept: Mapping[str, str]) -> None:
+    """Has `save` of a workspace or report change the one that was saved before.
+
+    `_internal_id` and `_internal_name` of a workspace: only one that was read from its address has them.
+
+    Args:
+        kept: see `place_of`; empty for none.
+    """
+    for name, value in kept.items():
+        if hasattr(view, name):
+            setattr(view, name, value)
+
+
+def place_of(view: Any) -> dict[str, str]:
+    """What wandb knows a saved workspace or report by."""
+    names = ("id", "_internal_id", "_internal_name")
+    return {name: value for name in names if isinstance(value := getattr(view, name, None), str) and value}
 
 
 def forget_from(logger: "TensorBoardLogger", step: int) -> None:

@@ -9,6 +9,7 @@ import lightning as L
 import pytest
 import torch
 import torch.distributed as dist
+import wandb
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from lightning.pytorch.loggers import WandbLogger
@@ -274,3 +275,28 @@ def test_let_trace():
         method.trainer  # noqa: B018
     lightning_internals.let_trace(torch.nn.Sequential(method))
     assert method.trainer is None
+
+
+def test_wandb_settings_of_the_past():
+    """wandb knows all of them, and each is another than by default."""
+    usual = wandb.Settings()
+    for name, value in lightning_internals.wandb_settings_of_the_past().items():
+        assert getattr(usual, name) != value, name
+        assert getattr(wandb.Settings(**{name: value}), name) == value
+
+
+def test_wandb_workspaces():
+    ws = pytest.importorskip("wandb_workspaces.workspaces", reason="the extra wandb-workspaces is not installed")
+    wr = pytest.importorskip("wandb_workspaces.reports.v2")
+    view = ws.Workspace(entity="team", project="one", name="mine")
+    page = wr.Report(entity="team", project="one", title="mine")
+    assert lightning_internals.specification(view)["displayName"] == "mine"
+    assert lightning_internals.specification(page)["project"] == {"name": "one", "entityName": "team"}
+    assert lightning_internals.place_of(view) == lightning_internals.place_of(page) == {}
+    lightning_internals.take_the_place_of(view, {"_internal_id": "4", "_internal_name": "nw-abc-v"})
+    lightning_internals.take_the_place_of(page, {"id": "5"})
+    assert lightning_internals.specification(view)["id"] == "4"
+    assert lightning_internals.specification(view)["name"] == "nw-abc-v"
+    assert lightning_internals.specification(page)["id"] == "5"
+    assert lightning_internals.place_of(view) == {"_internal_id": "4", "_internal_name": "nw-abc-v"}
+    assert lightning_internals.place_of(page) == {"id": "5"}

@@ -14,8 +14,22 @@ def main() -> None:
     parser.add_argument(
         "--reference", metavar="WORDS", help="what the others are compared with, such as 'simclr random'"
     )
-    arguments = parser.parse_args()
-    run_command(lambda: report(arguments.folders, arguments.output, arguments.reference))
+    parser.add_argument(
+        "--wandb",
+        nargs="?",
+        const="",
+        metavar="PROJECT",
+        help="save workspaces and a report in wandb too, in the project of the runs, or this one, or entity/project",
+    )
+    run_command(lambda: _report(parser.parse_intermixed_args()))
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    report(arguments.folders, arguments.output, arguments.reference)
+    if arguments.wandb is not None:
+        from ssl_lightning.pipeline.dashboard import dashboard
+
+        dashboard(arguments.folders, arguments.output, arguments.wandb)
 
 
 if __name__ == "__main__":

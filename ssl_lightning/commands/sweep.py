@@ -13,7 +13,7 @@ from ssl_lightning.commands.ending import report_error, run_application, run_com
 from ssl_lightning.commands.looking import look_or_run, parser_of_looking
 from ssl_lightning.config.hydra import configs_in, quoted
 from ssl_lightning.config.messages import nearest
-from ssl_lightning.config.places import CONF, SWEEPS
+from ssl_lightning.config.places import CONF, SWEEPS, grids
 from ssl_lightning.errors import UserError
 from ssl_lightning.launchers.job import folders_of_jobs
 from ssl_lightning.lightning_internals import forget_application
@@ -116,7 +116,7 @@ def _search_path(file: Path, folder: Path | None) -> list[str]:
 
 
 def _grids(folder: Path) -> set[str]:
-    return {file.stem for file in folder.glob("*.yaml")}
+    return {file.stem for file in grids(folder)}
 
 
 def _file(name: str, folder: Path | None) -> Path:

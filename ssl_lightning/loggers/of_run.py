@@ -11,10 +11,8 @@ from ssl_lightning.lightning_internals import wandb_arguments
 from ssl_lightning.loggers.guard import attempt, guard
 from ssl_lightning.loggers.tensorboard import TensorBoard, log_to_tensorboard
 from ssl_lightning.loggers.wandb import Wandb, log_to_wandb
+from ssl_lightning.loggers.wandb_run import wandb_arguments_of
 from ssl_lightning.runs.run import Identity, Run
-
-LONGEST_TAG = 64
-"""Letters that wandb takes."""
 
 
 def introduce(
@@ -23,22 +21,16 @@ def introduce(
     """Tells loggers which run this is, before its first row. A resumed run keeps its id. None can end training.
 
     Args:
-        hyperparameters: what wandb shows beside it.
+        hyperparameters: the resolved config, which wandb shows beside it.
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             arguments = wandb_arguments(logger)
             chosen = {key: value for key, value in arguments.items() if value is not None}
             arguments.clear()  # without None, which wandb may take for a value
-            arguments |= {
-                "id": run.id,
-                "name": run.id,
-                "group": sweep,
-                "job_type": identity.method,
-                "tags": [tag[:LONGEST_TAG] for tag in (identity.dataset, identity.subset)],
-                "config": dict(hyperparameters),
-                "resume": "allow",
-            } | chosen
+            told = wandb_arguments_of(run.id, identity, sweep, hyperparameters)
+            tags = [*told["tags"], *(chosen.pop("tags", None) or ())]
+            arguments |= told | {"resume": "allow"} | chosen | {"tags": list(dict.fromkeys(tags))}
         if isinstance(logger, Wandb):
             logger.metrics_file = run.metrics_file
         if isinstance(logger, TensorBoard):
@@ -60,13 +52,19 @@ def log_results(
     hyperparameters: Mapping[str, Any],
     results: Mapping[str, Any],
     figures: Mapping[str, Path],
-) -> None:
+) -> list[Wandb]:
     """Results and figures to the loggers that show them, and an end to their runs: each job has its own.
 
     A logger that fails costs a line of warning: the results are in the run's folder by now.
+
+    Returns:
+        those whose server has the whole run.
     """
+    taken = []
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            attempt(logger, partial(log_to_wandb, logger, results, figures), None)
+            if attempt(logger, partial(log_to_wandb, logger, results, figures), False) and isinstance(logger, Wandb):
+                taken.append(logger)
         elif isinstance(logger, TensorBoardLogger):
             attempt(logger, partial(log_to_tensorboard, logger, hyperparameters, results, figures), None)
+    return taken

@@ -4,19 +4,19 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Gt
+from annotated_types import Gt, Len
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.lightning_internals import wandb_arguments, wandb_run
+from ssl_lightning.loggers.wandb_run import BY_FRACTION, LONGEST_TAG, STEP, found_out, row_by_fraction, wandb_summary
 from ssl_lightning.runs.metrics import read_metrics
-from ssl_lightning.runs.results import costs
 
 _WITHOUT_SERVER = ("offline", "disabled")
 
@@ -33,6 +33,9 @@ class Wandb(WandbLogger):
             server does not answer, a line says so, and this and all later runs of the process are offline.
         start_seconds: how long the server may keep a run from starting.
         upload_seconds: how long it may keep a run from ending; `WANDB_FINISH_TIMEOUT` comes before.
+        name: of the wandb run; None for that of the run's folder.
+        notes: on it, a text of any length.
+        tags: beside those of dataset and subset.
 
     Raises:
         UserError: mode is online, but there is no login; or `WANDB_FINISH_TIMEOUT` is no number of seconds.
@@ -40,6 +43,9 @@ class Wandb(WandbLogger):
 
     metrics_file: Path | None = None
     """Of the run, once it is known."""
+
+    later: ClassVar[str] = ""
+    """What uploads its runs where it has gone offline, if not `wandb sync`."""
 
     _gone_offline: ClassVar[bool] = False  # one job of a sweep has waited for the server: the others need not
 
@@ -51,6 +57,9 @@ class Wandb(WandbLogger):
         mode: Literal["auto", "online", "offline", "disabled"] = "auto",
         start_seconds: Annotated[float, Gt(0)] = 8.0,
         upload_seconds: Annotated[float, Gt(0)] = 30.0,
+        name: str | None = None,
+        notes: str | None = None,
+        tags: Sequence[Annotated[str, Len(1, LONGEST_TAG)]] = (),
     ) -> None:
         settings = {
             "silent": True,  # a page of text a run otherwise
@@ -58,7 +67,8 @@ class Wandb(WandbLogger):
             "finish_timeout": _finish_timeout(upload_seconds),
             "finish_timeout_raises": True,
         }
-        super().__init__(project=project, save_dir=save_dir, entity=entity, settings=settings)
+        own: dict[str, Any] = {"entity": entity, "notes": notes, "tags": list(tags), "settings": settings}
+        super().__init__(name, save_dir, project=project, **own)
         self._settle(mode)
 
     @property
@@ -76,15 +86,23 @@ class Wandb(WandbLogger):
         if (begun := wandb_run(self)) is not None:
             return begun
         try:
-            run = super().experiment
+            run = self._begin()
         except Exception as error:
             if self._mode in _WITHOUT_SERVER:
                 raise
             _forget_service()  # a run that has failed to begin keeps its id taken otherwise
             self._go_offline(str(error))
-            return super().experiment
+            return self._begin()
         if self._mode not in _WITHOUT_SERVER:
             print(f"wandb: {run.url}", flush=True)
+        return run
+
+    def _begin(self) -> Any:
+        """Curves are drawn over optimizer steps, which is Lightning's choice; over epochs where a panel asks for it."""
+        run = super().experiment
+        for axis in ("epoch", "fraction"):  # and no curves worth a panel
+            run.define_metric(axis, step_metric=STEP, hidden=True)
+        run.define_metric(f"{BY_FRACTION}*", step_metric="fraction", summary="none", hidden=True)
         return run
 
     @rank_zero_only
@@ -93,10 +111,7 @@ class Wandb(WandbLogger):
         those up to the optimizer step are logged again."""
         if not step or self.metrics_file is None or self.experiment is None or self._mode != "offline":
             return
-        for row in read_metrics(self.metrics_file):
-            if int(row["step"]) <= step:
-                values = {name: float(value) for name, value in row.items() if value and name != "step"}
-                self.log_metrics(values, int(row["step"]))
+        log_rows(self, [row for row in read_metrics(self.metrics_file) if int(row["step"]) <= step])
 
     @rank_zero_only
     def _settle(self, mode: str) -> None:
@@ -129,9 +144,9 @@ class Wandb(WandbLogger):
     def _go_offline(self, reason: str) -> None:
         self._mode = "offline"
         Wandb._gone_offline = True
-        runs = Path(self.save_dir or "", "wandb", "offline-run-*")
+        later = self.later or f"wandb sync {Path(self.save_dir or '', 'wandb', 'offline-run-*')}"
         reason = reason.partition("\n")[0].rstrip(".")
-        print(f"wandb goes on offline: {reason}. Later: wandb sync {runs}", flush=True)
+        print(f"wandb goes on offline: {reason}. Later: {later}", flush=True)
 
 
 def _finish_timeout(upload_seconds: float) -> float:
@@ -146,13 +161,50 @@ def _finish_timeout(upload_seconds: float) -> float:
     )
 
 
-def log_to_wandb(logger: WandbLogger, results: Mapping[str, Any], figures: Mapping[str, Path]) -> None:
+def log_rows(logger: WandbLogger, rows: Iterable[Mapping[str, str]]) -> None:
+    """Rows of a metrics.csv, as they were logged.
+
+    Raises:
+        ValueError: what is no number.
+    """
+    for row in rows:
+        logger.log_metrics(numbers_of(row), int(row["step"]))
+
+
+def numbers_of(row: Mapping[str, str]) -> dict[str, float]:
+    """
+    Raises:
+        ValueError: of what is none.
+    """
+    values = {name: value for name, value in row.items() if value and name != "step"}
+    return {name: int(value) if value.isdecimal() else float(value) for name, value in values.items()}
+
+
+def log_to_wandb(logger: WandbLogger, results: Mapping[str, Any], figures: Mapping[str, Path]) -> bool:
+    """Results and figures of a run, and an end to its wandb run. Returns whether a server has all of it."""
+    show_results(logger, results, figures)
+    return _finish(logger.experiment) and wandb_arguments(logger).get("mode") == "online"
+
+
+def show_results(
+    logger: WandbLogger,
+    results: Mapping[str, Any],
+    figures: Mapping[str, Path],
+    evaluations: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """
+    Args:
+        evaluations: of the run under other protocols than that of its results.
+    """
     import wandb
 
     run = logger.experiment
-    run.summary.update(results["metrics"] | costs(results))
-    run.log({f"figures/{name}": wandb.Image(str(file)) for name, file in figures.items()})
-    _finish(run)
+    run.config.update(found_out(results), allow_val_change=True)
+    run.summary.update(wandb_summary(results, evaluations))
+    if row := row_by_fraction(results):
+        run.log(row)
+    if figures:
+        run.log({f"figures/{name}": wandb.Image(str(file)) for name, file in figures.items()})
 
 
 @contextlib.contextmanager
@@ -185,10 +237,12 @@ def _forget_service() -> None:
         wandb.teardown()
 
 
-def _finish(run: Any, exit_code: int = 0) -> None:
-    """Ends a wandb run. What its server does not take in time stays in the run's folder."""
+def _finish(run: Any, exit_code: int = 0) -> bool:
+    """Ends a wandb run. What its server does not take in time stays in the run's folder, and False is returned."""
     folder = Path(run.dir).parent
     try:
         run.finish(exit_code=exit_code)
     except TimeoutError:
         print(f"wandb: the server did not take all of the run in time. Later: wandb sync {folder}", flush=True)
+        return False
+    return True

@@ -34,6 +34,7 @@ from ssl_lightning.pipeline.measuring import features_of_encoders, measured
 from ssl_lightning.pipeline.parts import Parts, of_labels, parts_of
 from ssl_lightning.pipeline.profiling import name_profile, profiled
 from ssl_lightning.pipeline.rehearsal import rehearsed
+from ssl_lightning.pipeline.sync import mark_uploaded
 from ssl_lightning.pipeline.trainer import callbacks_of
 from ssl_lightning.processes import ProcessGroup
 from ssl_lightning.runs.initial import start_from
@@ -111,7 +112,9 @@ def _work(config: dict[str, Any], parts: Parts) -> None:
     } | evaluation
     run.finish(results)
     shutil.rmtree(run.folder / "features", ignore_errors=True)
-    log_results(trainer.loggers, config, results, figures_of(parts, results))
+    taken = log_results(trainer.loggers, config, results, figures_of(parts, results))
+    if not parts.rehearsal:
+        mark_uploaded(run, taken)
     if not parts.rehearsal:
         print(f"{run.id} {summary(results)}", flush=True)
         name_profile(trainer, run)

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from ssl_lightning.config.places import CONF, SWEEPS
+from ssl_lightning.config.places import CONF, SWEEPS, grids
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.config.schema import EvaluateConfig
 from tests.composing import composed, resolved
@@ -59,7 +59,7 @@ def test_every_evaluation_of_every_encoder_is_valid(encoder, evaluation):
 def _sweep_jobs() -> list[Any]:
     """A list of overrides for every job of every grid."""
     jobs = []
-    for file in sorted(SWEEPS.glob("*.yaml")):
+    for file in grids(SWEEPS):
         params = OmegaConf.load(file).hydra.sweeper.params
         values = [[f"{key}={value}" for value in str(choices).split(",")] for key, choices in params.items()]
         jobs += [pytest.param(file.stem, job, id=f"{file.stem}-{','.join(job)}") for job in itertools.product(*values)]
@@ -97,7 +97,7 @@ def test_every_value_of_every_grid_is_valid(grid, job):
         proxy_of(config)
 
 
-@pytest.mark.parametrize("file", sorted(SWEEPS.glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", grids(SWEEPS), ids=lambda file: file.stem)
 def test_every_grid_is_a_multirun(file):
     hydra = OmegaConf.load(file).hydra
     assert hydra.mode == "MULTIRUN"

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 
 from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.loggers.guard import guard
+from ssl_lightning.loggers.wandb_run import wandb_id
 from ssl_lightning.runs.metrics import read_metrics
 from ssl_lightning.runs.run import find_runs
 from tests.callbacks.fitting import fit
@@ -120,5 +121,5 @@ def test_wandb_whose_own_process_is_killed(tmp_path):
     for run in (first, second):
         assert run.done
         assert [row["step"] for row in read_metrics(run.metrics_file)] == ["1", "2", "3", "4"]
-    (file,) = tmp_path.glob(f"runs/comparison/wandb/offline-run-*-{second.id}/*.wandb")
-    assert description(file)["run_id"] == second.id
+    (file,) = tmp_path.glob(f"runs/comparison/wandb/offline-run-*-{second.id}-*/*.wandb")
+    assert description(file)["run_id"] == wandb_id(second.id, "comparison")

@@ -43,7 +43,7 @@ def test_two_loggers_hold_what_the_run_holds(tmp_path):
     ended = ssl_train(tmp_path, *TINY, "batch_size=64", *arguments, figures=True, environment={"HOME": str(tmp_path)})
     assert ended.code == 0, ended.output
     (run,) = find_runs([tmp_path / "runs"])
-    assert len(list(tmp_path.glob(f"runs/default/wandb/offline-run-*-{run.id}/run-{run.id}.wandb"))) == 1
+    assert len(list(tmp_path.glob(f"runs/default/wandb/offline-run-*-{run.id}-*/run-{run.id}-*.wandb"))) == 1
     folder = run.folder / "tensorboard"
     assert all(file.name.startswith("events.out.tfevents.") for file in folder.iterdir())
     shown = events(folder)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ssl_lightning.loggers.wandb import Wandb
+from ssl_lightning.loggers.wandb_run import wandb_id
 from ssl_lightning.runs.metrics import read_metrics
 from ssl_lightning.runs.run import Run, find_runs
 from tests.processes import Ended, Signal, ssl_train, started
@@ -170,12 +171,14 @@ def summary(file: Path) -> dict[str, Any]:
 
 
 def offline_runs(folder: Path, run: Run) -> list[Path]:
-    return sorted(folder.glob(f"runs/comparison/wandb/offline-run-*-{run.id}/run-{run.id}.wandb"))
+    id = wandb_id(run.id, "comparison")
+    return sorted(folder.glob(f"runs/comparison/wandb/offline-run-*-{id}/run-{id}.wandb"))
 
 
 @pytest.mark.nightly
 def test_a_sweep_in_one_process_makes_a_run_for_each_job(tmp_path, server):
-    ended = train(tmp_path, server, "-m", *OFFLINE, "seed=1,2", figures=True)
+    own = ("logger.wandb.tags=[tuned,digits]", "logger.wandb.notes=why")
+    ended = train(tmp_path, server, "-m", *OFFLINE, *own, "seed=1,2", figures=True)
     assert ended.code == 0, ended.output
     assert_nobody_connected(server)
     assert "wandb" not in ended.output.replace("logger=wandb", "").replace("logger.wandb", "")
@@ -184,13 +187,19 @@ def test_a_sweep_in_one_process_makes_a_run_for_each_job(tmp_path, server):
     for run in runs:
         (file,) = offline_runs(tmp_path, run)
         described = description(file)
-        assert described["run_id"] == described["display_name"] == run.id
+        assert described["run_id"] == wandb_id(run.id, "comparison")
+        assert described["display_name"] == run.id
         assert described["run_group"] == "comparison"
         assert described["job_type"] == "simclr"
-        assert sorted(described["tags"]) == ["digits", "random"]
+        assert described["tags"] == ["digits", "random", "tuned"]
+        assert described["notes"] == "why"
         read = summary(file)
         config = {key: value for key, value in read["config"].items() if key != "_wandb"}
-        assert config == run.config()
+        assert config.pop("settings") == run.config()
+        assert config == {
+            **{key: getattr(run.described()[0], key) for key in ("method", "dataset", "subset", "seed", "budget")},
+            **{"fraction": 0.5, "digest": run.id[-8:], "run": run.id, "sweep": "comparison"},
+        }
         results = run.results()
         kept = flat(read["summary"])
         for name, value in results["metrics"].items():
@@ -200,6 +209,9 @@ def test_a_sweep_in_one_process_makes_a_run_for_each_job(tmp_path, server):
         assert images == {figure.stem for figure in (run.folder / "figures").iterdir()} == {"curves", "spectrum"}
         steps = [row["trainer/global_step"] for row in histories(file) if "loss" in row]
         assert steps == [2, 4]
+        assert kept["protocol.name"].startswith("draws=1, ")
+        axes = {metric.get("name", metric.get("glob_name")): metric.get("step_metric") for metric in metrics(file)}
+        assert axes == {"trainer/global_step": None, "*": "trainer/global_step", "epoch": "trainer/global_step"}
 
 
 def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -208,6 +220,11 @@ def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in nested.items():
         items |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return items
+
+
+def metrics(file: Path) -> list[dict[str, Any]]:
+    """What curves are drawn over."""
+    return [record["metric"] for record in records(file) if record["type"] == "metric"]
 
 
 def histories(file: Path) -> list[dict[str, Any]]:
@@ -225,7 +242,7 @@ def test_a_resumed_run_keeps_its_id(tmp_path, server):
     assert_nobody_connected(server)
     assert "wandb" not in ended.output
     killed, file = offline_runs(tmp_path, run)  # wandb may not have written anything of the killed one
-    assert description(file)["run_id"] == run.id
+    assert description(file)["run_id"] == wandb_id(run.id, "comparison")
     assert killed.name == file.name
     rows = [row for row in histories(file) if "loss" in row]
     assert [row["trainer/global_step"] for row in rows] == [2, 4]  # the first is that of the killed one, again
@@ -245,7 +262,7 @@ def test_a_failing_job_does_not_hand_its_run_to_the_next(tmp_path, server):
     assert finished.done
     for run in (failed, finished):
         (file,) = offline_runs(tmp_path, run)
-        assert description(file)["run_id"] == run.id
+        assert description(file)["run_id"] == wandb_id(run.id, "comparison")
     (file,) = offline_runs(tmp_path, failed)
     assert "linear/top1" not in flat(summary(file).get("summary", {}))
 
@@ -297,7 +314,7 @@ def test_a_server_that_lets_no_run_begin(tmp_path, answering):
     for run in find_runs([tmp_path / "runs"]):
         assert run.done
         (file,) = offline_runs(tmp_path, run)
-        assert description(file)["run_id"] == run.id
+        assert description(file)["run_id"] == wandb_id(run.id, "comparison")
 
 
 @pytest.mark.nightly
@@ -314,13 +331,14 @@ def test_a_server_that_stops_answering_takes_no_results_along(tmp_path, answerin
     assert not failed.done
     assert finished.done
     for run in (failed, finished):
-        (folder,) = tmp_path.glob(f"runs/comparison/wandb/run-*-{run.id}")
+        id = wandb_id(run.id, "comparison")
+        (folder,) = tmp_path.glob(f"runs/comparison/wandb/run-*-{id}")
         said = (
             f"wandb: the server did not take all of the run in time. Later: wandb sync {folder.relative_to(tmp_path)}"
         )
         assert said in ended.output
-        assert description(folder / f"run-{run.id}.wandb")["run_id"] == run.id
-        assert f"wandb: http://127.0.0.1:{answering.server_port}/team/ssl_lightning/runs/{run.id}\n" in ended.output
+        assert description(folder / f"run-{id}.wandb")["run_id"] == wandb_id(run.id, "comparison")
+        assert f"wandb: http://127.0.0.1:{answering.server_port}/team/ssl_lightning/runs/{id}\n" in ended.output
     # The server was to have more, whichever way wandb has tried first.
     assert any(name == "CreateRunFiles" or name.endswith("file_stream") for name in answering.asked)
 
@@ -335,6 +353,13 @@ def test_how_long_a_server_is_waited_for(tmp_path, monkeypatch):
     assert timeouts(start_seconds=0.5, upload_seconds=2) == (0.5, 2)
     monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "7")
     assert timeouts(upload_seconds=2) == (8, 7)
+
+
+@pytest.mark.parametrize("tags", ["[a,'']", f"[{65 * 'a'}]"])
+def test_tags_that_wandb_would_refuse_are_refused_before(command, tags):
+    ended = command("ssl-train", "logger=wandb", f"logger.wandb.tags={tags}")
+    assert ended.code == 1
+    assert ended.err.startswith("Error: logger.wandb.tags")
 
 
 @pytest.mark.parametrize("key", ["start_seconds", "upload_seconds"])
@@ -398,7 +423,8 @@ def test_lightnings_own_logger_is_told_which_run_it_is(tmp_path, server):
     assert ended.code == 0, ended.output
     assert_nobody_connected(server)
     (run,) = find_runs([tmp_path / "runs"])
-    (file,) = tmp_path.glob(f"wandb/offline-run-*-{run.id}/run-{run.id}.wandb")
+    id = wandb_id(run.id, "comparison")
+    (file,) = tmp_path.glob(f"wandb/offline-run-*-{id}/run-{id}.wandb")
     described = description(file)
-    assert (described["run_id"], described["display_name"], described["run_group"]) == (run.id, "mine", "comparison")
+    assert (described["run_id"], described["display_name"], described["run_group"]) == (id, "mine", "comparison")
     assert flat(summary(file)["summary"])["linear/top1"] == run.results()["metrics"]["linear/top1"]
