@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -37,9 +37,12 @@ from ssl_lightning.runs.run import Run
 SCHEMA = 2
 
 
-def evaluate(config: Mapping[str, Any]) -> list[Path]:
+def evaluate(config: Mapping[str, Any], named: Collection[str] = ()) -> list[Path]:
     """Makes the evaluation of a resolved config unless it is there, and prints it. Returns its file; of a list of
     datasets, those of all that are there.
+
+    Args:
+        named: keys of the list that must be.
 
     It goes into `evaluations/` in the run's folder, whose own results stay as they are; of an encoder that belongs to
     no run, into `<paths.runs>/encoders/<name>/`.
@@ -60,7 +63,7 @@ def evaluate(config: Mapping[str, Any]) -> list[Path]:
     on = partial(_evaluate_on, config, source, encoder, processes, device)
     if not (listed := config["evaluation"].get("datasets")):
         return [on(_dataset(config, source))]
-    return each(listed, encoder, on)
+    return each(listed, encoder, on, named)
 
 
 def _dataset(config: Mapping[str, Any], source: EncoderSource) -> ImageDataset:

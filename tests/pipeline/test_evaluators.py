@@ -90,6 +90,9 @@ def test_training_takes_the_standard_one_alone(command: Command):
     message = error(command("ssl-train", "dataset=digits", "evaluation=calibration"))
     assert "evaluation._target_ is 'ssl_lightning.evaluation.calibration.Calibration'" in message
     assert "ssl-evaluate run=<folder> evaluation=" in message
+    message = error(command("ssl-train", "dataset=digits", "evaluation=transfer"))
+    assert "unknown key 'evaluation.datasets'" in message
+    assert "ssl-evaluate run=<folder> evaluation=transfer" in message
 
 
 @dataclass(frozen=True, kw_only=True)
