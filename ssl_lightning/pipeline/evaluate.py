@@ -152,6 +152,7 @@ def _evaluate_on(
             **({} if untrained is None else {"untrained": _numbers(untrained.metrics)}),
             "spectra": dict(spectra),
             "columns": dict(evaluator.columns),
+            "explanation": evaluator.explanation,
             "pictures": beside(drawable(pictures), drawable([] if untrained is None else untrained.pictures)),
             "evaluation": {key: value for key, value in evaluation.items() if key != "datasets"},
             "cost": {"evaluation_seconds": time.monotonic() - started},

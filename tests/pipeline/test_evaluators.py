@@ -50,6 +50,7 @@ def test_each_has_a_file_a_table_and_pictures(command: Command, tmp_path):
     assert run.results_file.read_bytes() == results
     made = {one["protocol"]["settings"]["suite"].lower(): one for one in run.evaluations()}
     assert made.keys() == SETTINGS.keys()
+    assert all(one["explanation"] for one in made.values())
     assert all(one["pictures"] and one["cost"]["evaluation_seconds"] > 0 for one in made.values())
     done = command("ssl-report", "runs/default")
     assert done.code == 0, done.err
