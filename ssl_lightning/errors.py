@@ -9,6 +9,10 @@ class UserError(Exception):
     """Something the user can mend. The message says what is wrong, where, and what to do."""
 
 
+class NotThere(UserError):
+    """Data that nobody has put where they are looked for, and that are not to be fetched."""
+
+
 def user_error_in(error: BaseException | None) -> UserError | None:
     """The UserError behind an error, where Hydra or Lightning wrapped it."""
     while error is not None and not isinstance(error, UserError):

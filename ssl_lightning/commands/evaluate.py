@@ -1,6 +1,7 @@
 """ssl-evaluate: what a frozen encoder, of a run or from elsewhere, makes of any labelled dataset."""
 
 import glob
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +69,19 @@ def evaluate(config: DictConfig) -> list[Path]:
     plain = resolve(config, EvaluateConfig)  # before the heavy imports: wrong input is answered at once
     from ssl_lightning.pipeline.evaluate import evaluate
 
-    return evaluate(plain)
+    return evaluate(plain, named_datasets())
+
+
+def named_datasets() -> set[str]:
+    """Keys of `evaluation.datasets` that the command line names, but for those that it leaves out: who names one wants
+    it, while the list in conf/ is of whatever may be there."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return set()
+    keys = [override.partition("=")[0] for override in HydraConfig.get().overrides.task if override[:1] != "~"]
+    found = [re.search(r"(?:^\+*|@)evaluation\.datasets\.(\w+)", key) for key in keys]
+    return {match[1] for match in found if match}
 
 
 if __name__ == "__main__":  # as jobs of a pool are started

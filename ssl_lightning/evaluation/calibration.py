@@ -33,6 +33,13 @@ class Calibration(Evaluator):
             "calibration/nll": "log loss",
         }
 
+    @property
+    def explanation(self) -> str:
+        return (
+            f"Of the linear probe, on the full test split. ECE: expected calibration error in {self.bins} bins; Brier: "
+            "squared distance of the probabilities from the label, in [0, 2]; log loss in nats. The lower, the better."
+        )
+
     def evaluate(self, subject: Subject) -> Evaluation:
         test, probe = subject.features["test"].to(subject.device), subject.probe(self.l2_grid)
         probabilities = probe.logits(test.representations).double().softmax(1)

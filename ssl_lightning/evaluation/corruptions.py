@@ -47,6 +47,14 @@ class Corruptions(Evaluator):
             "corruptions/relative_drop": "relative drop",
         }
 
+    @property
+    def explanation(self) -> str:
+        images = "all test images" if self.limit is None else f"{self.limit:,} test images at most"
+        return (
+            f"The linear probe of clean training images, on {images}. clean: as they are; corrupted: mean over "
+            f"{len(set(self.kinds))} kinds of corruption at five severities; relative drop: 1 − corrupted / clean."
+        )
+
     def evaluate(self, subject: Subject) -> Evaluation:
         probe = subject.probe(self.l2_grid)
         assert subject.splits.test is not None

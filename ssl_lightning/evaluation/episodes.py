@@ -58,6 +58,13 @@ class Episodes(Evaluator):
             f"episodes/{shots}shot_{head}_top1": f"{shots}-shot {head} %" for shots in self.shots for head in self.heads
         }
 
+    @property
+    def explanation(self) -> str:
+        return (
+            f"Tasks of at most {self.ways} classes among the test images, with so many labels a class: the share of "
+            f"{self.queries} other images a class that are named right, mean over {self.episodes} tasks."
+        )
+
     def check(self, dataset: ImageDataset) -> None:
         super().check(dataset)
         needed = max(self.shots) + self.queries

@@ -82,6 +82,11 @@ class Evaluator(ABC):
         """Which metrics a report's table shows, with their headings; accuracies and other shares end in %."""
         return {}
 
+    @property
+    def explanation(self) -> str:
+        """What these columns are, in a sentence or two below that table: of which images, over what, in which units."""
+        return ""
+
     @abstractmethod
     def evaluate(self, subject: Subject) -> Evaluation:
         """All that is measured. A pure function of the subject and the settings: the encoder's parameters and buffers,

@@ -72,6 +72,14 @@ class FineTune(Evaluator):
             for percent in self.percents
         }
 
+    @property
+    def explanation(self) -> str:
+        draws = f", mean over {self.draws} draws of labels" if self.draws > 1 else ""
+        return (
+            "The whole encoder, trained on all labels outside of the validation part, or on a share of them; the "
+            f"learning rate chosen on that part. Accuracy on the full test split{draws}."
+        )
+
     def check(self, dataset: ImageDataset) -> None:
         super().check(dataset)
         augment = Augment([self.augment])

@@ -48,6 +48,14 @@ class Map(Evaluator):
             "map/explained": "share of variance",
         }
 
+    @property
+    def explanation(self) -> str:
+        return (
+            "linear, worst class: the linear probe on the full test split, and on the class that it names worst; "
+            f"neighbours alike: of the {self.neighbours} training images nearest to a test image, the share with its "
+            "label; share of variance: of that of the test images, what two principal axes hold, in [0, 1]."
+        )
+
     def evaluate(self, subject: Subject) -> Evaluation:
         train, test = (subject.features[name].to(subject.device) for name in ("train", "test"))
         num_classes, probe = subject.num_classes, subject.probe(self.l2_grid)

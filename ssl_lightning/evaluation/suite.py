@@ -1,6 +1,6 @@
 """The standard evaluation of a frozen encoder: every metric that each run reports."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -48,6 +48,10 @@ class EvaluationSuite(Evaluator):
     seed: SeedNumber = 0
     """Of these subsets, and of the order of `sgd`. Runs are compared on the same ones, so it does not follow the
     run's seed."""
+
+    ELSEWHERE: ClassVar[Mapping[str, str]] = {
+        "datasets": "many datasets are for a finished run: ssl-evaluate run=<folder> evaluation=transfer.",
+    }
 
     @property
     def in_files(self) -> bool:

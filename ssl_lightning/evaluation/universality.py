@@ -71,6 +71,16 @@ class Universality(Evaluator):
             f"sigma_supervised/{steps}_gain": f"gain %, T={steps}",
         }
 
+    @property
+    def explanation(self) -> str:
+        corrupted, tasks = Corruptions().limit, self._episodes.episodes
+        return (
+            f"linear, k-NN: on the full test split; {self.shots}-shot: ridge regression, {self.ways} classes at most, "
+            f"mean over {tasks} tasks; corrupted: the linear probe, mean over corruptions of {corrupted:,} test images "
+            "at most. σ: KL divergence in nats after T steps of SGD on a task, without labels and with them, mean over "
+            f"{self.tasks} tasks; gain: percentage points of accuracy that these steps add."
+        )
+
     def check(self, dataset: ImageDataset) -> None:
         super().check(dataset)
         self._episodes.check(dataset)

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -30,15 +30,19 @@ from ssl_lightning.pipeline.launch import fabric_of, start_processes
 from ssl_lightning.pipeline.parts import of_labels, possible_evaluation
 from ssl_lightning.pipeline.transfer import each
 from ssl_lightning.processes import ProcessGroup
+from ssl_lightning.runs.pictures import drawable
 from ssl_lightning.runs.reading import unless_damaged
 from ssl_lightning.runs.run import Run
 
 SCHEMA = 2
 
 
-def evaluate(config: Mapping[str, Any]) -> list[Path]:
+def evaluate(config: Mapping[str, Any], named: Collection[str] = ()) -> list[Path]:
     """Makes the evaluation of a resolved config unless it is there, and prints it. Returns its file; of a list of
     datasets, those of all that are there.
+
+    Args:
+        named: keys of the list that must be.
 
     It goes into `evaluations/` in the run's folder, whose own results stay as they are; of an encoder that belongs to
     no run, into `<paths.runs>/encoders/<name>/`.
@@ -59,7 +63,7 @@ def evaluate(config: Mapping[str, Any]) -> list[Path]:
     on = partial(_evaluate_on, config, source, encoder, processes, device)
     if not (listed := config["evaluation"].get("datasets")):
         return [on(_dataset(config, source))]
-    return each(listed, encoder, on)
+    return each(listed, encoder, on, named)
 
 
 def _dataset(config: Mapping[str, Any], source: EncoderSource) -> ImageDataset:
@@ -132,7 +136,8 @@ def _evaluate_on(
 
     started = time.monotonic()
     subjects = [subject_of(one.to(device)) for one in (encoder, baseline) if one is not None]
-    if processes.rank == 0:
+
+    def measure() -> None:
         metrics, spectra, pictures = evaluator.evaluate(subjects[0])
         untrained = evaluator.evaluate(subjects[1]) if len(subjects) > 1 else None
         result = {
@@ -143,17 +148,20 @@ def _evaluate_on(
             "dataset": dataset.name,
             "fingerprints": what,
             "protocol": protocol.as_dict(),
-            "metrics": metrics,
-            **({} if untrained is None else {"untrained": untrained.metrics}),
+            "metrics": _numbers(metrics),
+            **({} if untrained is None else {"untrained": _numbers(untrained.metrics)}),
             "spectra": dict(spectra),
             "columns": dict(evaluator.columns),
-            "pictures": beside(pictures, [] if untrained is None else untrained.pictures),
+            "explanation": evaluator.explanation,
+            "pictures": beside(drawable(pictures), drawable([] if untrained is None else untrained.pictures)),
             "evaluation": {key: value for key, value in evaluation.items() if key != "datasets"},
             "cost": {"evaluation_seconds": time.monotonic() - started},
             **({} if splits.test is None else {"test_images": len(splits.test.labels)}),
         }
         write_json(file, result)
         _show(f"{source.name()} on {dataset.name}", result, file)
+
+    processes.by_first(measure)  # others wait for it, however long, and go on to the next dataset together
     return file
 
 
@@ -162,6 +170,11 @@ def _former(run: Run, file: Path) -> dict[str, Any] | None:
     if not os.path.lexists(file):
         return None
     return unless_damaged(lambda: run.evaluation(file), "It is made again.")
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Of an evaluator, which may be a user's, and give them as tensors or NumPy's: as what a file holds."""
+    return {name: value if type(value) is int else float(value) for name, value in metrics.items()}
 
 
 def _here(dataset: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,8 @@
 """ssl-report: compare runs. A table in the terminal, in Markdown and in a page for a browser, and plots."""
 
 import contextlib
-import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +11,6 @@ from ssl_lightning.explaining import reason
 
 if TYPE_CHECKING:
     from ssl_lightning.reports.cells import Cell
-    from ssl_lightning.reports.figures import Plot
     from ssl_lightning.reports.records import Record
 
 EXPLANATION = (
@@ -28,12 +25,6 @@ EXPLANATION_OF_CLASSIFIER = (
     "images."
 )
 
-
-RANKS = "rank over training"
-"""A figure."""
-
-PANELS = 3
-"""Metrics in the figure of an evaluation beside the standard one."""
 
 SHOWN = 5
 """Runs without results that are named one by one though they have the same reason."""
@@ -52,23 +43,28 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
     from ssl_lightning.reports.agreement import agreement
     from ssl_lightning.reports.cells import cells_of
     from ssl_lightning.reports.comparison import (
-        EXPLANATION_OF_TRANSFER,
         alike,
         classifies,
         columns_of,
         comparison,
+        explanation_of,
         explanation_of_times,
         kinds,
         table_of_runs,
         times,
-        transfer,
     )
     from ssl_lightning.reports.differences import EXPLANATION as EXPLANATION_OF_DIFFERENCES
     from ssl_lightning.reports.differences import compared, too_few, uncertainty
     from ssl_lightning.reports.exchange import in_csv, in_latex
+    from ssl_lightning.reports.generality import EXPLANATION as EXPLANATION_OF_GENERALITY
+    from ssl_lightning.reports.generality import generality
     from ssl_lightning.reports.html import page
+    from ssl_lightning.reports.plots import in_markdown as pictures_in_markdown
+    from ssl_lightning.reports.plots import plots_of, word
     from ssl_lightning.reports.records import records_of
     from ssl_lightning.reports.tables import differences_in_terminal, in_markdown, in_terminal, plain, times_in_terminal
+    from ssl_lightning.reports.transfer import EXPLANATION as EXPLANATION_OF_TRANSFER
+    from ssl_lightning.reports.transfer import transfer
     from ssl_lightning.runs.run import MEASURED, find_runs
 
     for folder in folders:
@@ -83,6 +79,9 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
     explanation = EXPLANATION + (EXPLANATION_OF_CLASSIFIER if classifies(cells) else "")
     tables = [here for kind in kinds(cells) for here in alike(kind)]
     standard = [here for here in tables if not columns_of(here)]
+    about = {id(here): explanation_of(here) for here in tables if columns_of(here)}
+    if standard:
+        about[id(standard[-1])] = explanation  # once, below all of them
     differences = [found for here in tables if (found := compared(here, reference)) is not None]
     agreed = [(here, rows) for here in standard if (rows := agreement(here))]
     missing = [record for record in records if record.status not in MEASURED]
@@ -94,17 +93,19 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
     others = f"{len(missing)} of {len(records)} runs are not in the table:"
 
     with _writing_to(output), tempfile.TemporaryDirectory() as narrow:
-        figures = _figures(tables, output, Path(narrow))
+        figures = plots_of(tables, output, Path(narrow))
         markdown = [f"# {plain(heading)}", ""]
         for here in tables:
             markdown += [*_subheading(here, "## "), in_markdown(comparison(here)), ""]
-        markdown += [explanation, ""]
+            markdown += [plain(about[id(here)]), ""] if id(here) in about else []
         for found in differences:
             markdown += [f"## Differences from {plain(found.reference.name)}", "", *_subheading(found.cells, "### ")]
             markdown += [in_markdown([row for _, row in found.rows]), "", uncertainty(found.reference), ""]
         markdown += [EXPLANATION_OF_DIFFERENCES, "", too_few(cells), ""] if differences else []
         if moved := transfer(cells):
             markdown += ["## Transfer", "", in_markdown(moved), "", EXPLANATION_OF_TRANSFER, ""]
+        if joined := generality(cells):
+            markdown += ["## Universality and transfer", "", in_markdown(joined), "", EXPLANATION_OF_GENERALITY, ""]
         if agreed:
             markdown += ["## Which metric to trust", ""]
             for here, rows in agreed:
@@ -119,14 +120,14 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
             markdown += [others, "", *(f"- {plain(line)}" for line in unfinished), ""]
         if stopped:
             markdown += [stopped[0], "", *(f"- {plain(line)}" for line in stopped[1:]), ""]
-        markdown += _pictures(figures)
+        markdown += pictures_in_markdown(figures)
         write_text(output / "report.md", "\n".join(markdown))
         headings = [heading, *(_subheading(cells) if len({cell.protocol for cell in cells}) == 1 else [])]
         write_text(
             output / "report.html", page(", ".join(headings), explanation, cells, records, figures, differences, agreed)
         )
         for here in kinds(cells) or [[]]:
-            suite = f"_{_word(here[0].suite)}" if columns_of(here) else ""
+            suite = f"_{word(here[0].suite)}" if columns_of(here) else ""
             protocols = bool(here) and "protocol" in here[0].shown
             write_text(output / f"cells{suite}.csv", in_csv(comparison(here, protocols)))
         write_text(output / "runs.csv", in_csv(table_of_runs(records, cells)))
@@ -138,7 +139,8 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
     console = Console(markup=False)
     for here in tables:
         console.print(in_terminal(here, "\n".join([heading, *_subheading(here)])), "")
-    console.print(explanation, "", style="dim")
+        if id(here) in about:
+            console.print(about[id(here)], "", style="dim")
     for found in differences:
         title = "\n".join([f"differences from {found.reference.name}", *_subheading(found.cells)])
         console.print(differences_in_terminal(found, title), "")
@@ -208,73 +210,6 @@ def _subheading(cells: Sequence["Cell"], mark: str = "") -> list[str]:
     if "protocol" not in cells[0].shown:
         return []
     return [f"{mark}evaluation: {plain(cells[0].protocol) if mark else cells[0].protocol}"]
-
-
-def _figures(tables: Sequence[Sequence["Cell"]], output: Path, narrow: Path) -> list["Plot"]:
-    """
-    Args:
-        narrow: folder for what is drawn for narrow windows.
-    """
-    from ssl_lightning.reports.comparison import CLASSIFIER, classifies, columns_of, untrained_encoders
-    from ssl_lightning.reports.figures import (
-        Plot,
-        accuracy_against_cost,
-        accuracy_against_fraction,
-        has_ranks,
-        log_spectra,
-        rank_over_training,
-    )
-
-    plots: list[Plot] = []
-    taken: set[str] = set()
-    datasets: set[str] = set()
-    for here in tables:
-        dataset, protocol = here[0].identity["dataset"], here[0].protocol
-        suffix = f"_{_word(dataset)}" if len({table[0].identity["dataset"] for table in tables}) > 1 else ""
-        title = dataset
-        if "protocol" in here[0].shown:
-            title += f" ({protocol})"
-            suffix += "" if here is tables[0] else f"_{_word(protocol)}"
-        while suffix in taken:  # long names may begin alike
-            suffix += "-"
-        taken.add(suffix)
-        own, several = columns_of(here), len({cell.fraction for cell in here}) > 1
-        accuracies = ("linear/top1", "knn/top1", *(CLASSIFIER if classifies(here) else ()))
-        accuracies = tuple(own)[:PANELS] if own else accuracies
-        draw: dict[str, Callable[..., Path]] = {
-            "accuracy against fraction": partial(accuracy_against_fraction, here, untrained_encoders(here), accuracies)
-        }
-        if not own:
-            draw["accuracy against cost"] = partial(accuracy_against_cost, here, "linear/top1")
-            draw["log spectra"] = partial(log_spectra, here)
-        if dataset not in datasets and has_ranks(here):  # the same whatever encoders were evaluated on
-            draw[RANKS] = partial(rank_over_training, here)
-        datasets.add(dataset)
-        for what, of in draw.items():
-            file = f"{what.replace(' ', '_')}{suffix}.png"
-            heading = (
-                f"{dataset if what == RANKS else title}: {what if several else what.removesuffix(' against fraction')}"
-            )
-            plots.append(Plot(of(output / file, heading), of(narrow / file, heading, narrow=True), title))
-    return plots
-
-
-def _pictures(figures: Sequence["Plot"]) -> list[str]:
-    """In Markdown: those about the same together, folded up but for the first."""
-    from ssl_lightning.reports.tables import plain
-
-    lines: list[str] = []
-    about = list(dict.fromkeys(figure.about for figure in figures))
-    for title in about:
-        pictures = [f"![{figure.wide.stem}]({figure.wide.name})\n" for figure in figures if figure.about == title]
-        folded = title != about[0]
-        lines += [f"<details><summary>{plain(title)}</summary>\n", *pictures, "</details>\n"] if folded else pictures
-    return lines
-
-
-def _word(text: str) -> str:
-    """For names of files, whatever somebody else's run says."""
-    return re.sub("[^a-z0-9._]+", "-", text.lower()).strip("-.")[:60]
 
 
 def _unfinished(records: Sequence["Record"]) -> list[str]:

@@ -1,7 +1,7 @@
 """Which datasets of a list are there, to look at with one encoder."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,37 +9,56 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_lightning.config.components import locate, make
 from ssl_lightning.data.dataset import ImageDataset
-from ssl_lightning.errors import UserError
+from ssl_lightning.errors import NotThere, UserError
 from ssl_lightning.files import safe_name
 from ssl_lightning.models.encoder import Encoder
 
 
 def each(
-    listed: Mapping[str, Mapping[str, Any]], encoder: Encoder, evaluate: Callable[[ImageDataset], Path]
+    listed: Mapping[str, Mapping[str, Any]],
+    encoder: Encoder,
+    evaluate: Callable[[ImageDataset], Path],
+    named: Collection[str] = (),
 ) -> list[Path]:
     """Has each dataset that is there evaluated on, decoded to what the encoder is made for where it is decoded. Prints
     a line on each other one: it, or what is wrong with it, stops none of the others.
 
     Args:
         listed: settings of datasets, by their keys in `evaluation.datasets`.
+        named: those of the keys that the command itself names.
 
     Raises:
-        UserError: none can be evaluated on.
+        UserError: once all others are done: none can be evaluated on, or one that is there, or is named, cannot. What
+            is not there, or is not for this encoder, is no error of a list that names whatever there may be.
     """
+    wrong: list[str] = []
+
+    def leave_out(key: str, error: UserError) -> None:
+        reason = _reason(key, listed[key], error)
+        rank_zero_only(print)(f"{key} is left out: {reason}", flush=True)
+        if key in named or not isinstance(error, NotThere):
+            wrong.append(key)
+
     there: dict[str, ImageDataset] = {}
     for key, settings in listed.items():
         try:
             there[key] = _prepared(settings, encoder)
         except UserError as error:
-            _leave_out(key, settings, error)
+            leave_out(key, error)
     files = []
     for key in list(there):
         try:
             files.append(evaluate(there.pop(key)))  # whose images are freed after it
         except UserError as error:
-            _leave_out(key, listed[key], error)
+            leave_out(key, error)
     if not files:
         raise UserError("None of evaluation.datasets can be evaluated on; the lines above say what to do.")
+    rank_zero_only(print)(f"{len(files)} of {len(listed)} datasets were evaluated on", flush=True)
+    if wrong:
+        raise UserError(
+            f"{', '.join(wrong)} of evaluation.datasets {'was' if len(wrong) == 1 else 'were'} to be evaluated on, and "
+            "could not be; the lines above say why. What was made of the others is kept."
+        )
     return files
 
 
@@ -47,7 +66,7 @@ def _prepared(settings: Mapping[str, Any], encoder: Encoder) -> ImageDataset:
     safe_name(settings["name"], "dataset.name")
     dataset: ImageDataset = make(_fitted(settings, encoder))
     if dataset.channels not in (1, len(encoder.mean)):
-        raise UserError(f"its images have {dataset.channels} channels, and the encoder sees {len(encoder.mean)}.")
+        raise NotThere(f"its images have {dataset.channels} channels, and the encoder sees {len(encoder.mean)}.")
     dataset.prepare()
     return dataset
 
@@ -63,8 +82,7 @@ def _fitted(settings: Mapping[str, Any], encoder: Encoder) -> Mapping[str, Any]:
     return {**settings, **size, **values}
 
 
-def _leave_out(key: str, settings: Mapping[str, Any], error: UserError) -> None:
-    """With the advice for a dataset alone made that for one of the list."""
+def _reason(key: str, settings: Mapping[str, Any], error: UserError) -> str:
+    """Of an error, with the advice for a dataset alone made that for one of the list."""
     reason = " ".join(str(error).split()).removeprefix(f"{settings['name']}: ")
-    reason = re.sub(r"(\bdataset=\w+ )?(?<![\w.])dataset\.(?=\w)", f"evaluation.datasets.{key}.", reason)
-    rank_zero_only(print)(f"{key} is left out: {reason}", flush=True)
+    return re.sub(r"(\bdataset=\w+ )?(?<![\w.])dataset\.(?=\w)", f"evaluation.datasets.{key}.", reason)

@@ -17,7 +17,7 @@ STOPPED = "stopped"
 """Beside the keys of a config."""
 EVALUATING = "evaluation_seconds"
 """What of a run's cost is that of one protocol."""
-MEASURED_AGAIN = ("metrics", "spectra", "untrained", "test_images", "columns")
+MEASURED_AGAIN = ("metrics", "spectra", "untrained", "test_images", "columns", "explanation")
 """What of an evaluation takes the place of the run's own."""
 _LENGTH = ("batch_size", "trainer.")
 """Beginnings of the keys that say how long is trained."""
@@ -138,7 +138,7 @@ def _members(record: Record) -> Iterator[_Member]:
             rest = {
                 key: value
                 for key, value in record.results.items()
-                if key not in ("untrained", "test_images", "columns")
+                if key not in ("untrained", "test_images", "columns", "explanation")
             }
             measured = {key: made[key] for key in MEASURED_AGAIN if key in made}
             cost = {key: value for key, value in rest["cost"].items() if key != EVALUATING}

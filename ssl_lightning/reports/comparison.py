@@ -5,10 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from ssl_lightning.evaluation.protocol import STANDARD
-from ssl_lightning.reports.cells import WHAT, Cell
+from ssl_lightning.reports.cells import Cell
 from ssl_lightning.reports.records import Record
 from ssl_lightning.runs.former import identity_of_folder
 
@@ -32,14 +29,7 @@ EXPLANATION_OF_TIMES = (
     "training what it is made with; waiting: for data, a part of training; evaluation: of the frozen encoder."
 )
 EXPLANATION_OF_WATCHING = " watching: measuring spectra between steps of training, no part of it."
-EXPLANATION_OF_TRANSFER = (
-    "linear % and k-NN %, as above, of the same encoders on the data that they were pretrained on and on others; the "
-    "tables above have the other metrics. mean rank: 1 is the best, over all columns but those of own data, among the "
-    "encoders that have each of them."
-)
-PROBES = {"linear": ("linear/top1", "linear_sgd/top1"), "k-NN": ("knn/top1",)}
-"""Those of the table of transfer, with the metrics that any of its protocols has of them."""
-OWN = "own data"
+EXPLANATION_OF_FURTHER = "Mean ± s.d. over seeds (n − 1); seconds: of this evaluation, of one run."
 MISSING = "–"
 
 
@@ -76,18 +66,18 @@ def comparison(cells: Sequence[Cell], protocols: bool | None = None) -> list[Row
             | {key: dataset if key == "dataset" else "" for key in shown}
             | protocol
             | ({"variant": backbone} if variants else {})
-            | {"fraction": _quantity(), "images": _quantity()}
-            | {"seeds": _quantity(max(map(len, untrained.values())), "d")}
-            | {column: _mean(*_statistics(untrained.get(name, [])), column) for name, column in metrics.items()}
-            | {"seconds": _quantity()}
+            | {"fraction": quantity(), "images": quantity()}
+            | {"seeds": quantity(max(map(len, untrained.values())), "d")}
+            | {column: mean_of(*_statistics(untrained.get(name, [])), column) for name, column in metrics.items()}
+            | {"seconds": quantity()}
             for backbone, untrained in untrained_encoders(here).items()
         ]
         rows += [
             what_of(cell, shown, protocol, variants)
-            | {"images": _quantity(cell.results[0]["mask"]["size"], "d")}
-            | {"seeds": _quantity(len(cell.results), "d")}
-            | {column: _mean(*cell.statistics(name), column) for name, column in metrics.items()}
-            | {"seconds": _mean(*cell.statistics(seconds, cost=True), "seconds")}
+            | {"images": quantity(cell.results[0]["mask"]["size"], "d")}
+            | {"seeds": quantity(len(cell.results), "d")}
+            | {column: mean_of(*cell.statistics(name), column) for name, column in metrics.items()}
+            | {"seconds": mean_of(*cell.statistics(seconds, cost=True), "seconds")}
             for cell in here
         ]
     return rows
@@ -99,7 +89,7 @@ def times(cells: Sequence[Cell]) -> list[Row]:
     return [
         what_of(cell, shown, {"protocol": cell.protocol} if _differ(cells) else {}, variants)
         | {
-            column: _mean(*cell.statistics(name, cost=True), "seconds")
+            column: mean_of(*cell.statistics(name, cost=True), "seconds")
             for name, column in columns_of_times(cells).items()
         }
         for cell in cells
@@ -119,77 +109,6 @@ def explanation_of_times(cells: Sequence[Cell]) -> str:
     return EXPLANATION_OF_TIMES + (EXPLANATION_OF_WATCHING if len(columns_of_times(cells)) > len(TIMES) else "")
 
 
-def transfer(cells: Sequence[Cell]) -> list[Row]:
-    """Where encoders were evaluated on other data than those of pretraining: a row for each of these encoders, with
-    its linear and k-NN accuracy on each dataset, under each protocol of this report; and where several encoders have
-    all of these, their mean ranks."""
-    encoders: dict[tuple[str, ...], list[Cell]] = {}
-    for cell in (cell for cell in cells if not columns_of([cell])):
-        encoders.setdefault((*(str(cell.identity[key]) for key in WHAT), cell.variant), []).append(cell)
-    moved = [here for here in encoders.values() if any(c.evaluated_on != c.identity["dataset"] for c in here)]
-    headings = _headings([cell for here in moved for cell in here])
-    order = sorted(dict.fromkeys(headings.values()), key=lambda heading: not heading.startswith(OWN))
-    ranks: dict[str, list[Quantity]] = {}
-    columns: dict[str, list[Quantity]] = {}
-    for probe, names in PROBES.items():
-        found = {
-            heading: [_accuracy([c for c in here if headings[_what(c)] == heading], names) for here in moved]
-            for heading in order
-        }
-        found = {heading: column for heading, column in found.items() if any(q.value is not None for q in column)}
-        ranks |= _mean_ranks(probe, [column for heading, column in found.items() if not heading.startswith(OWN)])
-        columns |= {f"{probe} % {heading}": column for heading, column in found.items()}
-    shown, variants = shown_of(cells), any(cell.variant for here in moved for cell in here)
-    return [
-        what_of(here[0], shown, {}, variants) | {name: column[i] for name, column in (ranks | columns).items()}
-        for i, here in enumerate(moved)
-    ]
-
-
-def _what(cell: Cell) -> tuple[str, str]:
-    return cell.evaluated_on, cell.protocol
-
-
-def _headings(cells: Sequence[Cell]) -> dict[tuple[str, str], str]:
-    """For each dataset and protocol. Settings that are the same on all other data go without saying; what own data have
-    under settings of their own, as in a run's results, is told apart."""
-
-    def settings(cell: Cell) -> str:
-        return cell.protocol.removeprefix(f"on {cell.evaluated_on}").removeprefix(", ")
-
-    others = {settings(cell) for cell in cells if cell.evaluated_on != cell.identity["dataset"]}
-    silent = {"", STANDARD} | (others if len(others) == 1 else set())
-    return {
-        _what(cell): ", ".join(
-            [f"on {cell.evaluated_on}" if settings(cell) in others else OWN, *({settings(cell)} - silent)]
-        )
-        for cell in cells
-    }
-
-
-def _mean_ranks(probe: str, columns: Sequence[Sequence[Quantity]]) -> dict[str, list[Quantity]]:
-    """Of the rows that have a number in each of several columns, where these are several; equal ones share theirs."""
-    if len(columns) < 2:
-        return {}
-    values = np.array([[np.nan if q.value is None else q.value for q in column] for column in columns])
-    whole = ~np.isnan(values).any(0)
-    if whole.sum() < 2:
-        return {}
-    known = values[:, whole]
-    better = known[:, None, :] > known[:, :, None]
-    ties = (known[:, None, :] == known[:, :, None]).sum(2) - 1
-    means = iter((1 + better.sum(2) + ties / 2).mean(0))
-    return {f"{probe} mean rank": [_quantity(float(next(means)), ".2f") if one else _quantity() for one in whole]}
-
-
-def _accuracy(cells: Sequence[Cell], names: Sequence[str]) -> Quantity:
-    for cell in cells:
-        for name in names:
-            if cell.values(name):
-                return _mean(*cell.statistics(name), METRICS["linear/top1"])
-    return _quantity()
-
-
 def shown_of(cells: Sequence[Cell]) -> list[str]:
     """Parts of the identity that have a column, as they differ."""
     return [key for key in ("dataset", "subset", "budget") if key in cells[0].shown] if cells else []
@@ -202,7 +121,7 @@ def what_of(cell: Cell, shown: Sequence[str], protocol: dict[str, str], variants
         | {key: str(cell.identity[key]) for key in shown}
         | protocol
         | ({"variant": cell.variant or MISSING} if variants else {})
-        | {"fraction": _quantity(cell.fraction, "g")}
+        | {"fraction": quantity(cell.fraction, "g")}
     )
 
 
@@ -218,10 +137,10 @@ def table_of_runs(records: Sequence[Record], cells: Sequence[Cell]) -> list[Row]
             {"status": record.status}
             | {key: str(what.get(key, MISSING)) for key in ("method", "dataset", "subset")}
             | ({"variant": variants.get(record.run.id) or MISSING} if any(variants.values()) else {})
-            | {"fraction": _quantity(what.get("fraction"), "g"), "seed": _quantity(what.get("seed"), "d")}
-            | {column: _mean(measured.get(name), math.nan, column) for name, column in metrics.items()}
-            | {"seconds": _quantity(cost.get("train_seconds"), ".1f")}
-            | {"images/s": _quantity(cost.get("images_per_second"), ".0f")}
+            | {"fraction": quantity(what.get("fraction"), "g"), "seed": quantity(what.get("seed"), "d")}
+            | {column: mean_of(measured.get(name), math.nan, column) for name, column in metrics.items()}
+            | {"seconds": quantity(cost.get("train_seconds"), ".1f")}
+            | {"images/s": quantity(cost.get("images_per_second"), ".0f")}
             | {"id": record.run.id}
             | ({"error": record.reason} if any(r.error for r in records) else {})
         )
@@ -264,6 +183,12 @@ def columns_of(cells: Sequence[Cell]) -> dict[str, str]:
     return {name: column for cell in cells for made in cell.results for name, column in made.get("columns", {}).items()}
 
 
+def explanation_of(cells: Sequence[Cell]) -> str:
+    """Of the table of an evaluation beside the standard one, as it has said itself."""
+    said = dict.fromkeys(str(made.get("explanation", "")) for cell in cells for made in cell.results)
+    return " ".join([*filter(None, said), EXPLANATION_OF_FURTHER])
+
+
 def kinds(cells: Sequence[Cell]) -> list[list[Cell]]:
     """What may stand in one table, as it has the same columns: the standard evaluation first."""
     found: dict[tuple[str, ...], list[Cell]] = {}
@@ -284,15 +209,15 @@ def _statistics(values: Sequence[float]) -> tuple[float, float]:
     return mean, statistics.stdev(values) if len(values) > 1 else math.nan
 
 
-def _mean(mean: float | None, deviation: float, column: str) -> Quantity:
+def mean_of(mean: float | None, deviation: float, column: str) -> Quantity:
     """Shares in %, where they are measured; with their deviation, where there is one."""
     if mean is None or mean != mean:
-        return _quantity()
+        return quantity()
     scale, form = scale_of(column), form_of(column)
-    quantity = _quantity(scale * mean, form)
+    shown = quantity(scale * mean, form)
     if deviation != deviation:
-        return quantity
-    return quantity._replace(text=f"{quantity.text} ± {scale * deviation:{form}}", deviation=scale * deviation)
+        return shown
+    return shown._replace(text=f"{shown.text} ± {scale * deviation:{form}}", deviation=scale * deviation)
 
 
 def scale_of(column: str) -> int:
@@ -304,7 +229,7 @@ def form_of(column: str) -> str:
     return ".1f" if column.endswith("%") or column in (METRICS["representation/rankme"], "seconds") else ".3f"
 
 
-def _quantity(value: float | None = None, form: str = "") -> Quantity:
+def quantity(value: float | None = None, form: str = "") -> Quantity:
     if value is None:
         return Quantity(MISSING, None)
     return Quantity(f"{value:{form}}", value if math.isfinite(value) else None)

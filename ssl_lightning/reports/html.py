@@ -21,23 +21,26 @@ from ssl_lightning.evaluation.protocol import protocol_in
 from ssl_lightning.reports.agreement import EXPLANATION as EXPLANATION_OF_AGREEMENT
 from ssl_lightning.reports.cells import Cell
 from ssl_lightning.reports.comparison import (
-    EXPLANATION_OF_TRANSFER,
     METRICS,
     MISSING,
     Quantity,
     Row,
     columns_of,
     comparison,
+    explanation_of,
     explanation_of_times,
     kinds,
     table_of_runs,
     times,
-    transfer,
 )
 from ssl_lightning.reports.differences import EXPLANATION as EXPLANATION_OF_DIFFERENCES
 from ssl_lightning.reports.differences import Compared, too_few, uncertainty
 from ssl_lightning.reports.figures import Plot
+from ssl_lightning.reports.generality import EXPLANATION as EXPLANATION_OF_GENERALITY
+from ssl_lightning.reports.generality import generality
 from ssl_lightning.reports.records import Curve, Record
+from ssl_lightning.reports.transfer import EXPLANATION as EXPLANATION_OF_TRANSFER
+from ssl_lightning.reports.transfer import transfer
 from ssl_lightning.runs.run import Status
 
 PARTS = ("page", "table", "chart", "explore", "looking", "pages")
@@ -71,7 +74,10 @@ def page(
         "summary": f"{len(records)} run{'s' * (len(records) > 1)}: {summary}",
         "explanation": explanation,
         "comparison": _table(comparison(standard)),
-        "further": [{"title": _title(here), "table": _table(comparison(here))} for here in further],
+        "further": [
+            {"title": _title(here), "table": _table(comparison(here)), "explanation": explanation_of(here)}
+            for here in further
+        ],
         "differences": [_differences(one) for one in compared],
         "explanation_of_differences": f"{EXPLANATION_OF_DIFFERENCES} {too_few(cells)}".strip(),
         "cells": [_cell(cell) for cell in cells],
@@ -84,6 +90,8 @@ def page(
         "explanation_of_times": explanation_of_times(standard),
         "transfer": _table(transfer(cells)),
         "explanation_of_transfer": EXPLANATION_OF_TRANSFER,
+        "generality": _table(generality(cells)),
+        "explanation_of_generality": EXPLANATION_OF_GENERALITY,
         "overview": _table(table_of_runs(records, cells)),
         "figures": [
             {

@@ -45,7 +45,9 @@ function overview() {
     make("p", { class: "faint" }, report.summary),
     ...(report.comparison.rows.length ? [section("Comparison", ...ofCells("Comparison", report.comparison))] : []),
     make("p", { class: "faint explanation" }, report.explanation),
-    ...report.further.map(({ title, table }) => section(title, ...ofCells(title, table))),
+    ...report.further.map(({ title, table, explanation }) =>
+      section(title, ...ofCells(title, table), make("p", { class: "faint explanation" }, explanation)),
+    ),
     ...report.differences.map(({ title, table, uncertainty }, i) =>
       section(
         title,
@@ -60,6 +62,15 @@ function overview() {
             "Transfer",
             ...ofCells("Transfer", report.transfer),
             make("p", { class: "faint explanation" }, report.explanation_of_transfer),
+          ),
+        ]
+      : []),
+    ...(report.generality.rows.length
+      ? [
+          section(
+            "Universality and transfer",
+            ...ofCells("Universality and transfer", report.generality),
+            make("p", { class: "faint explanation" }, report.explanation_of_generality),
           ),
         ]
       : []),

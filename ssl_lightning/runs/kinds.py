@@ -47,6 +47,8 @@ def check_results(content: Mapping[str, Any]) -> None:
     for key, heading in _mapping(content, "columns").items():
         if not isinstance(heading, str):
             raise ValueError(f"its columns.{key} is {heading!r:.40}, and no text")
+    if not isinstance(content.get("explanation", ""), str):
+        raise ValueError("its explanation is no text")
     check_pictures(content.get("pictures", []))
     _mapping(content, "environment")
     if content.get("evaluation") is not None:

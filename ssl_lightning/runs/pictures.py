@@ -2,7 +2,9 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 MAX_NUMBERS = 20_000
@@ -114,6 +116,21 @@ def check_pictures(pictures: Any) -> None:
         raise ValueError("its pictures are no list")
     for i, picture in enumerate(pictures):
         _check(picture, f"its pictures.{i}")
+
+
+def drawable(pictures: Iterable[Any]) -> list[Any]:
+    """Those that a report can draw, as a file holds them. A warning names each other one: what cannot be drawn costs no
+    result."""
+    kept = []
+    for picture in pictures:
+        try:
+            held = json.loads(json.dumps(picture))
+            _check(held, "a picture")
+            kept.append(held)
+        except (TypeError, ValueError) as error:  # json raises both
+            title = picture.get("title") if isinstance(picture, Mapping) else picture
+            print(f"Warning: {title!r:.80} is left out, as it cannot be drawn: {error}", file=sys.stderr, flush=True)
+    return kept
 
 
 def _check(picture: Any, where: str) -> None:

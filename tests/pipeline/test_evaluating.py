@@ -292,7 +292,9 @@ def test_transfer_takes_what_is_there_and_names_what_is_not(command: Command, tm
     mine = "evaluation.datasets.mine"
     asked += (f"+dataset@{mine}=image_folder", f"{mine}.root=photos", f"{mine}.name=photos")
     done = command("ssl-evaluate", *asked)
-    assert done.code == 0, done.err
+    broken = "Error: eurosat of evaluation.datasets was to be evaluated on, and could not be; the lines above say why."
+    assert error(done).startswith(broken)
+    assert "6 of 12 datasets were evaluated on" in done.out
     why = left_out(done)
     assert {*why} == {"cifar10", "cifar100", "flowers102", "eurosat", "aircraft", "caltech101"}
     assert why["cifar10"] == "its images have 3 channels, and the encoder sees 1."
@@ -317,8 +319,13 @@ def test_transfer_takes_what_is_there_and_names_what_is_not(command: Command, tm
     monkeypatch.setattr("ssl_lightning.pipeline.evaluate.extract", forbidden)
     monkeypatch.setattr("ssl_lightning.pipeline.evaluate.write_json", forbidden)
     again = command("ssl-evaluate", *asked)
-    assert again.code == 0, again.err
+    assert error(again).startswith(broken)
     assert left_out(again) == why
+    # What is not there is no error of a list, unless the command names it.
+    absent = command("ssl-evaluate", *asked, "~evaluation.datasets.eurosat")
+    assert absent.code == 0, absent.err
+    asked = (*asked, "~evaluation.datasets.eurosat", "evaluation.datasets.dtd.root=nowhere")
+    assert error(command("ssl-evaluate", *asked)).startswith("Error: dtd of evaluation.datasets was to be evaluated on")
     assert {made["dataset"] for made in trained.evaluations()} == {*made}
 
     done = command("ssl-report", "runs/default")

@@ -1,12 +1,18 @@
 """Evaluations beside the standard one, from the command to the report."""
 
 import json
+from dataclasses import dataclass
 
 import pytest
+import torch
 
+from ssl_lightning.errors import UserError
+from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
+from ssl_lightning.evaluation.pictures import bars, matrix
 from tests.composing import TINY
 from tests.conftest import Outcome
 from tests.pipeline.test_evaluating import Command, error, only_run
+from tests.processes import two_processes
 from tests.reports.test_report import rows
 
 SETTINGS = {
@@ -44,6 +50,7 @@ def test_each_has_a_file_a_table_and_pictures(command: Command, tmp_path):
     assert run.results_file.read_bytes() == results
     made = {one["protocol"]["settings"]["suite"].lower(): one for one in run.evaluations()}
     assert made.keys() == SETTINGS.keys()
+    assert all(one["explanation"] for one in made.values())
     assert all(one["pictures"] and one["cost"]["evaluation_seconds"] > 0 for one in made.values())
     done = command("ssl-report", "runs/default")
     assert done.code == 0, done.err
@@ -84,3 +91,47 @@ def test_training_takes_the_standard_one_alone(command: Command):
     message = error(command("ssl-train", "dataset=digits", "evaluation=calibration"))
     assert "evaluation._target_ is 'ssl_lightning.evaluation.calibration.Calibration'" in message
     assert "ssl-evaluate run=<folder> evaluation=" in message
+    message = error(command("ssl-train", "dataset=digits", "evaluation=transfer"))
+    assert "unknown key 'evaluation.datasets'" in message
+    assert "ssl-evaluate run=<folder> evaluation=transfer" in message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own(Evaluator):
+    """A user's, who gives tensors for numbers, and pictures that no report can draw."""
+
+    fails: bool = False
+
+    def evaluate(self, subject: Subject) -> Evaluation:
+        if self.fails:
+            raise UserError("evaluation.fails is true")
+        many = [[0.0] * 200] * 200
+        pictures = [matrix("too many", "a", "b", many), bars("kept", "%", {"x": 1}), {"title": "no kind"}]
+        return Evaluation({"own/share": torch.tensor(0.5)}, pictures=pictures)  # type: ignore[dict-item]
+
+
+OWN = "evaluation._target_=tests.pipeline.test_evaluators.Own"
+
+
+def test_what_cannot_be_drawn_costs_no_result(command: Command, tmp_path):
+    assert command("ssl-train", *TINY).code == 0
+    run = only_run(tmp_path)
+    done = command(
+        "ssl-evaluate", f"run={run.folder}", "trainer=cpu", "~evaluation", f"+{OWN}", "+evaluation.dataset=null"
+    )
+    assert done.code == 0, done.err
+    (made,) = run.evaluations()  # which refuses what cannot be drawn
+    assert made["metrics"] == {"own/share": 0.5}
+    assert [picture["title"] for picture in made["pictures"]] == ["kept"]
+    assert "Warning: 'too many' is left out, as it cannot be drawn" in done.err
+    assert "Warning: 'no kind' is left out" in done.err
+
+
+def test_of_two_processes_the_second_waits_for_what_the_first_measures(tmp_path, command: Command):
+    assert command("ssl-train", *TINY).code == 0
+    run = only_run(tmp_path)
+    asked = (f"run={run.folder}", "trainer=ddp_cpu", "~evaluation", f"+{OWN}", "+evaluation.dataset=null")
+    first, second = two_processes(tmp_path, *asked, "+evaluation.fails=true", command="ssl-evaluate")
+    assert (first.code, second.code) == (1, 1), first.output + second.output
+    assert first.output.count("Error: evaluation.fails is true") == 1
+    assert "Error" not in second.output

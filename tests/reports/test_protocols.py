@@ -312,6 +312,50 @@ def test_encoders_that_have_all_other_data_have_mean_ranks(command: Command, swe
     assert found["byol"]["k-NN % on svhn"] == "40.0"
 
 
+def universal(run, top1: float, sigma: float, where: str = "digits") -> None:
+    metrics = {"linear/top1": top1, "knn/top1": top1, "sigma_ssl/5": sigma, "sigma_supervised/5_gain": 0.25}
+    columns = {"linear/top1": "linear %", "sigma_ssl/5": "σ, T=5", "sigma_supervised/5_gain": "gain %, T=5"}
+    protocol = Protocol(where, "", {"suite": "Universality"})
+    further(run, top1, "u", protocol, metrics=metrics, columns=columns, explanation="σ: of <so many> tasks.")
+
+
+def test_universality_stands_beside_the_accuracy_on_other_data(command: Command, sweep: Folder):
+    for seed in (1, 2):
+        run = sweep.finish(0.5, seed=seed)
+        universal(run, 0.9, 0.1 * seed)
+        for name, top1 in (("digits", 0.7), ("cifar10", 0.6), ("svhn", 0.2 * seed)):
+            further(run, top1, name, Protocol(name, "", {"few_percents": []}))
+    lacking = sweep.finish(0.5, "method=byol")
+    universal(lacking, 0.8, 0.5)
+    further(lacking, 0.3, "svhn", Protocol("svhn", "", {"few_percents": []}))
+    universal(sweep.finish(0.5, "method=simsiam"), 0.1, 0.1)  # was tried on no other data
+    report(command)
+    text = markdown(sweep)
+    joined = text.partition("\n## Universality and transfer\n")[2].partition("\n## ")[0]
+    assert rows(joined) == [
+        {"method": "byol", "fraction": "1", "linear %": "80.0", "σ, T=5": "0.500"}
+        | {"mean linear % elsewhere": "–", "linear % on svhn": "30.0", "linear % on cifar10": "–"},
+        {"method": "simclr", "fraction": "1", "linear %": "90.0 ± 0.0", "σ, T=5": "0.150 ± 0.071"}
+        | {"mean linear % elsewhere": "45.0", "linear % on svhn": "30.0 ± 14.1", "linear % on cifar10": "60.0 ± 0.0"},
+    ]
+    assert "No difference is tested here." in joined
+    # What the columns of an evaluation are stands below its own table, and not only what those of the standard are.
+    (table,) = (part for part in text.split("\n## ") if part.startswith("evaluation: Universality"))
+    assert "σ: of &lt;so many&gt; tasks. Mean ± s.d. over seeds (n − 1); seconds: of this evaluation" in table
+    assert table.count("seconds: training of one run") == 0
+
+
+def test_two_protocols_are_not_averaged_over_data(command: Command, sweep: Folder):
+    run = sweep.finish(0.5)
+    universal(run, 0.9, 0.1)
+    further(run, 0.6, "a", Protocol("cifar10", "", {"k": 1}))
+    further(run, 0.4, "b", Protocol("svhn", "", {}))
+    report(command)
+    (row,) = rows(markdown(sweep).partition("\n## Universality and transfer\n")[2].partition("\n## ")[0])
+    assert row["mean linear % elsewhere"] == "–"
+    assert {row["linear % on svhn"], row["linear % on cifar10, k=1"]} == {"40.0", "60.0"}
+
+
 def test_without_other_data_there_is_no_transfer(command: Command, sweep: Folder):
     run = sweep.finish(0.5)
     further(run, 0.2, "a", Protocol("digits", "", {"k": 1}))

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 from ssl_lightning.config.markers import Place
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.data.places import data_folder
-from ssl_lightning.errors import UserError
+from ssl_lightning.errors import NotThere, UserError
 from ssl_lightning.files import locked, writing
 
 
@@ -39,7 +39,7 @@ class ArchivedDataset(ImageDataset):
         if not (missing := self._missing()):
             return
         if not archive.exists() and not self.download:
-            raise UserError(
+            raise NotThere(
                 f"{self.name}: no {missing[0]} in {self._folder}, and no {archive.name} beside that folder. "
                 f"Add dataset.download=true to the command, or put {archive.name} into {archive.parent}."
             )

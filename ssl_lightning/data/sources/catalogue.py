@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from ssl_lightning.errors import UserError
+from ssl_lightning.errors import NotThere, UserError
 from ssl_lightning.explaining import in_one_line
 from ssl_lightning.files import locked
 
@@ -111,7 +111,7 @@ def listed(which: Which, root: Path, download: bool) -> dict[str, Listed]:
     if not entry.is_in(root):
         if not download:
             missing = next(name for name in entry.files if not (root / name).exists())
-            raise UserError(
+            raise NotThere(
                 f"there is no {missing} in {root}. Fetch it with dataset={which} dataset.download=true, or say where "
                 "it lies with dataset.root=<folder>."
             )

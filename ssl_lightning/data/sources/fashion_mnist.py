@@ -15,7 +15,7 @@ from ssl_lightning.config.markers import Place
 from ssl_lightning.data.dataset import Arrays, ImageDataset, SplitName
 from ssl_lightning.data.places import data_folder
 from ssl_lightning.data.sources.archives import fetch
-from ssl_lightning.errors import UserError
+from ssl_lightning.errors import NotThere, UserError
 from ssl_lightning.files import locked
 from ssl_lightning.ranges import Count, Deviation, Share
 
@@ -45,7 +45,7 @@ class FashionMNIST(ImageDataset):
         if self._files() is not None:
             return
         if not self.download:
-            raise UserError(
+            raise NotThere(
                 f"{self.name}: no data in {self._raw} nor in {DEBIAN_FASHION_MNIST}. "
                 "Add dataset.download=true to the command, or `apt-get install dataset-fashion-mnist`, "
                 "or put the four *-ubyte.gz files into the first folder."

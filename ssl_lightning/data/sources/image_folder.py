@@ -141,7 +141,7 @@ class ImageFolder(ImageDataset):
         try:
             return layout_of(root, cache, self.labels, self.split, self.split_seed)
         except UserError as error:
-            raise UserError(f"{self.name}: {error}") from None
+            raise type(error)(f"{self.name}: {error}") from None
 
     @cached_property
     def _listing(self) -> Mapping[str, ImageFiles]:

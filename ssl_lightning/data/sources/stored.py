@@ -111,7 +111,7 @@ class StoredDataset(ImageDataset):
         try:
             return self.source().settled(self.split, self.split_seed)
         except UserError as error:
-            raise UserError(f"{self.name}: {error}") from None
+            raise type(error)(f"{self.name}: {error}") from None
 
     @cached_property
     def _store(self) -> Store:

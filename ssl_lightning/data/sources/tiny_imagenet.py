@@ -19,7 +19,7 @@ from ssl_lightning.data.sources.archives import fetch
 from ssl_lightning.data.sources.image_folder import ImageFolder
 from ssl_lightning.data.sources.layouts import Layout
 from ssl_lightning.data.sources.listing import ImageFiles, image_files
-from ssl_lightning.errors import UserError
+from ssl_lightning.errors import NotThere, UserError
 from ssl_lightning.files import locked
 from ssl_lightning.progress import track
 from ssl_lightning.ranges import Count, Deviation, Share
@@ -56,7 +56,7 @@ class TinyImageNet(ImageFolder):
             return
         archive = self._folder.with_suffix(".zip")
         if not archive.exists() and not self.download:
-            raise UserError(
+            raise NotThere(
                 f"{self.name}: there is no {self._folder}, and no {archive.name} beside it. "
                 f"Add dataset.download=true to the command, or put {archive.name} into {archive.parent}."
             )
