@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -10,7 +11,7 @@ from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ssl_lightning.data.dataset import Images
+from ssl_lightning.data.dataset import ImageDataset, Images
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
 from ssl_lightning.evaluation.knn import nearest
@@ -55,6 +56,11 @@ class Map(Evaluator):
             f"neighbours alike: of the {self.neighbours} training images nearest to a test image, the share with its "
             "label; share of variance: of that of the test images, what two principal axes hold, in [0, 1]."
         )
+
+    def check(self, dataset: ImageDataset) -> None:
+        if self.projection == "umap" and find_spec("umap") is None:
+            raise UserError("evaluation.projection=umap needs umap: pip install 'ssl-lightning[umap]'")
+        super().check(dataset)
 
     def evaluate(self, subject: Subject) -> Evaluation:
         train, test = (subject.features[name].to(subject.device) for name in ("train", "test"))
@@ -141,8 +147,6 @@ def _thumbnails(images: Images, positions: Int64[Tensor, " n"]) -> UInt8[Tensor,
 
 
 def _umap(z: Float[Tensor, "n d"], seed: int) -> Float[Tensor, "n 2"]:
-    try:
-        from umap import UMAP
-    except ImportError:
-        raise UserError("evaluation.projection=umap needs umap: pip install 'ssl-lightning[umap]'") from None
+    from umap import UMAP  # an extra, which takes seconds to import
+
     return torch.from_numpy(UMAP(random_state=seed).fit_transform(z.cpu().numpy())).double()

@@ -2,6 +2,7 @@
 choose where there are no labels."""
 
 import math
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,8 +18,9 @@ LEAST = 5
 Z = 1.959964
 EXPLANATION = (
     "Spearman's ρ between a metric and linear % over runs [95 % interval, Bonett and Wright 2000], seeds of a cell "
-    "counted as runs of their own. chosen: linear % of the run that the metric alone would choose; best: of all. Bold: "
-    "the interval leaves out 0. The metrics of the upper part need no labels."
+    "counted as runs of their own. chosen: linear % of the run that the metric alone would choose, mean of those "
+    "that it does not tell apart; best: of all. Bold: the interval leaves out 0. The metrics of the upper part need no "
+    "labels."
 )
 
 
@@ -73,7 +75,8 @@ def agreement(cells: Sequence[Cell]) -> list[Row]:
         pairs = list(_pairs(runs, metric))
         if (found := spearman(pairs)) is None:
             continue
-        chosen = max(pairs)[1]
+        largest = max(x for x, _ in pairs)
+        chosen = statistics.fmean(y for x, y in pairs if x == largest)  # the metric does not tell these apart
         interval = f"{found.rho:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
         rows.append(
             {"metric": metric.title, "labels": "yes" if metric.labels else MISSING}

@@ -19,8 +19,9 @@ from ssl_lightning.reports.comparison import (
 
 EXPLANATION = (
     "linear % and k-NN %, as above, of the same encoders on the data that they were pretrained on and on others; the "
-    "tables above have the other metrics. mean rank: 1 is the best, over all columns but those of own data, among the "
-    "encoders that have each of them; it ranks means over seeds, whether or not they are separated."
+    "tables above have the other metrics, and say of how many seeds each is: of one, where there is no ±. mean "
+    "rank: 1 is the best, over all columns but those of own data, among the encoders that have each of "
+    "them; it ranks means over seeds, whether or not they are separated."
 )
 PROBES = {"linear": ("linear/top1", "linear_sgd/top1"), "k-NN": ("knn/top1",)}
 """Those of the table of transfer, with the metrics that any of its protocols has of them."""

@@ -10,6 +10,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.metrics import confusion_matrix
 
+from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.map import Map, confusion, contact_sheet, principal_plane
 from tests.evaluation.synthetic import subject_of
 from tests.evaluation.test_episodes import dataset, encoders
@@ -33,6 +34,13 @@ def test_the_plane_of_one_dimension():
     at, explained = principal_plane(torch.tensor([[1.0], [3.0]]))
     assert at[:, 0].tolist() == [-1, 1] or at[:, 0].tolist() == [1, -1]
     assert explained == pytest.approx(1)
+
+
+def test_a_missing_extra_is_said_before_anything_is_looked_at(monkeypatch):
+    monkeypatch.setattr("ssl_lightning.evaluation.map.find_spec", lambda name: None)
+    Map().check(dataset())
+    with pytest.raises(UserError, match=r"pip install 'ssl-lightning\[umap\]'"):
+        Map(projection="umap").check(dataset())
 
 
 def test_confusions_are_counted():

@@ -45,6 +45,13 @@ def runs(sweep: Folder, knn: list[float], rank: list[float]) -> None:
         run.finish(results | {"metrics": metrics})
 
 
+def test_a_metric_that_finds_several_best_chooses_none_of_them(sweep: Folder):
+    """By its choice one gets what they have in the mean, and not the best of them."""
+    runs(sweep, knn=[0.1, 0.2, 0.3, 0.4, 0.9, 0.9], rank=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    (row,) = (row for row in agreement(sweep.cells()) if row["metric"] == "k-NN %")
+    assert row["chosen %"].value == pytest.approx(55)  # type: ignore[union-attr]
+
+
 def test_a_row_a_metric(command: Command, sweep: Folder):
     runs(sweep, knn=[i / 10 for i in range(1, 9)], rank=[8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 1.0, 2.0])
     found = {row["metric"]: row for row in agreement(sweep.cells())}
