@@ -11,6 +11,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import ssl_lightning
+from ssl_lightning.commands.sweep import parser
 from ssl_lightning.config.places import CONF, SWEEPS
 from ssl_lightning.config.resolve import resolve
 from tests.composing import composed
@@ -120,6 +121,7 @@ def test_commands_are_what_the_commands_take(line, monkeypatch):
             assert (OWN / "conf" / "sweeps" / f"{grid}.yaml").exists()
             return
         name, folder = grid, SWEEPS
+        words = parser().parse_intermixed_args([grid, *words]).overrides
     for overrides in jobs([word for word in words if not word.endswith("=...")]):
         config = composed(*own, *overrides, name=name, folder=folder)
         if name not in ("evaluate", "export"):
