@@ -11,9 +11,11 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import ssl_lightning
+from ssl_lightning.commands.runs import asked
 from ssl_lightning.commands.sweep import parser
 from ssl_lightning.config.places import CONF, SWEEPS
 from ssl_lightning.config.resolve import resolve
+from ssl_lightning.reports.choosing import filter_in
 from tests.composing import composed
 from tests.reliability import DOCUMENT, table
 
@@ -85,7 +87,7 @@ def commands() -> Iterator[str]:
     left out."""
     lines = [line for page in PAGES for line in blocks(page).replace("\\\n", " ").splitlines()]
     lines = [line.partition(" # ")[0].replace("<", "").replace(">", "").strip() for line in lines]
-    told = re.compile(r"(\w+ )*?(ssl-(?:train|select|sweep|evaluate|export) .*)")
+    told = re.compile(r"(\w+ )*?(ssl-(?:train|select|sweep|runs|evaluate|export) .*)")
     found = [match[2] for line in lines if (match := told.fullmatch(re.sub(r"^srun \S+ \S+ ", "", line)))]
     yield from dict.fromkeys(found)
 
@@ -115,6 +117,11 @@ def test_commands_are_what_the_commands_take(line, monkeypatch):
     if words[0] == "--help":
         assert all((CONF / group).is_dir() for group in words[1:])
         return
+    if name == "runs":
+        what = asked(words).what
+        assert what
+        assert all(word.startswith("runs") or filter_in(word) for word in what)
+        return
     if name == "sweep":
         grid = words.pop(0)
         if own:
@@ -132,7 +139,7 @@ def test_there_are_commands_to_test():
     found = list(commands())
     assert len(found) > 25
     assert {line.partition(" ")[0] for line in found} == {
-        f"ssl-{name}" for name in ("train", "select", "sweep", "evaluate", "export")
+        f"ssl-{name}" for name in ("train", "select", "sweep", "runs", "evaluate", "export")
     }
 
 

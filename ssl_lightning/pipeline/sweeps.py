@@ -20,6 +20,8 @@ State = Literal["finished", "stopped", "running", "failed", "interrupted", "to d
 STATES: tuple[State, ...] = ("finished", "stopped", "running", "failed", "interrupted", "to do")
 SHOWN = 3
 """Reasons of failures that a line names."""
+NAMED = 10
+"""Interrupted jobs that have a line each."""
 _OF_RUN: Mapping[Status, State] = {
     "finished": "finished",
     "stopped": "stopped",
@@ -144,10 +146,14 @@ def in_lines(name: str, jobs: Sequence[Job]) -> list[str]:
     shown = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     lines = [f"{name}: {len(jobs)} job{'s' * (len(jobs) != 1)}{': ' * bool(jobs)}{shown}"]
     alike = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    named = {"running"} | ({"interrupted"} if counts["interrupted"] <= NAMED else set())
     for job in jobs:
-        if job.state in ("running", "interrupted"):
+        if job.state in named:
             title = " ".join(override for override in job.overrides if override not in alike)
             lines.append(f"{job.state}: #{job.number} {title}: {_how_far(job)}")
+    if counts["interrupted"] > NAMED:
+        numbers = ", ".join(f"#{job.number}" for job in jobs if job.state == "interrupted")
+        lines.append(f"interrupted: {counts['interrupted']} ({numbers})")
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         if job.state == "failed":
@@ -170,7 +176,7 @@ def in_lines(name: str, jobs: Sequence[Job]) -> list[str]:
 def _how_far(job: Job) -> str:
     progress = job.progress
     if progress is None:
-        return "before its training"
+        return "before its training" if job.state == "running" else "nobody knows how far"
     epochs = f" of {progress.epochs}" if progress.epochs > 0 else ""
     steps = f" of {progress.planned_steps:,}" if progress.planned_steps > 0 else ""
     words = [f"epoch {progress.epoch}{epochs}", f"step {progress.step:,}{steps}"]
