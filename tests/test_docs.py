@@ -86,7 +86,7 @@ def commands() -> Iterator[str]:
     """Those in blocks of code of all pages that start or look at a run, each once, with what stands for their rest
     left out."""
     lines = [line for page in PAGES for line in blocks(page).replace("\\\n", " ").splitlines()]
-    lines = [line.partition(" # ")[0].replace("<", "").replace(">", "").strip() for line in lines]
+    lines = [re.sub(r"<([^<>]+)>", r"\1", line.partition(" # ")[0]).strip() for line in lines]
     told = re.compile(r"(\w+ )*?(ssl-(?:train|select|sweep|runs|evaluate|export) .*)")
     found = [match[2] for line in lines if (match := told.fullmatch(re.sub(r"^srun \S+ \S+ ", "", line)))]
     yield from dict.fromkeys(found)

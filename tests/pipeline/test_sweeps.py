@@ -76,6 +76,7 @@ def test_each_job_has_a_state_and_a_reason(copy, command):
     assert [job.state for job in (finished, refused, small, again)] == ["finished", "failed", "failed", "failed"]
     assert finished.overrides[:2] == ("subset.fraction=0.05", "method.temperature=0.5")
     assert finished.run is not None
+    assert not finished.run.progress_file.exists()
     cost = finished.run.results()["cost"]
     assert finished.seconds >= cost["train_seconds"] + cost["evaluation_seconds"]
     assert refused.reason == again.reason
