@@ -10,7 +10,7 @@ so are the `torch._foreach_*` functions.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -205,6 +205,28 @@ def load_option(group: str, name: str) -> "DictConfig":
     loader = GlobalHydra.instance().config_loader()
     config = loader.load_configuration(f"{group}/{name}", overrides=[], run_mode=RunMode.RUN)
     return cast("DictConfig", config[group])
+
+
+def jobs_of_sweeper(sweeper: "DictConfig", overrides: Sequence[str]) -> list[tuple[str, ...]] | None:
+    """Overrides of each job of a multirun, where a Hydra application or `configs_in` runs; None where this is not
+    Hydra's basic sweeper.
+
+    `BasicSweeper.split_arguments` and `GlobalHydra`: the sweeper itself composes each job, which takes long, and then
+    launches them.
+
+    Args:
+        overrides: of the command line but for those of Hydra's own settings.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    if sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}":
+        return None
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    batches = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
+    return [tuple(job) for batch in batches for job in batch]
 
 
 def forget_application() -> None:

@@ -11,8 +11,11 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import ssl_lightning
+from ssl_lightning.commands.runs import asked
+from ssl_lightning.commands.sweep import parser
 from ssl_lightning.config.places import CONF, SWEEPS
 from ssl_lightning.config.resolve import resolve
+from ssl_lightning.reports.choosing import filter_in
 from tests.composing import composed
 from tests.reliability import DOCUMENT, table
 
@@ -83,8 +86,8 @@ def commands() -> Iterator[str]:
     """Those in blocks of code of all pages that start or look at a run, each once, with what stands for their rest
     left out."""
     lines = [line for page in PAGES for line in blocks(page).replace("\\\n", " ").splitlines()]
-    lines = [line.partition(" # ")[0].replace("<", "").replace(">", "").strip() for line in lines]
-    told = re.compile(r"(\w+ )*?(ssl-(?:train|select|sweep|evaluate|export) .*)")
+    lines = [re.sub(r"<([^<>]+)>", r"\1", line.partition(" # ")[0]).strip() for line in lines]
+    told = re.compile(r"(\w+ )*?(ssl-(?:train|select|sweep|runs|evaluate|export) .*)")
     found = [match[2] for line in lines if (match := told.fullmatch(re.sub(r"^srun \S+ \S+ ", "", line)))]
     yield from dict.fromkeys(found)
 
@@ -114,12 +117,18 @@ def test_commands_are_what_the_commands_take(line, monkeypatch):
     if words[0] == "--help":
         assert all((CONF / group).is_dir() for group in words[1:])
         return
+    if name == "runs":
+        what = asked(words).what
+        assert what
+        assert all(word.startswith("runs") or filter_in(word) for word in what)
+        return
     if name == "sweep":
         grid = words.pop(0)
         if own:
             assert (OWN / "conf" / "sweeps" / f"{grid}.yaml").exists()
             return
         name, folder = grid, SWEEPS
+        words = parser().parse_intermixed_args([grid, *words]).overrides
     for overrides in jobs([word for word in words if not word.endswith("=...")]):
         config = composed(*own, *overrides, name=name, folder=folder)
         if name not in ("evaluate", "export"):
@@ -130,7 +139,7 @@ def test_there_are_commands_to_test():
     found = list(commands())
     assert len(found) > 25
     assert {line.partition(" ")[0] for line in found} == {
-        f"ssl-{name}" for name in ("train", "select", "sweep", "evaluate", "export")
+        f"ssl-{name}" for name in ("train", "select", "sweep", "runs", "evaluate", "export")
     }
 
 

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from ssl_lightning import lightning_internals
 from ssl_lightning.callbacks.stopping import StopTogether
+from ssl_lightning.config.grid import grid_of
 from ssl_lightning.config.hydra import configs_in
 from ssl_lightning.config.places import CONF
 from ssl_lightning.loggers.tensorboard import TensorBoard
@@ -300,3 +301,19 @@ def test_wandb_workspaces():
     assert lightning_internals.specification(page)["id"] == "5"
     assert lightning_internals.place_of(view) == {"_internal_id": "4", "_internal_name": "nw-abc-v"}
     assert lightning_internals.place_of(page) == {"id": "5"}
+
+
+def test_jobs_are_those_that_the_sweeper_launches(command, tmp_path):
+    (tmp_path / "grid.yaml").write_text(
+        "defaults: [/train, _self_]\n"
+        "hydra: {mode: MULTIRUN, sweeper: {params: {method: 'simclr,byol', subset.fraction: '0.1,1'}}}\n"
+    )
+    more = ("seed=range(3,5)", "sweep=a b", "trainer=cpu", "subset.fraction=0.5,1.0")
+    grid = grid_of("grid.yaml", more)
+    listed = command("ssl-sweep", "grid.yaml", *more, "--dry-run").out.splitlines()[:-1]
+    assert [f"#{number} {' '.join(job)}" for number, job in enumerate(grid.jobs)] == listed
+    assert len(listed) == 8
+
+
+def test_other_sweepers_keep_their_jobs_to_themselves():
+    assert lightning_internals.jobs_of_sweeper(OmegaConf.create({"_target_": "some.Optuna", "params": {}}), []) is None

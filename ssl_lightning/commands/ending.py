@@ -16,7 +16,8 @@ from ssl_lightning.config.messages import explain
 from ssl_lightning.config.schema import TrainConfig
 from ssl_lightning.errors import user_error_in
 from ssl_lightning.explaining import explained, same_command
-from ssl_lightning.launchers.job import end_with_first_process, end_with_pool, say_how_jobs_ended
+from ssl_lightning.launchers.job import FAIL_FAST, end_with_first_process, end_with_pool, say_how_jobs_ended
+from ssl_lightning.launchers.journal import job_told, tell_error
 
 PATIENCE = 10.0
 """Seconds that a process has to end by itself after it was asked twice."""
@@ -142,6 +143,8 @@ def overrides_last(arguments: Sequence[str]) -> list[str]:
 
 _jobs: dict[int, bool] = {}
 """Of the multirun in this process: numbers of the jobs that have ended, and whether well."""
+_left: list[int] = []
+"""Numbers of the jobs that were not started after one had failed."""
 
 
 def run_application(application: Callable[[], None]) -> None:
@@ -151,6 +154,7 @@ def run_application(application: Callable[[], None]) -> None:
         UserError: says at the end of a multirun how many of its jobs have failed.
     """
     _jobs.clear()
+    _left.clear()
     sys.argv[1:] = overrides_last(sys.argv[1:])
     try:
         application()
@@ -159,7 +163,7 @@ def run_application(application: Callable[[], None]) -> None:
             raise
         report_error(error)
     if _jobs:
-        say_how_jobs_ended(_jobs)
+        say_how_jobs_ended(_jobs, len(_left))
 
 
 def run_job(job: Callable[[], object], debug: bool = False) -> None:
@@ -173,8 +177,12 @@ def run_job(job: Callable[[], object], debug: bool = False) -> None:
 
     hydra = HydraConfig.get()
     several = hydra.mode == RunMode.MULTIRUN
+    if several and os.environ.get(FAIL_FAST) and not all(_jobs.values()):
+        _left.append(hydra.job.num)
+        return
     try:
-        job()
+        with job_told(hydra.overrides.task):
+            _do(job)
     except Exception as error:
         if _received:
             _end(_received[0])
@@ -187,6 +195,21 @@ def run_job(job: Callable[[], object], debug: bool = False) -> None:
         _jobs[hydra.job.num] = True
 
 
+def _do(job: Callable[[], object]) -> None:
+    """Leaves word of an error, unless it comes of being asked to end."""
+    try:
+        job()
+    except Exception as error:
+        if not _received:
+            tell_error(_message(error))
+        raise
+
+
+def _message(error: Exception) -> str:
+    mistake = user_error_in(error)
+    return str(mistake) if mistake else explain(error, TrainConfig.__dataclass_fields__) or explained(error)
+
+
 def report_error(error: Exception, debug: bool = False) -> None:
     """Prints an error once, even where it passes through several hands."""
     if getattr(error, "reported", False):
@@ -195,6 +218,4 @@ def report_error(error: Exception, debug: bool = False) -> None:
     if debug or "debug=true" in (argument.lstrip("+").lower() for argument in sys.argv):
         traceback.print_exception(error)
         return
-    mistake = user_error_in(error)
-    expected = str(mistake) if mistake else explain(error, TrainConfig.__dataclass_fields__) or explained(error)
-    print(f"Error: {expected}", file=sys.stderr, flush=True)
+    print(f"Error: {_message(error)}", file=sys.stderr, flush=True)

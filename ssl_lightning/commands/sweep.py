@@ -1,37 +1,63 @@
-"""ssl-sweep NAME: run a grid from sweeps/NAME.yaml, then report on it."""
+"""ssl-sweep NAME: run a grid from sweeps/NAME.yaml, then report on it; or say how far it is."""
 
 import argparse
-import re
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-
-from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ssl_lightning.commands import train
 from ssl_lightning.commands.ending import report_error, run_application, run_command
 from ssl_lightning.commands.looking import look_or_run, parser_of_looking
-from ssl_lightning.config.hydra import configs_in, quoted
-from ssl_lightning.config.messages import nearest
-from ssl_lightning.config.places import CONF, SWEEPS, grids
+from ssl_lightning.config.grid import Grid, grid_of, grids_in
+from ssl_lightning.config.places import SWEEPS
 from ssl_lightning.errors import UserError
-from ssl_lightning.launchers.job import folders_of_jobs
+from ssl_lightning.launchers.job import FAIL_FAST
+from ssl_lightning.launchers.journal import journal_of, kept_in
 from ssl_lightning.lightning_internals import forget_application
+
+CHOSEN = "hydra_plugins.ssl_lightning_chosen.ChosenLauncher"
+ONE_BY_ONE = ("BasicLauncher", "PoolLauncher")
+"""Launchers that start a job when another has ended."""
 
 
 def main() -> None:
+    arguments = parser().parse_intermixed_args()
+    run_command(lambda: _command(arguments))
+
+
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ssl-sweep",
         description="Run every job of a grid, then compare them. Started again, finished jobs are skipped.",
-        epilog=f"Grids: {', '.join(sorted(_grids(SWEEPS)))}. Or one of your own: sweeps/NAME.yaml in the folder of "
+        epilog=f"Grids: {', '.join(sorted(grids_in(SWEEPS)))}. Or one of your own: sweeps/NAME.yaml in the folder of "
         "--config-dir, or the path of a YAML file.",
         parents=[parser_of_looking()],
     )
     parser.add_argument("name", help="a grid, or the path of a YAML file")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides: key=value, key=a,b,c")
     parser.add_argument("--config-dir", "-cd", type=Path, help="a folder of configs of your own")
-    arguments = parser.parse_intermixed_args()
-    run_command(lambda: sweep(arguments.name, arguments.overrides, arguments.config_dir, _looks(arguments)))
+    parser.add_argument("--status", action="store_true", help="say how far the jobs are, and run none")
+    parser.add_argument("--only", choices=["failed"], help="run the jobs alone whose run has failed")
+    failing = parser.add_mutually_exclusive_group()
+    failing.add_argument("--retry", type=_times, default=0, metavar="N", help="run failed jobs again, up to N times")
+    failing.add_argument("--fail-fast", action="store_true", help="start no job once one has failed")
+    return parser
+
+
+def _times(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of times")
+    return int(text)
+
+
+def _command(arguments: argparse.Namespace) -> None:
+    if arguments.status:
+        status(arguments.name, arguments.overrides, arguments.config_dir)
+        return
+    how = arguments.only == "failed", arguments.retry, arguments.fail_fast
+    sweep(arguments.name, arguments.overrides, arguments.config_dir, _looks(arguments), *how)
 
 
 def _looks(arguments: argparse.Namespace) -> list[str]:
@@ -41,97 +67,144 @@ def _looks(arguments: argparse.Namespace) -> list[str]:
     return [part for flag, value in given.items() if value for part in ([flag] if value is True else [flag, value])]
 
 
-def sweep(name: str, overrides: list[str], folder: Path | None = None, looks: Sequence[str] = ()) -> None:
+def status(name: str, overrides: Sequence[str], folder: Path | None = None) -> None:
+    """Prints how far the jobs of a grid are, whoever runs them. Arguments as of `sweep`."""
+    from ssl_lightning.pipeline.sweeps import in_lines, jobs_of
+
+    grid = grid_of(name, overrides, folder)
+    print("\n".join(in_lines(grid.file.stem, jobs_of(grid))), flush=True)
+
+
+def sweep(
+    name: str,
+    overrides: list[str],
+    folder: Path | None = None,
+    looks: Sequence[str] = (),
+    only_failed: bool = False,
+    retry: int = 0,
+    fail_fast: bool = False,
+) -> None:
     """Runs the jobs as the launcher does, one after another in this process by default, then prints and writes the
-    report: beside the runs, or where they belong to several sweeps, into a folder of the grid's name.
+    report: beside the runs, or where they belong to several sweeps, into a folder of the grid's name. The last line
+    says how many jobs have finished, and why others have not.
 
     Jobs that fail do not stop the others; their errors end the command once everything else is done.
 
     Args:
         folder: of the user's own configs.
         looks: see `commands.looking`; nothing is run where there are any.
+        only_failed: run those jobs alone whose run has failed.
+        retry: how many times failed jobs are run again.
+        fail_fast: start no job once one has failed.
     """
-    file = _file(name, folder)
-    search = _search_path(file, folder)
-    runs = _runs(file, search, overrides)
-    forget_application()
-
-    own = [f"hydra.searchpath=[{', '.join(search)}]"] if folder else []  # else the grid's own counts
-    sys.argv = ["ssl-train", "--config-dir", str(file.parent), "--config-name", file.stem, *own, *overrides]
+    grid = grid_of(name, overrides, folder)
     if looks:
+        _begin(grid, overrides, folder)
         sys.argv[1:1] = [*looks, *(["-m"] if "job" in looks else [])]
         look_or_run(train._app, "train")
         return
-    failure: Exception | None = None
-    with folders_of_jobs(runs) as folders:
-        try:
-            run_application(train._app)
-        except Exception as error:
-            report_error(error)
-            failure = error
-    folders = [folder for folder in folders if any(folder.glob("*/config.yaml"))]
+    _refuse(grid, only_failed or retry > 0, fail_fast)
+    chosen = _failed(grid) if only_failed else None
+    if chosen is not None and not chosen:
+        print("No job has failed.", flush=True)
+        return
+    with kept_in(journal_of(grid.runs, grid.file, grid.folders)) as folders:
+        failure = _run(grid, overrides, folder, chosen, fail_fast)
+        for number in range(1, retry + 1):
+            if failure is None or not (chosen := _failed(grid)):
+                break
+            print(f"Retry {number} of {retry}, jobs: {len(chosen)}", flush=True)
+            failure = _run(grid, overrides, folder, chosen)
+    folders[:] = [folder for folder in folders if any(folder.glob("*/config.yaml"))]
     if folders:
         from ssl_lightning.pipeline.report import report, report_folder
 
-        report(folders, None if len(folders) == 1 else report_folder(runs / file.stem))
+        report(folders, None if len(folders) == 1 else report_folder(grid.runs / grid.file.stem))
+    if folders or failure is not None:
+        from ssl_lightning.pipeline.sweeps import in_a_line, jobs_of
+
+        print(in_a_line(jobs_of(grid)), flush=True)
     if failure is not None:
         raise failure
     if not folders:
         print("There is nothing to report: no job has kept a run.", flush=True)
 
 
-def _runs(file: Path, search: Sequence[str], overrides: Sequence[str]) -> Path:
-    """Where a grid, a YAML file, puts its runs."""
-    from hydra import compose
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    # Other keys may be of what a job chooses, such as a method.
-    plain = [o for o in parsed if not o.is_sweep_override() and re.match(r"paths\.|[^.]*$", o.key_or_group)]
-    places = ", ".join([*search, quoted(str(CONF))])
-    with configs_in(file.parent):
-        try:
-            config = compose(file.stem, [f"hydra.searchpath=[{places}]", *(o.input_line or "" for o in plain)])
-        except HydraException as error:
-            if "must be a DictConfig" not in str(error):
-                raise
-            config = OmegaConf.create()
-    if "paths" not in config:
+def _refuse(grid: Grid, chooses: bool, fail_fast: bool) -> None:
+    """
+    Args:
+        chooses: some of the jobs are to be run.
+    """
+    if chooses and grid.jobs is None:
         raise UserError(
-            f"{file} is no grid: it does not build on ssl-train's config. Begin it with the line "
-            "defaults: [/train, _self_] (see sweeps/quickstart.yaml)."
+            "--only and --retry need a grid whose jobs are known, but hydra/sweeper chooses them one by one. Leave "
+            "them out: started again, the sweep goes on."
         )
-    return Path(config.paths.runs).expanduser()
+    if fail_fast and not grid.launcher.endswith(ONE_BY_ONE):
+        raise UserError(
+            f"--fail-fast: {grid.launcher} hands over all jobs at once. Choose hydra/launcher=pool or basic."
+        )
 
 
-def _search_path(file: Path, folder: Path | None) -> list[str]:
-    """Where groups are looked for beside the package's: the user's own folder, and what a grid says itself; quoted."""
-    written = OmegaConf.load(file)
-    said = OmegaConf.select(written, "hydra.searchpath") if isinstance(written, DictConfig) else None
-    places = [str(folder.resolve())] if folder else []
-    if isinstance(said, ListConfig):
-        places += OmegaConf.to_container(said)  # type: ignore[arg-type]  # interpolations as they stand
-    return [quoted(place) for place in places]
+def _failed(grid: Grid) -> list[tuple[str, ...]]:
+    from ssl_lightning.pipeline.sweeps import jobs_of
+
+    return [job.overrides for job in jobs_of(grid) if job.state == "failed"]
 
 
-def _grids(folder: Path) -> set[str]:
-    return {file.stem for file in grids(folder)}
+def _begin(grid: Grid, overrides: Sequence[str], folder: Path | None) -> None:
+    """As if ssl-train had been called."""
+    forget_application()
+    own = [f"hydra.searchpath=[{', '.join(grid.search)}]"] if folder else []  # else the grid's own counts
+    sys.argv = ["ssl-train", "--config-dir", str(grid.file.parent), "--config-name", grid.file.stem, *own, *overrides]
 
 
-def _file(name: str, folder: Path | None) -> Path:
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") and path.is_file():
-        return path.resolve()
-    if folder is not None and not folder.is_dir():
-        raise UserError(f"--config-dir {folder}: there is no such folder. Check the path.")
-    places = [*([folder.resolve() / "sweeps"] if folder else []), SWEEPS]
-    for place in places:
-        if (file := place / f"{name}.yaml").is_file():
-            return file
-    known = set().union(*map(_grids, places))
-    looked = " or ".join(map(str, places))
-    raise UserError(f"There is no grid {name!r} in {looked}, and no such file; {nearest(name, known)}")
+def _run(
+    grid: Grid,
+    overrides: Sequence[str],
+    folder: Path | None,
+    chosen: Sequence[tuple[str, ...]] | None,
+    fail_fast: bool = False,
+) -> Exception | None:
+    """Runs jobs, prints their errors, and returns that which says how many there were.
+
+    Args:
+        chosen: overrides of the jobs; None for all.
+    """
+    _begin(grid, overrides, folder)
+    with _failing_fast(fail_fast), _choosing(grid, chosen):
+        try:
+            run_application(train._app)
+        except Exception as error:
+            report_error(error)
+            return error
+    return None
+
+
+@contextmanager
+def _failing_fast(asked: bool) -> Iterator[None]:
+    if asked:
+        os.environ[FAIL_FAST] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(FAIL_FAST, None)
+
+
+@contextmanager
+def _choosing(grid: Grid, jobs: Sequence[tuple[str, ...]] | None) -> Iterator[None]:
+    if jobs is None:
+        yield
+        return
+    from hydra_plugins import ssl_lightning_chosen as launcher
+
+    launcher.CHOSEN.update(tuple(sorted(job)) for job in jobs)
+    launcher.BEHIND[:] = [grid.launcher]
+    sys.argv.append(f"hydra.launcher._target_={CHOSEN}")
+    try:
+        yield
+    finally:
+        launcher.CHOSEN.clear()
 
 
 if __name__ == "__main__":

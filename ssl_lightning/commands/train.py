@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from ssl_lightning.commands.ending import run_command, run_job
 from ssl_lightning.commands.looking import look_or_run
 from ssl_lightning.config.hydra import application
-from ssl_lightning.launchers.job import tell_folder
+from ssl_lightning.launchers.journal import tell_folder
 
 if TYPE_CHECKING:
     from ssl_lightning.runs.run import Run

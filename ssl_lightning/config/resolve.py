@@ -23,6 +23,16 @@ def resolve(config: DictConfig, schema: type = TrainConfig) -> dict[str, Any]:
 
     Raises UserError that names the key, where it was written, and the nearest valid key.
     """
+    plain = filled(config)
+    check(plain, schema)
+    return plain
+
+
+def filled(config: DictConfig) -> dict[str, Any]:
+    """As `resolve`, but nothing is validated, and no component is imported.
+
+    Raises UserError that names a key without a value.
+    """
     config = deepcopy(config)
     OmegaConf.set_struct(config, False)
     _fill_named_components(config)
@@ -32,9 +42,7 @@ def resolve(config: DictConfig, schema: type = TrainConfig) -> dict[str, Any]:
         raise UserError(f"{missing[0]} has no value: give it one, for instance {missing[0]}=... .")
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    named = typing.cast(dict[str, Any], _paths(plain))
-    check(named, schema)
-    return named
+    return typing.cast(dict[str, Any], _paths(plain))
 
 
 def _paths(value: Any, path: str = "") -> Any:

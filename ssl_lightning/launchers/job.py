@@ -1,20 +1,15 @@
 """What a process owes to the one that has started it: it does not outlive it, however that ends, and tells it how a job
 ended."""
 
-import contextlib
 import ctypes
-import json
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 from ssl_lightning.errors import UserError
-from ssl_lightning.files import folder_of_sweep
 
 GRACE = 30.0
 """Seconds that a job has to save its work once it was asked to stop."""
@@ -25,7 +20,8 @@ _STARTED = ("SLURM_NTASKS", "TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK")
 _FIRST = "SSL_FIRST_PROCESS"
 """Number of the process that starts the others of a command."""
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
-_FOLDERS = "SSL_SWEEP_FOLDERS"
+FAIL_FAST = "SSL_FAIL_FAST"
+"""Variable that says, where it is set, that no job of a multirun is started after one has failed."""
 
 
 def in_pool(environment: dict[str, str]) -> dict[str, str]:
@@ -74,43 +70,17 @@ def _watch() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def say_how_jobs_ended(ended: Mapping[int, bool]) -> None:
+def say_how_jobs_ended(ended: Mapping[int, bool], left: int = 0) -> None:
     """Prints the last line of a multirun, or raises it where jobs have failed.
 
     Args:
         ended: numbers of the jobs, and whether they have ended well.
+        left: how many were not started after one had failed.
     """
     failed = [f"#{number}" for number, well in sorted(ended.items()) if not well]
-    done = f"{len(ended) - len(failed)} of {len(ended)} jobs done"
+    done = f"{len(ended) - len(failed)} of {len(ended) + left} jobs done"
     if failed:
-        raise UserError(f"{done}, {len(failed)} failed: {', '.join(failed)}. The same command tries them again.")
+        rest = f", {left} not started" if left else ""
+        again = "The same command tries them again."
+        raise UserError(f"{done}, {len(failed)} failed: {', '.join(failed)}{rest}. {again}")
     print(done, flush=True)
-
-
-@contextlib.contextmanager
-def folders_of_jobs(shared: Path) -> Iterator[list[Path]]:
-    """A list that holds, after the block, the folders of the sweeps to which jobs belong that were started in it, in
-    whatever process or on whatever machine: each adds its own to a file.
-
-    Args:
-        shared: a folder that all jobs see.
-    """
-    found: list[Path] = []
-    shared.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("r", dir=shared, prefix=".folders-", encoding="utf-8") as lines:
-        os.environ[_FOLDERS] = os.path.abspath(lines.name)
-        try:
-            yield found
-        finally:
-            del os.environ[_FOLDERS]
-            found += sorted({Path(json.loads(line)) for line in lines})
-
-
-def tell_folder(runs: str, sweep: str) -> None:
-    """Where a job's run is going to lie, for `folders_of_jobs`; a name that will be refused is not told."""
-    if (file := os.environ.get(_FOLDERS)) is None:
-        return
-    with contextlib.suppress(OSError, UserError):
-        folder = folder_of_sweep(runs, sweep).absolute()
-        with open(file, "a", encoding="utf-8") as lines:
-            lines.write(json.dumps(str(folder)) + "\n")

@@ -19,7 +19,7 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_lightning.explaining import same_command
-from ssl_lightning.launchers.job import GRACE, in_pool, say_how_jobs_ended
+from ssl_lightning.launchers.job import FAIL_FAST, GRACE, in_pool, say_how_jobs_ended
 from ssl_lightning.launchers.slots import Slot, available_cores, make_slots, visible_gpus
 
 
@@ -66,13 +66,13 @@ def launch(
     ]
     print(f"Jobs: {len(jobs)}, slots: {len(slots)}", flush=True)
     with _signals() as received:
-        codes = run(jobs, slots, received)
+        codes = run(jobs, slots, received, bool(os.environ.get(FAIL_FAST)))
     if received:
         done = f"{sum(code == 0 for code in codes.values())} of {len(jobs)} jobs done"
         again = same_command().capitalize()
         print(f"Interrupted, {done}. {again} goes on from what is saved.", file=sys.stderr, flush=True)
         sys.exit(128 + received[0])
-    say_how_jobs_ended({number: code == 0 for number, code in codes.items()})
+    say_how_jobs_ended({number: code == 0 for number, code in codes.items()}, len(jobs) - len(codes))
     return [JobReturn(overrides=values, status=JobStatus.COMPLETED) for values in overrides]
 
 
@@ -105,7 +105,9 @@ class _Running:
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
-def run(jobs: Sequence[Job], slots: Sequence[Slot], received: Sequence[int] = ()) -> dict[int, int]:
+def run(
+    jobs: Sequence[Job], slots: Sequence[Slot], received: Sequence[int] = (), fail_fast: bool = False
+) -> dict[int, int]:
     """Runs each job, in order, as soon as a slot is free, and prints their lines after their numbers.
 
     A process of a job that outlives the job's first one is killed.
@@ -113,6 +115,7 @@ def run(jobs: Sequence[Job], slots: Sequence[Slot], received: Sequence[int] = ()
     Args:
         received: once it holds something, running jobs are asked to stop, killed if they have not after `GRACE`
             seconds, and no others are started.
+        fail_fast: start no others either once one has failed; those that run go on to their ends.
 
     Returns:
         Exit codes by the numbers of the jobs, in the order of their ends: minus the signal where one killed the job.
@@ -147,6 +150,8 @@ def run(jobs: Sequence[Job], slots: Sequence[Slot], received: Sequence[int] = ()
                     running.remove(job)
                     free.add(job.slot)
                     codes[job.number] = job.process.returncode
+                    if fail_fast and job.process.returncode != 0:
+                        waiting.clear()
                     print(f"#{job.number} {_ending(job, stopped=kill_at is not None)}", flush=True)
         finally:
             for job in running:  # none, unless this loop has failed

@@ -20,6 +20,7 @@ from ssl_lightning.data.mask import Mask
 from ssl_lightning.data.resolution import Resolution
 from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import UserError
+from ssl_lightning.launchers.journal import tell_run, tell_seconds
 from ssl_lightning.lightning_internals import add_callbacks
 from ssl_lightning.loggers.guard import has_failed
 from ssl_lightning.loggers.metrics_file import MetricsFile
@@ -55,6 +56,8 @@ def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
     if parts.rehearsal:
         _rehearse(config, parts, evaluates=not alone)
         return run
+    if first and not alone:
+        tell_run(run.folder)
     if config.get("force") and not os.environ.get("SLURM_RESTART_COUNT"):  # else it began with this job
         if first and run.folder.exists():
             print(f"force=true: what {run.folder} held is now in {run.set_aside()}", flush=True)
@@ -62,7 +65,11 @@ def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
         if first:
             bring_up_to_date(config, parts, former, quiet=alone)
         return run
-    _train_and_evaluate(config, parts)
+    try:
+        _train_and_evaluate(config, parts)
+    finally:
+        if first and not alone:
+            tell_seconds()
     return run
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch.profilers import Profiler
 
 from ssl_lightning.callbacks.budget import Budget
 from ssl_lightning.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
+from ssl_lightning.callbacks.heartbeat import Heartbeat
 from ssl_lightning.callbacks.progress import Progress, can_be_seen
 from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.callbacks.seeds import StepSeeds
@@ -141,8 +142,8 @@ def callbacks_of(config: Mapping[str, Any], run: Run, recorder: Recorder) -> lis
     """In the order in which they see a batch.
 
     Seeds come first; then the configured ones, whose averages the recorder takes up; the recorder; the checkpoint,
-    which holds the state that all of these have after the batch; and what ends training. Lightning's own checkpoints
-    come after the recorder, and see what it shows.
+    which holds the state that all of these have after the batch; and what tells of training, or ends it. Lightning's
+    own checkpoints come after the recorder, and see what it shows.
     """
     callbacks: list[Callback] = [StepSeeds(config["seed"])]
     made: dict[str, Callback] = {name: make(options) for name, options in config["callbacks"].items()}
@@ -154,4 +155,4 @@ def callbacks_of(config: Mapping[str, Any], run: Run, recorder: Recorder) -> lis
     callbacks += [recorder, *monitors.values(), LastCheckpoint(run.checkpoint, recorder, **config["checkpoint"])]
     if config["budget"] != "epochs" and not config["trainer"]["fast_dev_run"]:
         callbacks.append(Budget(config["budget"], config["batch_size"]))
-    return [*callbacks, StopTogether()]
+    return [*callbacks, Heartbeat(run.progress_file, recorder), StopTogether()]

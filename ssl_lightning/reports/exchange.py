@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 
 from ssl_lightning.reports.comparison import MISSING, Quantity, Row
+from ssl_lightning.reports.rows import no_formula
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -14,8 +15,6 @@ _LATEX = {
     "±": r"$\pm$",
     MISSING: "--",
 }
-FORMULA = tuple("=+-@\t\r")
-"""How a text begins that a spreadsheet would compute."""
 
 
 def in_csv(rows: Sequence[Row]) -> str:
@@ -65,7 +64,7 @@ def _line(texts: Sequence[str]) -> str:
 
 
 def _of_text(text: str) -> str:
-    return "" if text == MISSING else f"'{text}" if text.startswith(FORMULA) else text
+    return "" if text == MISSING else no_formula(text)
 
 
 def _deviation(value: str | Quantity) -> float | None:

@@ -1,7 +1,7 @@
 """Runs as a table for Python: a pandas DataFrame, or a list of records where pandas is missing."""
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,8 @@ from ssl_lightning.config.identity import without
 from ssl_lightning.errors import UserError
 from ssl_lightning.reports.cells import cells_of
 from ssl_lightning.reports.records import Record, records_of
+from ssl_lightning.reports.rows import flat, measured, row_of
 from ssl_lightning.runs.run import find_runs
-
-WHAT = ("method", "dataset", "subset", "fraction", "seed", "budget")
-ELSEWHERE = ("seed", "budget", "subset.fraction", "method.backbone", "method.optimizer")
-"""Keys of a config that say what stands in another column."""
 
 
 def load_runs(*folders: str | Path) -> Any:
@@ -37,12 +34,7 @@ def load_runs(*folders: str | Path) -> Any:
             'Give folders of runs, such as load_runs("runs/quickstart").'
         )
     settings = _differing(records)
-    rows = [
-        {**_row(record, results), "protocol": cell.protocol, **_measured(results), **settings[record.run.id]}
-        for cell in cells_of(records)
-        for record, results in zip(cell.records, cell.results, strict=True)
-    ]
-    rows += [{**_row(one, {}), **settings[one.run.id]} for one in records if not one.results]
+    rows = rows_of(records, settings)
     if importlib.util.find_spec("pandas") is None:
         return rows
     import pandas
@@ -50,19 +42,23 @@ def load_runs(*folders: str | Path) -> Any:
     return pandas.DataFrame(rows)
 
 
-def _row(record: Record, results: Mapping[str, Any]) -> dict[str, Any]:
-    said = results.get("identity", {})
-    what = {key: said.get(key, getattr(record.identity, key)) for key in WHAT}
-    return {"run": record.run.id, "folder": str(record.run.folder), "status": record.status, **what}
+def rows_of(records: Sequence[Record], settings: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each run under each of its protocols; one for a run without results.
 
-
-def _measured(results: Mapping[str, Any]) -> dict[str, Any]:
-    return {**results["metrics"], **{f"cost/{name}": value for name, value in results["cost"].items()}}
+    Args:
+        settings: further columns, by the id of a run.
+    """
+    rows = [
+        {**row_of(record, results), "protocol": cell.protocol, **measured(results), **settings.get(record.run.id, {})}
+        for cell in cells_of(records)
+        for record, results in zip(cell.records, cell.results, strict=True)
+    ]
+    return rows + [{**row_of(one, {}), **settings.get(one.run.id, {})} for one in records if not one.results]
 
 
 def _differing(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
     """By the id of a run: the settings that runs differ in, but for what is in other columns."""
-    settings = {one.run.id: dict(_flat(without(one.config, list(one.identity.ignored)))) for one in records}
+    settings = {one.run.id: dict(flat(without(one.config, list(one.identity.ignored)))) for one in records}
     values: dict[str, set[str]] = {}
     for one in settings.values():
         for key, value in one.items():
@@ -70,14 +66,3 @@ def _differing(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
     everywhere = {key for key in values if all(key in one for one in settings.values() if one)}
     same = {key for key in everywhere if len(values[key]) == 1}
     return {run: {key: value for key, value in one.items() if key not in same} for run, one in settings.items()}
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        path = prefix + key
-        if path in ELSEWHERE:
-            continue
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}.")
-        else:
-            yield path, value

@@ -42,6 +42,7 @@ class Run:
     figures/          PNG
     profiles/         with trainer.profiler: where the time of its commands went, a file or more each
     error.txt         why it failed, while it has
+    progress.json     how far its training is, until it has results
     DONE              written last, once training has taken as many steps as were planned; a run with results that
                       something has ended earlier, such as trainer.max_time, is *stopped*, and can be resumed, unless
                       it was a callback for early stopping
@@ -72,6 +73,10 @@ class Run:
     @property
     def error_file(self) -> Path:
         return self.folder / "error.txt"
+
+    @property
+    def progress_file(self) -> Path:
+        return self.folder / "progress.json"
 
     @property
     def profiles(self) -> Path:
@@ -211,6 +216,7 @@ class Run:
     def finish(self, results: Mapping[str, Any]) -> None:
         """Writes the results of training that has ended."""
         write_json(self.results_file, results)
+        self.progress_file.unlink(missing_ok=True)
         if not stopped_early(results):
             write_text(self.folder / "DONE", "")
             self.previous_checkpoint.unlink(missing_ok=True)

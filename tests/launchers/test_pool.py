@@ -58,6 +58,14 @@ def test_failures_stop_nobody(capfd):
     assert lines[5].startswith("#2 done")
 
 
+def test_none_is_started_after_a_failure_where_that_is_asked(tmp_path, capfd):
+    """What runs goes on to its end."""
+    long = f"import time\nwhile not os.path.exists({str(tmp_path / 'failed')!r}): time.sleep(0.05)\ntime.sleep(0.5)"
+    fails = f"open({str(tmp_path / 'failed')!r}, 'w').close()\nsys.exit(3)"
+    assert run([job(0, long), job(1, fails), job(2, ""), job(3, "")], [Slot(), Slot()], fail_fast=True) == {1: 3, 0: 0}
+    assert "#2" not in capfd.readouterr().out
+
+
 def test_nothing_remains_of_a_job(tmp_path, capfd):
     script = "child = subprocess.Popen(['sleep', '1000']); print(child.pid)"
     assert run([job(0, script)], [Slot()]) == {0: 0}

@@ -1,0 +1,201 @@
+"""How far the jobs of a sweep are: from what they have told, and from the folders of their runs. Imports nothing
+heavy, as it is asked often."""
+
+import math
+import statistics
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ssl_lightning.config.grid import Grid
+from ssl_lightning.errors import UserError
+from ssl_lightning.launchers.journal import Told, journal_of
+from ssl_lightning.pipeline.matching import runs_of
+from ssl_lightning.runs.progress import Progress, read_progress
+from ssl_lightning.runs.run import Run, Status
+
+State = Literal["finished", "stopped", "running", "failed", "interrupted", "to do"]
+STATES: tuple[State, ...] = ("finished", "stopped", "running", "failed", "interrupted", "to do")
+SHOWN = 3
+"""Reasons of failures that a line names."""
+NAMED = 10
+"""Interrupted jobs that have a line each."""
+_OF_RUN: Mapping[Status, State] = {
+    "finished": "finished",
+    "stopped": "stopped",
+    "running": "running",
+    "failed": "failed",
+    "unfinished": "interrupted",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """Of a grid.
+
+    Args:
+        number: in the grid.
+        overrides: that make it.
+        state: *interrupted* is one that was killed or asked to end; *stopped* has results, but of fewer steps than
+            planned.
+        reason: of a failure, a line.
+        seconds: of wall time that it has taken so far.
+        progress: of its training, where there are no results yet.
+    """
+
+    number: int
+    overrides: tuple[str, ...]
+    state: State
+    reason: str
+    seconds: float
+    progress: Progress | None
+    run: Run | None
+
+
+def jobs_of(grid: Grid) -> list[Job]:
+    """In the order of `--dry-run`. Where a sweeper chooses jobs one by one, those that it has started."""
+    journal = journal_of(grid.runs, grid.file, grid.folders)
+    if grid.jobs is None:
+        heard = sorted(journal.all_told(), key=lambda told: told.began)
+        return [_job(number, told.overrides, told, told.run) for number, told in enumerate(heard)]
+    told = [journal.told(job) for job in grid.jobs]
+    known = {job: one.run for job, one in zip(grid.jobs, told, strict=True) if one is not None and one.run is not None}
+    found = runs_of(grid, known)
+    return [
+        _job(number, job, one, found.get(job)) for number, (job, one) in enumerate(zip(grid.jobs, told, strict=True))
+    ]
+
+
+def _job(number: int, overrides: tuple[str, ...], told: Told | None, folder: Any) -> Job:
+    run = Run(folder) if folder is not None and (folder / "config.yaml").exists() else None
+    spent = told.seconds if told is not None else 0.0
+    if run is None:
+        error = told.error if told is not None else ""
+        return Job(number, overrides, "failed" if error else "to do", _line(error), spent, None, None)
+    state, reason = _OF_RUN[run.status], ""
+    if state == "interrupted" and told is not None and told.error:
+        state = "failed"
+        reason = told.error
+    elif state == "failed":
+        try:
+            reason = run.error()
+        except (UserError, OSError, ValueError) as error:
+            reason = str(error)
+    progress = None
+    if state in ("finished", "stopped"):
+        spent = max(spent, _cost(run))
+    else:
+        progress = read_progress(run.progress_file)
+        if state == "running" and told is not None:
+            spent += max(time.time() - told.began, 0.0)
+        spent = max(spent, progress.train_seconds if progress else 0.0)
+    return Job(number, overrides, state, _line(reason), spent, progress, run)
+
+
+def _cost(run: Run) -> float:
+    try:
+        cost = run.results()["cost"]
+    except UserError:
+        return 0.0
+    return float(sum(cost.get(f"{part}_seconds") or 0.0 for part in ("train", "watching", "evaluation")))
+
+
+def _line(text: str) -> str:
+    return text.strip().partition("\n")[0]
+
+
+def seconds_left(jobs: Sequence[Job]) -> float:
+    """Of work on what runs, was interrupted or is to do, one job at a time; NaN where none has finished. A job takes
+    what those take that share most of its overrides."""
+    done = [(set(job.overrides), job.seconds) for job in jobs if job.state == "finished"]
+    if not done:
+        return math.nan
+    total = 0.0
+    for job in jobs:
+        if job.state not in ("running", "interrupted", "to do"):
+            continue
+        own = set(job.overrides)
+        shared = [len(own & theirs) for theirs, _ in done]
+        whole = statistics.fmean(
+            seconds for (_, seconds), alike in zip(done, shared, strict=True) if alike == max(shared)
+        )
+        left = job.progress.seconds_left if job.progress is not None and job.state == "running" else math.nan
+        total += max(whole - job.seconds, 0.0) if math.isnan(left) else left
+    return total
+
+
+def in_a_line(jobs: Sequence[Job]) -> str:
+    """Such as `18 finished, 2 failed: CUDA is out of memory (2)`."""
+    counts = Counter(job.state for job in jobs)
+    words = [f"{counts[state]} {state}" for state in STATES if counts[state]]
+    reasons = Counter(job.reason for job in jobs if job.state == "failed")
+    if not reasons:
+        return ", ".join(words)
+    failed = f"{counts['failed']} failed"
+    shown = [f"{reason} ({number})" for reason, number in reasons.most_common(SHOWN)]
+    shown += [f"and {more} other reasons, see --status"] if (more := len(reasons) - SHOWN) > 0 else []
+    why = "; ".join(shown)
+    return f"{', '.join(word for word in words if word != failed)}{', ' * (len(words) > 1)}{failed}: {why}"
+
+
+def in_lines(name: str, jobs: Sequence[Job]) -> list[str]:
+    """The whole state of a sweep, for a person."""
+    counts = Counter(job.state for job in jobs)
+    shown = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    lines = [f"{name}: {len(jobs)} job{'s' * (len(jobs) != 1)}{': ' * bool(jobs)}{shown}"]
+    alike = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    named = {"running"} | ({"interrupted"} if counts["interrupted"] <= NAMED else set())
+    for job in jobs:
+        if job.state in named:
+            title = " ".join(override for override in job.overrides if override not in alike)
+            lines.append(f"{job.state}: #{job.number} {title}: {_how_far(job)}")
+    if counts["interrupted"] > NAMED:
+        numbers = ", ".join(f"#{job.number}" for job in jobs if job.state == "interrupted")
+        lines.append(f"interrupted: {counts['interrupted']} ({numbers})")
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        if job.state == "failed":
+            groups.setdefault(job.reason, []).append(job)
+    for reason, ones in sorted(groups.items(), key=lambda group: -len(group[1])):
+        numbers = ", ".join(f"#{job.number}" for job in ones)
+        lines.append(f"failed: {len(ones)} ({numbers}): {reason}")
+    spent = f"spent: {in_time(sum(job.seconds for job in jobs))}"
+    left = seconds_left(jobs)
+    if any(counts[state] for state in ("running", "interrupted", "to do")):
+        if math.isnan(left):
+            spent += "; left: not known before a job has finished"
+        else:
+            spent += f"; left: about {in_time(left)} of work"
+            if counts["running"] > 1:
+                spent += f", {in_time(left / counts['running'])} with {counts['running']} jobs at a time as now"
+    return [*lines, spent]
+
+
+def _how_far(job: Job) -> str:
+    progress = job.progress
+    if progress is None:
+        return "before its training" if job.state == "running" else "nobody knows how far"
+    epochs = f" of {progress.epochs}" if progress.epochs > 0 else ""
+    steps = f" of {progress.planned_steps:,}" if progress.planned_steps > 0 else ""
+    words = [f"epoch {progress.epoch}{epochs}", f"step {progress.step:,}{steps}"]
+    if job.state == "running" and 0 < progress.planned_steps <= progress.step:
+        words.append("in evaluation")
+    elif job.state == "running" and not math.isnan(progress.images_per_second):
+        words.append(f"{progress.images_per_second:,.0f} images/s")
+        words.append(f"{in_time(progress.seconds_left)} of training left")
+    return ", ".join(words)
+
+
+def in_time(seconds: float) -> str:
+    """Such as `45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
+    if math.isnan(seconds):
+        return "an unknown time"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"

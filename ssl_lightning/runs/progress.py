@@ -1,0 +1,60 @@
+"""progress.json: how far a run is in its training, for whoever asks meanwhile."""
+
+import contextlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ssl_lightning.errors import UserError
+from ssl_lightning.files import write_json
+from ssl_lightning.runs.reading import read_of_run
+
+
+class Progress(NamedTuple):
+    """
+    Args:
+        step, planned_steps: optimizer steps; the latter -1 where nobody knows.
+        epoch, epochs: begun, from 1, and planned; the latter -1 where steps are.
+        images_per_second: lately; NaN before the first steps.
+        seconds_per_step: likewise.
+        train_seconds: of wall time, over all resumptions.
+        time: when this was written, in seconds since 1970.
+    """
+
+    step: int
+    planned_steps: int
+    epoch: int
+    epochs: int
+    images_per_second: float
+    seconds_per_step: float
+    train_seconds: float
+    time: float
+
+    @property
+    def seconds_left(self) -> float:
+        """Of training; NaN where this is not known."""
+        return (self.planned_steps - self.step) * self.seconds_per_step if self.planned_steps > 0 else math.nan
+
+
+def write_progress(file: Path, progress: Progress) -> None:
+    """What cannot be written, as on a full disk, stops no training."""
+    with contextlib.suppress(UserError):
+        write_json(file, {key: None if value != value else value for key, value in progress._asdict().items()})
+
+
+def read_progress(file: Path) -> Progress | None:
+    """None where there is none, or it is damaged."""
+    try:
+        content = json.loads(read_of_run(file, file.parent, 2**16))
+        return Progress(**{key: _number(content, key, kind) for key, kind in Progress.__annotations__.items()})
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, UserError):
+        return None
+
+
+def _number(content: Mapping[str, Any], key: str, kind: type) -> Any:
+    value = math.nan if content[key] is None else content[key]
+    if type(value) not in (int, float) or (kind is int and type(value) is not int):
+        raise ValueError(f"{key} is {value!r:.40}")
+    return kind(value)
