@@ -146,7 +146,7 @@ def _panels(shown: Shown) -> dict[str, list[Any]]:
         for axis, key in (("optimizer steps", STEP), ("epochs", "epoch"))
         if axis == "optimizer steps" or name != "lr"
     ]
-    columns = [
+    columns: list[Any] = [
         *(wr.Config(key) for key in GROUPED[:5]),
         *(wr.SummaryMetric(name) for name in (*shown.costs[:1], WITHOUT_LABELS, *shown.metrics)),
     ]
