@@ -68,7 +68,7 @@ class Universality(Evaluator):
             "corruptions/top1": "corrupted %",
             f"sigma_ssl/{steps}": f"σ, T={steps}",
             f"sigma_supervised/{steps}": f"σ labels, T={steps}",
-            f"sigma_supervised/{steps}_gain": f"gain %, T={steps}",
+            f"sigma_supervised/{steps}_gain": f"gain at T={steps} %",
         }
 
     @property

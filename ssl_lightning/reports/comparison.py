@@ -225,7 +225,9 @@ def scale_of(column: str) -> int:
 
 
 def form_of(column: str) -> str:
-    """How numbers are written: a digit after the point of what is in %, of ranks and seconds, else three."""
+    """How numbers are written: a digit after the point of what is in %, of ranks and seconds, four of σ, else three."""
+    if column.startswith("σ"):
+        return ".4f"
     return ".1f" if column.endswith("%") or column in (METRICS["representation/rankme"], "seconds") else ".3f"
 
 

@@ -314,7 +314,7 @@ def test_encoders_that_have_all_other_data_have_mean_ranks(command: Command, swe
 
 def universal(run, top1: float, sigma: float, where: str = "digits") -> None:
     metrics = {"linear/top1": top1, "knn/top1": top1, "sigma_ssl/5": sigma, "sigma_supervised/5_gain": 0.25}
-    columns = {"linear/top1": "linear %", "sigma_ssl/5": "σ, T=5", "sigma_supervised/5_gain": "gain %, T=5"}
+    columns = {"linear/top1": "linear %", "sigma_ssl/5": "σ, T=5", "sigma_supervised/5_gain": "gain at T=5 %"}
     protocol = Protocol(where, "", {"suite": "Universality"})
     further(run, top1, "u", protocol, metrics=metrics, columns=columns, explanation="σ: of <so many> tasks.")
 
@@ -333,9 +333,9 @@ def test_universality_stands_beside_the_accuracy_on_other_data(command: Command,
     text = markdown(sweep)
     joined = text.partition("\n## Universality and transfer\n")[2].partition("\n## ")[0]
     assert rows(joined) == [
-        {"method": "byol", "fraction": "1", "linear %": "80.0", "σ, T=5": "0.500"}
+        {"method": "byol", "fraction": "1", "linear %": "80.0", "σ, T=5": "0.5000"}
         | {"mean linear % elsewhere": "–", "linear % on svhn": "30.0", "linear % on cifar10": "–"},
-        {"method": "simclr", "fraction": "1", "linear %": "90.0 ± 0.0", "σ, T=5": "0.150 ± 0.071"}
+        {"method": "simclr", "fraction": "1", "linear %": "90.0 ± 0.0", "σ, T=5": "0.1500 ± 0.0707"}
         | {"mean linear % elsewhere": "45.0", "linear % on svhn": "30.0 ± 14.1", "linear % on cifar10": "60.0 ± 0.0"},
     ]
     assert "No difference is tested here." in joined
