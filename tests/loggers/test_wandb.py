@@ -184,6 +184,7 @@ def test_a_sweep_in_one_process_makes_a_run_for_each_job(tmp_path, server):
     assert "wandb" not in ended.output.replace("logger=wandb", "").replace("logger.wandb", "")
     runs = find_runs([tmp_path / "runs"])
     assert len(runs) == 2
+    cells = set()
     for run in runs:
         (file,) = offline_runs(tmp_path, run)
         described = description(file)
@@ -196,6 +197,7 @@ def test_a_sweep_in_one_process_makes_a_run_for_each_job(tmp_path, server):
         read = summary(file)
         config = {key: value for key, value in read["config"].items() if key != "_wandb"}
         assert config.pop("settings") == run.config()
+        cells.add(config.pop("cell"))
         assert config == {
             **{key: getattr(run.described()[0], key) for key in ("method", "dataset", "subset", "seed", "budget")},
             **{"fraction": 0.5, "digest": run.id[-8:], "run": run.id, "sweep": "comparison"},
@@ -211,7 +213,9 @@ def test_a_sweep_in_one_process_makes_a_run_for_each_job(tmp_path, server):
         assert steps == [2, 4]
         assert kept["protocol.name"].startswith("draws=1, ")
         axes = {metric.get("name", metric.get("glob_name")): metric.get("step_metric") for metric in metrics(file)}
-        assert axes == {"trainer/global_step": None, "*": "trainer/global_step", "epoch": "trainer/global_step"}
+        over_steps = dict.fromkeys(("*", "epoch", "fraction"), "trainer/global_step")
+        assert axes == {"trainer/global_step": None, **over_steps, "by_fraction/*": "fraction"}
+    assert len(cells) == 1  # they differ in seeds alone
 
 
 def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
