@@ -10,22 +10,26 @@ import pytest
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers.figures import RATIO, Options, Row, contest, installed
 
-SMALL = Options(turns=2, small=True)
+TWICE, ONCE = (Options(turns=turns, small=True) for turns in (2, 1))
 LONG = ("b", "c", "d", "e", "g")
 """Trainings, many steps of which FLOPs are counted, or processes of their own."""
 PEERS = {"a": ("lightly", "kornia"), "b": ("lightly",), "c": ("lightly",), "g": ("lightly",)}
+
+
+def small(part: str) -> Options:
+    return ONCE if part in LONG else TWICE
 
 
 def marked(parts):
     return [pytest.param(part, marks=pytest.mark.nightly if part in LONG else ()) for part in parts]
 
 
-def check(rows: list[Row]) -> None:
+def check(rows: list[Row], turns: int) -> None:
     assert rows
     for row in rows:
         assert row.figures, row
         for values in row.figures.values():
-            assert len(values) in (1, SMALL.turns), row
+            assert len(values) in (1, turns), row
             assert all(math.isfinite(value) for value in values), row
 
 
@@ -38,8 +42,9 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("part", marked(peers.PARTS))
 def test_a_part_gives_finite_figures_without_any_peer(part, alone, capsys):
-    rows = list(peers.PARTS[part].rows(SMALL))
-    check(rows)
+    options = small(part)
+    rows = list(peers.PARTS[part].rows(options))
+    check(rows, options.turns)
     assert not any("lightly" in row.who or "kornia" in row.who for row in rows)
     said = capsys.readouterr().err.splitlines()
     assert len([line for line in said if "pip install 'ssl-lightning[bench]'" in line]) == len(PEERS.get(part, ()))
@@ -50,8 +55,9 @@ def test_a_part_gives_finite_figures_of_its_peers(part):
     for peer in PEERS[part]:
         if importlib.util.find_spec(peer) is None:
             pytest.skip(f"{peer} is not installed: pip install 'ssl-lightning[bench]'")
-    rows = list(peers.PARTS[part].rows(SMALL))
-    check(rows)
+    options = small(part)
+    rows = list(peers.PARTS[part].rows(options))
+    check(rows, options.turns)
     for peer in PEERS[part]:
         assert any(peer in row.who and RATIO in row.figures for row in rows), peer
 
