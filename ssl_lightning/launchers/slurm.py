@@ -39,8 +39,8 @@ def launch(
         UserError: SLURM does not take the jobs; or names those that failed, after all have ended.
         SystemExit: 128 + the number of the signal, where SIGINT or SIGTERM has ended the waiting.
     """
-    submitit, task = _submitit(), _task(application)
     parameters = _parameters(settings, application, overrides)
+    submitit, task = _submitit(), _task(application)
     arguments = [
         (list(values), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state())
         for number, values in enumerate(overrides, first)
