@@ -18,6 +18,8 @@ EVERY = 5.0
 """Seconds between two looks at the queue."""
 PATIENCE = 30.0
 """Seconds that the result of a job may take to appear here once the job has left the queue, on a slow file system."""
+_IN_TURN = "JobArrayTaskLimit"
+"""Why a job waits that others of its array come before."""
 _WORDS = {"PENDING": "waits to go on", "RUNNING": "runs"}
 
 
@@ -27,7 +29,7 @@ class _Watched:
 
     Args:
         job: of submitit's.
-        state: SLURM's name for it, at the last look.
+        state: SLURM's name for it, of those in `_WORDS`, at the last look that has found one.
         begun: it has run.
         gone: when it was first missing in the queue; None while it is there.
         well: whether it has ended well; None while it has not ended, or where it never began.
@@ -54,10 +56,11 @@ def watch(jobs: Mapping[int, Any]) -> tuple[dict[int, bool], int]:
     """
     watched = {number: _Watched(job) for number, job in jobs.items()}
     waiting, look_at = dict(watched), 0.0
+    said: set[str] = set()
     while waiting:
         if (now := time.monotonic()) >= look_at:
             look_at = now + EVERY
-            _look(waiting, now)
+            _look(waiting, now, said)
         for number, one in list(waiting.items()):
             if _has_ended(number, one, now):
                 del waiting[number]
@@ -68,23 +71,29 @@ def watch(jobs: Mapping[int, Any]) -> tuple[dict[int, bool], int]:
     return ended, len(watched) - len(ended)
 
 
-def _look(waiting: Mapping[int, _Watched], now: float) -> None:
-    """At the queue. Where SLURM does not answer, as when it is busy, everything is taken to be as before."""
-    command = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i %T"]
+def _look(waiting: Mapping[int, _Watched], now: float, said: set[str]) -> None:
+    """At the queue. Where SLURM does not answer, as when it is busy, everything is taken to be as before.
+
+    Args:
+        said: reasons for waiting that were printed.
+    """
+    command = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i %T %r"]
     answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     if answer.returncode:
         return
-    states = dict(line.split() for line in answer.stdout.splitlines())
+    queue = {job: (state, reason) for job, state, reason in (line.split(" ", 2) for line in answer.stdout.splitlines())}
     for number, one in waiting.items():
-        state = states.get(one.job.job_id)
-        if state is None:
+        if one.job.job_id not in queue:
             one.gone = one.gone or now
             continue
         one.gone = None
-        if state != one.state and state in _WORDS and (one.begun or state == "RUNNING"):
+        state, reason = queue[one.job.job_id]
+        if state in _WORDS and state != one.state and (one.begun or state == "RUNNING"):
             print(f"#{number} {_WORDS[state]}", flush=True)
-            one.begun = True
-        one.state = state
+            one.begun, one.state = True, state
+        elif state == "PENDING" and not one.begun and reason not in ("None", _IN_TURN, *said):
+            print(f"#{number} waits: {reason}", flush=True)
+            said.add(reason)
 
 
 def _has_ended(number: int, one: _Watched, now: float) -> bool:
@@ -117,13 +126,14 @@ def _error(job: Any) -> str | None:
 
 
 def _last_words(job: Any) -> str:
-    """Of a job that was ended from outside."""
+    """Of a job that was ended from outside: SLURM's, which begin with stars, where there are any."""
     file = job.paths.stdout
     try:
-        words = file.read_text(errors="replace").strip().rpartition("\n")[2]
+        lines = file.read_text(errors="replace").strip().splitlines()
     except OSError:
         return f"SLURM has ended it before it began (scontrol show job {job.job_id})"
-    return f"it was ended: {words} ({file})"
+    words = next((line for line in reversed(lines) if "error: ***" in line), lines[-1] if lines else "")
+    return f"it was ended: {words.partition('***')[2].strip(' *') or words} ({file})"
 
 
 def _cancel(jobs: list[_Watched]) -> None:

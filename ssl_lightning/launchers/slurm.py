@@ -53,8 +53,11 @@ def launch(
             **{name if name in _OF_ALL else f"slurm_{name}": value for name, value in parameters.items()}
         )
         jobs = executor.map_array(task, *zip(*arguments, strict=True))
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise UserError(f"SLURM was not given the jobs: {in_one_line(error)} Look at hydra.launcher.") from error
+    except (RuntimeError, ValueError, TypeError, NameError) as error:
+        said = in_one_line(error).replace("sbatch: error: ", "").rstrip(".")
+        raise UserError(
+            f"SLURM was not given the jobs: {said}. Change hydra.launcher.*, see ssl-train --help hydra/launcher/slurm."
+        ) from error
     name = jobs[0].job_id.partition("_")[0]
     limit = f", at most {parameters['array_parallelism']} at a time" if len(jobs) > 1 else ""
     print(f"SLURM's job {name}: {len(jobs)} job{'s' * (len(jobs) > 1)}{limit}", flush=True)

@@ -90,7 +90,7 @@ class Cluster:
 
     def jobs(self) -> list[str]:
         """Those in the queue, without their numbers in an array."""
-        return sorted(set(self("squeue", "--noheader", "--format=%A").split()))
+        return sorted(set(self("squeue", "--noheader", "--format=%F").split()))
 
     @contextmanager
     def started(self, folder: Path, *command: str) -> Iterator[subprocess.Popen[str]]:
