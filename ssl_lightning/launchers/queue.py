@@ -1,6 +1,8 @@
 """Waits for jobs of SLURM's, and says what becomes of each."""
 
+import contextlib
 import getpass
+import io
 import os
 import subprocess
 import time
@@ -118,7 +120,8 @@ def _error(job: Any) -> str | None:
         result = job.task(0).result()
         if result.status == JobStatus.COMPLETED:
             return None
-        _ = result.return_value
+        with contextlib.redirect_stderr(io.StringIO()):  # where Hydra repeats the overrides
+            _ = result.return_value
         return "failed"
     except Exception as error:
         said = str(user_error_in(error) or explained(error)).strip().partition("\n")[0]

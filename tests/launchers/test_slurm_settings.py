@@ -1,8 +1,12 @@
 """hydra/launcher=slurm before SLURM has a say."""
 
 import importlib.util
+from types import SimpleNamespace
 
 import pytest
+
+from ssl_lightning.launchers.slurm import _parameters
+from tests.composing import composed
 
 SLURM = ("ssl-train", "-m", "trainer=ddp", "hydra/launcher=slurm")
 
@@ -29,3 +33,24 @@ def test_the_extra_is_named(command):
     assert outcome.err == (
         "Error: hydra/launcher=slurm needs submitit, which is not installed: pip install 'ssl-lightning[slurm]'.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("trainer", "gpus", "expected"),
+    [
+        (["trainer=gpu"], "auto", 1),
+        (["trainer=ddp", "trainer.devices=4"], "auto", 4),
+        (["trainer=ddp_cpu"], "auto", None),
+        (["trainer=auto"], "auto", None),  # nobody knows whether there are any
+        (["trainer=auto"], 1, 1),
+        (["trainer=gpu"], None, None),
+    ],
+)
+def test_a_process_has_a_gpu_where_it_is_to_train_on_one(trainer, gpus, expected):
+    config = composed(*trainer)
+    settings = {"nodes": 1, "tasks_per_node": config.trainer.devices, "gpus_per_node": gpus, "mem_gb": None}
+    loader = SimpleNamespace(load_sweep_config=lambda whole, overrides: whole)
+    application = {"config": config, "hydra_context": SimpleNamespace(config_loader=loader)}
+    found = _parameters(settings, application, [[]])
+    assert "mem_gb" not in found
+    assert found.get("gpus_per_node") == expected
