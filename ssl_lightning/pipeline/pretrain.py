@@ -26,7 +26,7 @@ from ssl_lightning.lightning_internals import add_callbacks
 from ssl_lightning.loggers.guard import has_failed
 from ssl_lightning.loggers.metrics_file import MetricsFile
 from ssl_lightning.loggers.of_run import introduce, log_results, offline
-from ssl_lightning.loggers.wandb import ended_by_errors
+from ssl_lightning.loggers.wandb import ended_by_errors, forget_service
 from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.models.backbones import crashes_in_channels_last
 from ssl_lightning.pipeline.extension import beginning
@@ -69,6 +69,7 @@ def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
     try:
         _train_and_evaluate(config, parts)
     except Requeued:
+        forget_service()  # SLURM may end it first
         start_again()
     finally:
         if first and not alone:

@@ -121,7 +121,7 @@ def ended(process: subprocess.Popen[str]) -> Ended:
     return Ended(process.returncode, output)
 
 
-def until(condition: Callable[[], object], seconds: float = 120) -> None:
+def until(condition: Callable[[], object], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"

@@ -84,6 +84,12 @@ def at_the_gate(folder: Path, process: subprocess.Popen[str]) -> int:
     return len(list(folder.glob("gate-6-*")))
 
 
+def waits_again(cluster: Cluster, job: str) -> bool:
+    """Whether it is back in the queue, and nothing of it runs any more."""
+    shown = cluster.shown(job)
+    return (shown["Restarts"], shown["JobState"]) == ("1", "PENDING")
+
+
 def log_of(folder: Path, job: str, process: int = 0) -> str:
     return (folder / "runs" / ".submitit" / job / f"{job}_{process}_log.out").read_text()
 
@@ -140,7 +146,7 @@ def test_a_job_that_is_told_of_its_end_starts_again_where_it_was(
         until(lambda: at_the_gate(tmp_path, process) == 2)
         (job,) = cluster.jobs()
         cluster("scancel", "--signal=USR2", job)
-        until(lambda: cluster.shown(job)["Restarts"] == "1")
+        until(lambda: waits_again(cluster, job))
         (run,) = runs_of(tmp_path).values()
         assert step_of(run) == 6
         (tmp_path / "gate").touch()
@@ -171,7 +177,7 @@ def test_a_job_at_its_time_limit_starts_again(cluster: Cluster, tmp_path: Path, 
         (job,) = cluster.jobs()
         hours, minutes, _ = map(int, cluster.shown(job)["RunTime"].split(":"))
         cluster("scontrol", "update", f"JobId={job}", f"TimeLimit={60 * hours + minutes + 2}")
-        until(lambda: cluster.shown(job)["Restarts"] == "1")
+        until(lambda: waits_again(cluster, job))
         cluster("scontrol", "update", f"JobId={job}", "TimeLimit=10")
         (tmp_path / "gate").touch()
         done = ended(process)
@@ -189,7 +195,7 @@ def test_a_preempted_job_starts_again_and_a_cancelled_one_does_not(cluster: Clus
         until(lambda: cluster.shown(f"{name}_1")["JobState"] == "CANCELLED")
         high = ("--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
         cluster("sbatch", *high)
-        until(lambda: cluster.shown(f"{name}_0")["Restarts"] == "1")
+        until(lambda: waits_again(cluster, f"{name}_0"))
         (tmp_path / "gate").touch()
         done = ended(process)
     assert done.code == 1, done.output
