@@ -230,8 +230,10 @@ def end_wandb(exit_code: int = 0) -> None:
 
 def forget_service() -> None:
     """The next run starts another, and the end of this process does not ask the one that is gone, which is an error."""
-    if (wandb := sys.modules.get("wandb")) is None:
+    if "wandb" not in sys.modules:
         return
+    import wandb
+
     wandb.run = None  # one that could not be ended would be the next job's
     with contextlib.suppress(Exception, SystemExit):  # the latter where its exit code is an error's
         wandb.teardown()
