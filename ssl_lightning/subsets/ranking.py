@@ -133,10 +133,9 @@ class Ranking:
         keyed = {} if self.keys is None else {"keys": self.keys}
         number = KEYED_FORMAT if keyed else RANKING_FORMAT
         header = np.array(json.dumps({"format": number, **self.provenance}, sort_keys=True))
+        arrays = {"order": self.order, "latent_class": self.latent_class, "score": self.score, "provenance": header}
         with writing(Path(path)) as file:
-            np.savez_compressed(
-                file, order=self.order, latent_class=self.latent_class, score=self.score, provenance=header, **keyed
-            )
+            np.savez_compressed(file, allow_pickle=False, **arrays, **keyed)
 
     @classmethod
     def load(cls, path: str | Path, fingerprint: Fingerprint | None) -> "Ranking":
