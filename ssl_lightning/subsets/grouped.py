@@ -92,8 +92,10 @@ class GroupedRule(EmbeddingRule, QuotaRule):
         """Says what the ranking will cost where that is much."""
 
     def offers(self) -> frozenset[Offer]:
-        tree: set[Offer] = {"tree"} if self.groups.depth > 1 and not self.pooled else set()
-        return frozenset({"scores", "features"} | tree)
+        found: list[Offer] = ["scores", "features"]
+        if self.groups.depth > 1 and not self.pooled:
+            found.append("tree")
+        return frozenset(found)
 
     def check_budget(self, budget: Budget) -> None:
         super().check_budget(budget)
