@@ -27,7 +27,7 @@ class Redundancy(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class SemDeDup(Redundancy):
-    """Of near duplicates, all but the one farthest from the centroid (arXiv 2303.09540, algorithm A7).
+    """Of near duplicates, all but the one farthest from the centroid (arXiv 2303.09540).
 
     The images of a group are sorted by their similarity to its centroid, the mean of their unit vectors, the farthest
     first, equals by position. An image is redundant if its cosine to one before it, redundant or not, is above 1 − ε:

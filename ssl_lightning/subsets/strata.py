@@ -14,7 +14,7 @@ from ssl_lightning.subsets.ranking import generator, ranks_in
 @dataclass(frozen=True, kw_only=True)
 class Strata(Quota):
     """As many of each stratum, whatever their groups: equally wide intervals of the score, from which images are drawn
-    (arXiv 2210.15809, algorithm 1). The worst come last: of a ranking that keeps the easiest, the hardest.
+    (arXiv 2210.15809). The worst come last: of a ranking that keeps the easiest, the hardest.
 
     Args:
         cut: β, the share of the images of lowest score that come after all others, the better ones first.
