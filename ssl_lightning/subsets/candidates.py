@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -52,3 +53,12 @@ class Candidates:
         self.place[index] = np.arange(self.size)
         self.rows = self.make(index, self.buffer)
         return index
+
+
+def cosines_of(unit: Float[Tensor, "n d"]) -> Make:
+    """Makes rows of cosines of unit vectors."""
+
+    def make(index: Int64[np.ndarray, " b"], out: Float[Tensor, "b n"]) -> Float[np.ndarray, "b n"]:
+        return torch.mm(unit[torch.from_numpy(index).to(unit.device)], unit.T, out=out).cpu().numpy()
+
+    return make

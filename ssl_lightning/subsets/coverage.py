@@ -1,4 +1,6 @@
-"""Which members of a group cover it: greedy facility location, and farthest first."""
+"""Facility location: the members of a group that are most similar to all of it."""
+
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -6,79 +8,116 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_lightning.subsets.candidates import Candidates, Make
+from ssl_lightning.subsets.candidates import Candidates, cosines_of
 from ssl_lightning.subsets.greedy import GreedyOrder, similarity_sums
 
 # Rows of similarities whose gains are computed at a time: they should stay in a CPU's cache.
 ROWS = 8
-# A bound that was summed in another order is raised by as much: it must not be below a gain.
+# A bound that was summed in another order is raised by as much: it must not lie below the gain.
 SLACK = 1e-5
-
-
-def cosines_of(unit: Float[Tensor, "n d"]) -> Make:
-    """Makes rows of cosines of unit vectors."""
-
-    def make(index: Int64[np.ndarray, " b"], out: Float[Tensor, "b n"]) -> Float[np.ndarray, "b n"]:
-        return torch.mm(unit[torch.from_numpy(index).to(unit.device)], unit.T, out=out).cpu().numpy()
-
-    return make
+# Rows that tell how many similarities still matter.
+SAMPLE = 256
 
 
 def facility_location(features: Float[Tensor, "n d"], memory: float = 2**31) -> GreedyOrder:
     """Exact greedy maximisation of F(S) = Σ_i max_{j∈S} s_ij with s = max(cosine, 0), ties to the first.
 
-    F is submodular and monotone: gains never increase and are never negative. So an old gain bounds a new one, and
-    only those members are looked at again whose bound is the largest (lazy evaluation, Minoux 1978).
+    F is submodular and monotone: gains never increase and are never negative. So an old gain bounds a new one, and only
+    those members are looked at again whose bound is the largest (lazy evaluation, Minoux 1978). Once some are taken,
+    few similarities exceed what covers a member already, and the others are forgotten. Two members that are most
+    similar to one another gain as much by either: which of them is first may then depend on rounding.
 
     Args:
         features: of one group, on any device.
-        memory: bytes for similarities; less gives the same order.
+        memory: bytes for similarities; changes nothing but speed.
     """
     unit, n = normalize(features), len(features)
     own = unit.square().sum(1).cpu().double().numpy()
     bounds = (similarity_sums(unit, memory=memory) + own) * (1 + SLACK)
     covered = np.zeros(n, unit.new_empty(0).cpu().numpy().dtype)
-    rows = Candidates(cosines_of(unit), bounds, unit, memory)
     known = np.full(n, -1)  # how many members were taken when a bound was computed
     members, scores = np.empty(n, np.int64), np.empty(n)
+    rows: _Rows = _Whole(unit, bounds, memory)
     for k in range(n):
+        if isinstance(rows, _Whole) and k >= 8 and k & (k - 1) == 0 and _Close.fit(unit, covered, memory / 4):
+            rows = _Close(unit, covered)
+            bounds *= 1 + SLACK
         while known[pick := bounds.argmax()] < k:
-            made = rows.load(pick)
-            stale = made[bounds[made] > -np.inf] if len(made) else np.array([pick])
-            bounds[stale] = _gains(rows.rows, rows.place[stale], covered)
-            known[stale] = k
+            known[rows.look(pick, bounds, covered)] = k
         members[k], scores[k] = pick, bounds[pick]
-        np.maximum(covered, rows[pick], out=covered)
+        rows.cover(pick, covered)
         bounds[pick] = -np.inf
-    return GreedyOrder(members, np.minimum.accumulate(scores))  # rows that are made twice differ by rounding
+    return GreedyOrder(members, np.minimum.accumulate(scores))  # a row that is made twice may differ by rounding
 
 
-def _gains(
-    rows: Float[np.ndarray, "b n"], which: Int64[np.ndarray, " c"], covered: Float[np.ndarray, " n"]
-) -> Float[np.ndarray, " c"]:
-    """Σ_i max(s_ij − covered_i, 0) of some rows."""
-    gains = np.empty(len(which))
-    for start in range(0, len(which), ROWS):
-        more = rows[which[start : start + ROWS]]
-        more -= covered
-        gains[start : start + ROWS] = np.maximum(more, 0, out=more).sum(1)
-    return gains
+class _Rows(Protocol):
+    """Similarities of members to all."""
+
+    def look(
+        self, member: np.integer, bounds: Float[np.ndarray, " n"], covered: Float[np.ndarray, " n"]
+    ) -> Int64[np.ndarray, " b"]:
+        """Sets the bounds of a member, and of others with it, to the gains. Returns whose."""
+
+    def cover(self, member: np.integer, covered: Float[np.ndarray, " n"]) -> None:
+        """Takes a member that was just looked at."""
 
 
-def k_center(features: Float[Tensor, "n d"], memory: float = 2**31) -> GreedyOrder:
-    """Farthest first: each pick is the member with the largest distance 1 − cosine to the nearest of those before it,
-    ties to the first. The first pick is the member whose cosine with the mean of the unit vectors is largest, and its
-    score is 2, the largest distance there is. (Gonzalez 1985; as a coreset, arXiv 1708.00489.)
+class _Whole:
+    """Whole rows, made together for those that have the largest bounds."""
 
-    Args: as for `facility_location`.
-    """
-    unit, n = normalize(features), len(features)
-    distances = np.full(n, 2, unit.new_empty(0).cpu().numpy().dtype)
-    rows = Candidates(cosines_of(unit), distances, unit, memory)
-    members, scores = np.empty(n, np.int64), np.empty(n)
-    for k in range(n):
-        pick = distances.argmax() if k else (unit @ unit.mean(0)).cpu().numpy().argmax()
-        members[k], scores[k] = pick, distances[pick]
-        np.minimum(distances, np.maximum(1 - rows[pick], 0), out=distances)
-        distances[pick] = -np.inf
-    return GreedyOrder(members, scores)
+    def __init__(self, unit: Float[Tensor, "n d"], bounds: Float[np.ndarray, " n"], memory: float) -> None:
+        self.rows = Candidates(cosines_of(unit), bounds, unit, memory)
+
+    def look(
+        self, member: np.integer, bounds: Float[np.ndarray, " n"], covered: Float[np.ndarray, " n"]
+    ) -> Int64[np.ndarray, " b"]:
+        made = self.rows.load(member)
+        looked = made[bounds[made] > -np.inf] if len(made) else np.array([member])
+        for start in range(0, len(looked), ROWS):
+            some = looked[start : start + ROWS]
+            more = self.rows.rows[self.rows.place[some]]
+            more -= covered
+            bounds[some] = np.maximum(more, 0, out=more).sum(1)
+        return looked
+
+    def cover(self, member: np.integer, covered: Float[np.ndarray, " n"]) -> None:
+        np.maximum(covered, self.rows[member], out=covered)
+
+
+class _Close:
+    """Of each row, the similarities that exceed what had covered the members already when this was made."""
+
+    def __init__(self, unit: Float[Tensor, "n d"], covered: Float[np.ndarray, " n"]) -> None:
+        parts = [_exceeding(rows, unit, covered) for rows in unit.split(SAMPLE)]
+        self.first = np.concatenate([[0], np.concatenate([counts for counts, _, _ in parts]).cumsum()])
+        self.index = np.concatenate([index for _, index, _ in parts])
+        self.values = np.concatenate([values for _, _, values in parts])
+
+    @staticmethod
+    def fit(unit: Float[Tensor, "n d"], covered: Float[np.ndarray, " n"], memory: float) -> bool:
+        """Whether they take no more than so many bytes, by a sample of the rows."""
+        some = unit[:: max(1, len(unit) // SAMPLE)]
+        counts, index, values = _exceeding(some, unit, covered)
+        return (index.itemsize + values.itemsize) * float(counts.mean()) * len(unit) <= memory
+
+    def look(
+        self, member: np.integer, bounds: Float[np.ndarray, " n"], covered: Float[np.ndarray, " n"]
+    ) -> Int64[np.ndarray, " b"]:
+        edges = slice(self.first[member], self.first[member + 1])
+        bounds[member] = np.maximum(self.values[edges] - covered[self.index[edges]], 0).sum()
+        return np.array([member])
+
+    def cover(self, member: np.integer, covered: Float[np.ndarray, " n"]) -> None:
+        edges = slice(self.first[member], self.first[member + 1])
+        index = self.index[edges]
+        covered[index] = np.maximum(covered[index], self.values[edges])
+
+
+def _exceeding(
+    rows: Float[Tensor, "b d"], unit: Float[Tensor, "n d"], covered: Float[np.ndarray, " n"]
+) -> tuple[Int64[np.ndarray, " b"], np.ndarray, np.ndarray]:
+    """How many similarities of each row exceed what covers, where these are, and what they are."""
+    similarities = rows @ unit.T
+    exceeds = similarities > torch.from_numpy(covered).to(unit.device)
+    where = exceeds.nonzero()[:, 1].int().cpu().numpy()
+    return exceeds.sum(1).cpu().numpy(), where, similarities[exceeds].cpu().numpy()

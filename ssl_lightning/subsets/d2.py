@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
@@ -39,8 +38,9 @@ def d2(
     reverse: float = 1.0,
     memory: float | None = None,
 ) -> GreedyOrder:
-    """Messages forward: s_i ← s_i + Σ_j exp(−γ_f d_ij) s_j over the neighbours j of i, all at once. Then the member with
-    the largest score is taken, and its neighbours j lose exp(−γ_r d_ij) times its score; and so on, ties to the first.
+    """Messages forward: s_i ← s_i + Σ_j exp(−γ_f d_ij) s_j over the neighbours j of i, all at once. Then the member
+    with the largest score is taken, and its neighbours j lose exp(−γ_r d_ij) times its score; and so on, ties to the
+    first.
 
     The score of a place is what its member had when it was taken: never increasing while it is positive; below 0, where
     only the rest of a group is left, neighbours gain.

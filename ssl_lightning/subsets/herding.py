@@ -1,17 +1,17 @@
 """Herding: members of a group whose mean stays close to the mean of the group."""
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_lightning.subsets.candidates import Candidates
-from ssl_lightning.subsets.coverage import cosines_of
 from ssl_lightning.subsets.greedy import GreedyOrder
 
+# Share of the vectors that may be taken ones before these are removed.
+TAKEN = 1 / 8
 
-def herding(features: Float[Tensor, "n d"], memory: float = 2**31) -> GreedyOrder:
+
+def herding(features: Float[Tensor, "n d"]) -> GreedyOrder:
     """Each pick brings the mean of the picks as close as possible to the mean μ of the unit vectors of the group, ties
     to the first (arXiv 1206.6471; as a coreset, arXiv 1611.07725).
 
@@ -19,26 +19,26 @@ def herding(features: Float[Tensor, "n d"], memory: float = 2**31) -> GreedyOrde
     place is the distance ‖μ − Σ/t‖ that the picks before it have left (‖μ‖ for the first): it goes to 0, not always
     downwards.
 
-    Args: as for `facility_location`.
+    Args:
+        features: of one group, on any device.
     """
-    unit, n = normalize(features), len(features)
-    mean = unit.double().mean(0)
-    towards = (unit.double() @ mean).cpu().numpy()
-    gains = towards - unit.double().square().sum(1).cpu().numpy() / 2
-    rows = Candidates(cosines_of(unit), gains, unit, memory)
-    members = np.empty(n, np.int64)
+    vectors, n = normalize(features), len(features)
+    positions = torch.arange(n, device=features.device)
+    offsets = -vectors.square().sum(1) / 2  # -inf of those that are taken
+    mean = vectors.double().mean(0)
+    towards, total = mean.clone(), torch.zeros_like(mean)
+    members = torch.empty(n, dtype=torch.int64, device=features.device)
+    scores = torch.empty(n, dtype=torch.float64, device=features.device)
+    taken = 0
     for k in range(n):
-        pick = members[k] = gains.argmax()
-        gains += towards
-        gains -= rows[pick]
-        gains[pick] = -np.inf
-    ordered = unit[torch.from_numpy(members).to(unit.device)].double()
-    return GreedyOrder(members, _left(ordered, mean).cpu().numpy())
-
-
-def _left(ordered: Float[Tensor, "n d"], mean: Float[Tensor, " d"]) -> Float[Tensor, " n"]:
-    """‖μ − mean of those before‖ of each place."""
-    before = ordered.cumsum(0).roll(1, 0)
-    before[:1] = 0
-    count = torch.arange(len(ordered), device=ordered.device).clamp(min=1)[:, None]
-    return (mean - before / count).norm(dim=1)
+        scores[k] = (mean - total / max(1, k)).norm()
+        pick = torch.addmv(offsets, vectors, towards.to(vectors.dtype)).argmax()
+        members[k] = positions[pick]
+        total += vectors[pick]
+        towards += mean - vectors[pick]
+        offsets[pick] = -torch.inf
+        taken += 1
+        if taken > TAKEN * len(positions):
+            left = offsets > -torch.inf
+            vectors, positions, offsets, taken = vectors[left], positions[left], offsets[left], 0
+    return GreedyOrder(members.cpu().numpy(), scores.cpu().numpy())

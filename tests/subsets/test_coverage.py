@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_lightning.subsets.coverage import facility_location, k_center
+from ssl_lightning.subsets.coverage import facility_location
+from ssl_lightning.subsets.k_center import k_center
 from tests.subsets.vectors import EXACT, MEMORY, cosines, first_largest, unit
 
 exact = pytest.mark.parametrize("features", EXACT.values(), ids=EXACT.keys())
@@ -36,10 +37,8 @@ def farthest(features):
     members, scores = [], []
     while len(members) < len(s):
         left = [e for e in range(len(s)) if e not in members]
-        if members:
-            distances = {e: min(1 - s[e, j] for j in members) for e in left}
-        else:
-            distances = {e: s[e].sum() for e in left}  # n ⟨x, mean⟩ of unit vectors
+        of_the_first = {e: s[e].sum() for e in left}  # n ⟨x, mean⟩ of unit vectors
+        distances = {e: min(1 - s[e, j] for j in members) for e in left} if members else of_the_first
         members.append(first_largest(distances))
         scores.append(distances[members[-1]] if len(members) > 1 else 2)
     return members, scores
@@ -90,7 +89,8 @@ def test_gains_never_increase_and_memory_changes_nothing(rule, clusters):
     same = blocks.members == dense.members
     assert same.mean() > 0.9  # others are ties, which rounding breaks
     assert sorted(dense.members) == list(range(600))
-    assert (np.diff(dense.scores) <= 0).all() and (np.diff(blocks.scores) <= 0).all()
+    assert (np.diff(dense.scores) <= 0).all()
+    assert (np.diff(blocks.scores) <= 0).all()
 
 
 @rules
@@ -110,13 +110,12 @@ def test_a_group_is_covered_cluster_by_cluster():
     np.testing.assert_array_equal(k_center(features).scores, [2, 1, 1, 0, 0, 0, 0, 0, 0])
 
 
-@pytest.mark.parametrize("memory", [2**31, 2**14])
-@pytest.mark.parametrize("seed", range(3))
-def test_apricot_covers_in_the_same_order(seed, memory):
+def test_apricot_covers_as_well_at_each_pick():
     apricot = pytest.importorskip("apricot", reason="needs the extra `oracles`")
-    features = unit(200, seed=seed)
-    order = facility_location(features, memory)
+    features = unit(80)
     similarities = np.maximum(cosines(features), 0)
-    theirs = apricot.FacilityLocationSelection(200, metric="precomputed", optimizer="naive").fit(similarities)
-    np.testing.assert_array_equal(order.members[:40], theirs.ranking[:40])  # later, rounding breaks ties
-    np.testing.assert_allclose(order.scores, theirs.gains, rtol=0, atol=1e-11)
+    theirs = apricot.FacilityLocationSelection(80, metric="precomputed", optimizer="naive").fit(similarities)
+    for memory in (2**31, 2**14):
+        order = facility_location(features, memory)
+        np.testing.assert_allclose(order.scores, theirs.gains, rtol=0, atol=1e-11)
+        assert (order.members == theirs.ranking).mean() > 0.8  # others are ties, which rounding breaks

@@ -5,9 +5,7 @@ import pytest
 import torch
 
 from ssl_lightning.subsets.herding import herding
-from tests.subsets.vectors import EXACT, MEMORY, unit
-
-memories = pytest.mark.parametrize("memory", MEMORY.values(), ids=MEMORY.keys())
+from tests.subsets.vectors import EXACT, unit
 
 
 def naive(features):
@@ -34,20 +32,18 @@ TIED = {name: features for name, features in EXACT.items() if len(features) in (
 
 
 @pytest.mark.parametrize("features", TIED.values(), ids=TIED.keys())
-@memories
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_ties_are_those_of_the_definition(features, memory, dtype):
+def test_ties_are_those_of_the_definition(features, dtype):
     members, scores = naive(features)
-    order = herding(features.to(dtype), memory)
+    order = herding(features.to(dtype))
     np.testing.assert_array_equal(order.members, members)
     np.testing.assert_allclose(order.scores, scores, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
-@memories
-def test_unit_vectors_follow_the_definition(seed, memory):
+def test_unit_vectors_follow_the_definition(seed):
     members, scores = naive(unit(50, seed=seed))
-    order = herding(unit(50, seed=seed), memory)
+    order = herding(unit(50, seed=seed))
     np.testing.assert_array_equal(order.members, members)
     np.testing.assert_allclose(order.scores, scores, rtol=0, atol=1e-12)
 
