@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_lightning.subsets.density import density
+from ssl_lightning.subsets.knn_density import density
 from ssl_lightning.subsets.nearest import nearest
 from tests.subsets.vectors import EXACT, MEMORY, cosines, unit
 

@@ -6,7 +6,7 @@ import pytest
 from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
 from ssl_lightning.processes import ALONE
-from ssl_lightning.subsets.latent import cluster
+from ssl_lightning.subsets.latent import cluster, unit_vectors
 from ssl_lightning.subsets.prototypes import Prototypes
 from tests.data.synthetic import in_memory
 from tests.subsets.proxies import Toy, given
@@ -36,7 +36,8 @@ def make(**options):
 @pytest.mark.parametrize("keep", ["easiest", "hardest"])
 def test_order_is_that_of_distances(clusters, balanced, keep):
     ranking = make(clusters=clusters, balanced=balanced, keep=keep, seed=3).rank(in_memory(LABELS), PROXIES)
-    assigned, distance = cluster(FEATURES, clusters or 4, 3)
+    assigned, centroids = cluster(FEATURES, clusters or 4, 3)
+    distance = np.linalg.norm(unit_vectors(FEATURES) - centroids[assigned], axis=1)
     sign = -1 if keep == "easiest" else 1
     np.testing.assert_array_equal(ranking.score, sign * distance.astype(np.float64))
     np.testing.assert_array_equal(ranking.latent_class, assigned if balanced else np.zeros(60))
