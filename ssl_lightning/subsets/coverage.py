@@ -1,15 +1,19 @@
 """Facility location: the members of a group that are most similar to all of it."""
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Protocol
 
 import numpy as np
 import torch
+from annotated_types import Gt
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ssl_lightning.config.markers import Speed
 from ssl_lightning.subsets.candidates import Candidates, cosines_of
 from ssl_lightning.subsets.greedy import GreedyOrder, similarity_sums
+from ssl_lightning.subsets.grouped import Group, GroupedRule
 
 # Rows of similarities whose gains are computed at a time: they should stay in a CPU's cache.
 ROWS = 8
@@ -121,3 +125,19 @@ def _exceeding(
     exceeds = similarities > torch.from_numpy(covered).to(unit.device)
     where = exceeds.nonzero()[:, 1].int().cpu().numpy()
     return exceeds.sum(1).cpu().numpy(), where, similarities[exceeds].cpu().numpy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FacilityLocation(GroupedRule):
+    """Greedy coverage of each group by those that are taken.
+
+    Args:
+        memory_gib: for similarities of a group; a larger group is ranked without holding all of them.
+    """
+
+    memory_gib: Annotated[float, Gt(0), Speed] = 1.0
+
+    name: ClassVar[str] = "facility_location"
+
+    def order_of(self, group: Group) -> GreedyOrder:
+        return facility_location(self.vectors(group), self.memory_gib * 2**30)

@@ -1,12 +1,16 @@
 """D2 pruning (arXiv 2310.07931): difficulty and diversity by messages in a graph of neighbours."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
+from annotated_types import Ge, Gt
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from ssl_lightning.subsets.greedy import GreedyOrder
+from ssl_lightning.subsets.grouped import Group, GroupedRule
+from ssl_lightning.subsets.latent import unit_vectors
 from ssl_lightning.subsets.nearest import nearest
 
 
@@ -64,3 +68,30 @@ def d2(
         left[graph.neighbours[edges]] -= losses[edges] * left[pick]
         left[pick] = -np.inf
     return GreedyOrder(members, scores)
+
+
+@dataclass(frozen=True, kw_only=True)
+class D2(GroupedRule):
+    """D2 in each group.
+
+    Args:
+        start: what messages begin with: `prototypes`, the distance to the mean of the group's unit vectors, which is
+            its difficulty without labels (arXiv 2206.14486); or `equal`, which leaves density and diversity.
+        neighbours: of an image in the graph.
+        forward: γ_f; the larger, the less neighbours add.
+        reverse: γ_r; the larger, the less neighbours lose.
+    """
+
+    start: Literal["prototypes", "equal"] = "prototypes"
+    neighbours: Annotated[int, Gt(0)] = 10
+    forward: Annotated[float, Ge(0)] = 1.0
+    reverse: Annotated[float, Ge(0)] = 1.0
+
+    name: ClassVar[str] = "d2"
+
+    def order_of(self, group: Group) -> GreedyOrder:
+        start = np.ones(len(group.members))
+        if self.start == "prototypes":
+            unit = unit_vectors(group.features)
+            start = np.linalg.norm(unit - unit.mean(0), axis=1).astype(np.float64)
+        return d2(self.vectors(group), start, self.neighbours, self.forward, self.reverse)

@@ -10,7 +10,8 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
+from torch import Tensor
 
 from ssl_lightning.config.markers import Unset
 from ssl_lightning.data.dataset import ImageDataset
@@ -36,12 +37,14 @@ class Group(NamedTuple):
         members: their positions in train, in the order in which equals are to be taken.
         picks: how many of them a cut can reach; what lies behind may be ordered anyhow.
         centroid: where the group is a cluster of the unit vectors of the features.
+        known: what the rule knows of each besides: see `GroupedRule.known`.
     """
 
     features: Float32[np.ndarray, "m d"]
     members: Int64[np.ndarray, " m"]
     picks: int
     centroid: Float32[np.ndarray, " d"] | None
+    known: Float64[np.ndarray, " m"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,16 @@ class GroupedRule(EmbeddingRule, QuotaRule):
     @abstractmethod
     def order_of(self, group: Group) -> GreedyOrder:
         """Indices of the group's members, best first, and their scores."""
+
+    def known(
+        self, dataset: ImageDataset, proxy: LoadedRun, processes: ProcessGroup
+    ) -> Float64[np.ndarray, " n"] | None:
+        """What a rule has to know of each image besides its features, made by all processes together; None: nothing."""
+        return None
+
+    def vectors(self, group: Group) -> Float32[Tensor, "m d"]:
+        """The features of a group, on the device."""
+        return torch.from_numpy(group.features).to(device_of(self.accelerator))
 
     @property
     def groups(self) -> LatentClasses:
@@ -103,11 +116,12 @@ class GroupedRule(EmbeddingRule, QuotaRule):
         self, dataset: ImageDataset, proxies: Sequence[LoadedRun] = (), processes: ProcessGroup = ALONE
     ) -> Ranking:
         (proxy,) = proxies
+        known = self.known(dataset, proxy, processes)
         features = self.features(dataset, proxy, processes)
         n, device = len(features), device_of(self.accelerator)
         shared = {"levels": ((n, self.groups.depth), "int64"), "order": ((n,), "int64")}
         shared |= {"score": ((n,), "float64"), "redundant": ((n,), "bool")}
-        files = {name: self._scratch(dataset, proxy, processes, name) for name in shared}
+        files = {name: self.scratch(dataset, proxy, processes, name) for name in shared}
         levels, order, score, redundant = (processes.array(files[name], *kind) for name, kind in shared.items())
 
         def assign() -> Float32[np.ndarray, "k d"] | None:
@@ -132,7 +146,8 @@ class GroupedRule(EmbeddingRule, QuotaRule):
         for k in track(mine, f"{self.name} in {len(sizes)} latent classes") if processes.rank == 0 else mine:
             members = self.by_precedence(members_of[k], n)
             centroid = None if centroids is None else centroids[classes[k]]
-            found = self.order_of(Group(features[members], members, int(picks[k]), centroid))
+            of_members = None if known is None else known[members]
+            found = self.order_of(Group(features[members], members, int(picks[k]), centroid, of_members))
             places = slice(ends[k] - sizes[k], ends[k])
             order[places] = members[found.members]
             score[order[places]] = found.scores
@@ -191,7 +206,7 @@ class GroupedRule(EmbeddingRule, QuotaRule):
         reached_redundant = (reached & redundant).any()
         return sizes if reached_redundant else np.minimum(sizes, taken + in_between)
 
-    def _scratch(self, dataset: ImageDataset, proxy: LoadedRun, processes: ProcessGroup, name: str) -> Path | None:
+    def scratch(self, dataset: ImageDataset, proxy: LoadedRun, processes: ProcessGroup, name: str) -> Path | None:
         """A file for what processes write together, removed by whoever builds the ranking next if it is left over."""
         path = self.ranking_file(dataset, [proxy.digest]) if processes.size > 1 else None
         return path and path.with_name(f".{path.name}.{name}.part")

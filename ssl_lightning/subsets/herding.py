@@ -1,11 +1,16 @@
 """Herding: members of a group whose mean stays close to the mean of the group."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_lightning.subsets.greedy import GreedyOrder
+from ssl_lightning.subsets.grouped import Group, GroupedRule
+from ssl_lightning.subsets.quota import Offer
 
 # Share of the vectors that may be taken ones before these are removed.
 TAKEN = 1 / 8
@@ -42,3 +47,16 @@ def herding(features: Float[Tensor, "n d"]) -> GreedyOrder:
             left = offsets > -torch.inf
             vectors, positions, offsets, taken = vectors[left], positions[left], offsets[left], 0
     return GreedyOrder(members.cpu().numpy(), scores.cpu().numpy())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Herding(GroupedRule):
+    """Herding in each group. Its scores belong to places, and are not compared between groups."""
+
+    name: ClassVar[str] = "herding"
+
+    def offers(self) -> frozenset[Offer]:
+        return super().offers() - {"scores"}
+
+    def order_of(self, group: Group) -> GreedyOrder:
+        return herding(self.vectors(group))

@@ -1,12 +1,18 @@
 """Farthest first: members of a group that leave no other far away."""
 
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
 import numpy as np
+from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ssl_lightning.config.markers import Speed
 from ssl_lightning.subsets.candidates import Candidates, cosines_of
 from ssl_lightning.subsets.greedy import GreedyOrder
+from ssl_lightning.subsets.grouped import Group, GroupedRule
 
 
 def k_center(features: Float[Tensor, "n d"], memory: float = 2**31) -> GreedyOrder:
@@ -28,3 +34,19 @@ def k_center(features: Float[Tensor, "n d"], memory: float = 2**31) -> GreedyOrd
         np.minimum(distances, np.maximum(1 - rows[pick], 0), out=distances)
         distances[pick] = -np.inf
     return GreedyOrder(members, scores)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KCenter(GroupedRule):
+    """Farthest first in each group.
+
+    Args:
+        memory_gib: for similarities of a group; a larger group is ranked without holding all of them.
+    """
+
+    memory_gib: Annotated[float, Gt(0), Speed] = 1.0
+
+    name: ClassVar[str] = "k_center"
+
+    def order_of(self, group: Group) -> GreedyOrder:
+        return k_center(self.vectors(group), self.memory_gib * 2**30)

@@ -11,7 +11,8 @@ from jaxtyping import Float64, Int64
 
 from ssl_lightning.config.markers import Speed
 from ssl_lightning.devices import device_of
-from ssl_lightning.subsets.greedy import GreedyOrder, fits, graph_cut, row_sum, similarity_sums
+from ssl_lightning.subsets.candidates import fits
+from ssl_lightning.subsets.greedy import GreedyOrder, graph_cut, row_sum, similarity_sums
 from ssl_lightning.subsets.grouped import Group, GroupedRule
 from ssl_lightning.subsets.ranking import Ranking, generator
 
@@ -54,8 +55,7 @@ class SAS(GroupedRule):
         )
 
     def order_of(self, group: Group) -> GreedyOrder:
-        vectors = torch.from_numpy(group.features).to(device_of(self.accelerator))
-        memory = self.memory_gib * 2**30
+        vectors, memory = self.vectors(group), self.memory_gib * 2**30
         if self.rule == "row_sum":
             return row_sum(vectors, self.threshold, memory)
         return graph_cut(vectors, self.threshold, group.picks, memory)
