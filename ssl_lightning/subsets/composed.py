@@ -63,6 +63,17 @@ class QuotaRule(SubsetRule):
         redundant: Bool[np.ndarray, " n"] | None = None,
         features: Float32[np.ndarray, "n d"] | None = None,
     ) -> Ranking:
-        """The ranking of an order within groups: see `keys_of`."""
-        keys = keys_of(self.quota or Proportional(), order, levels, score, self.seed, redundant, features)
+        """The ranking of an order within groups.
+
+        Args:
+            order: all positions, best first within each group.
+            levels, score: of each position: see `Ranked`.
+            redundant: positions that come last; None: no such.
+            features: where the rule offers them.
+        """
+        behind = np.zeros(len(order), np.bool_) if redundant is None else redundant
+        quota = self.quota or Proportional()
+        keys = None
+        if not isinstance(quota, Proportional) or behind.any():  # else they are those that a ranking has anyway
+            keys = keys_of(quota, order, levels, score, behind, features, self.seed)
         return Ranking(order, np.array(levels[:, 0]), score, provenance, keys)

@@ -1,18 +1,19 @@
 """Facility location: the members of a group that are most similar to all of it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Protocol
 
 import numpy as np
 import torch
 from annotated_types import Gt
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_lightning.config.markers import Speed
 from ssl_lightning.subsets.candidates import Candidates, cosines_of
-from ssl_lightning.subsets.greedy import GreedyOrder, similarity_sums
+from ssl_lightning.subsets.greedy import CPU_BLOCK, GreedyOrder, similarity_sums
 from ssl_lightning.subsets.grouped import Group, GroupedRule
 
 # Rows of similarities whose gains are computed at a time: they should stay in a CPU's cache.
@@ -43,8 +44,8 @@ def facility_location(features: Float[Tensor, "n d"], memory: float = 2**31) -> 
     members, scores = np.empty(n, np.int64), np.empty(n)
     rows: _Rows = _Whole(unit, bounds, memory)
     for k in range(n):
-        if isinstance(rows, _Whole) and k >= 8 and k & (k - 1) == 0 and _Close.fit(unit, covered, memory / 4):
-            rows = _Close(unit, covered)
+        if isinstance(rows, _Whole) and k >= 8 and k & (k - 1) == 0:  # 8, 16, 32 …
+            rows = _Close.within(unit, covered, memory / 2) or rows
             bounds *= 1 + SLACK
         while known[pick := bounds.argmax()] < k:
             known[rows.look(pick, bounds, covered)] = k
@@ -91,18 +92,29 @@ class _Whole:
 class _Close:
     """Of each row, the similarities that exceed what had covered the members already when this was made."""
 
-    def __init__(self, unit: Float[Tensor, "n d"], covered: Float[np.ndarray, " n"]) -> None:
-        parts = [_exceeding(rows, unit, covered) for rows in unit.split(SAMPLE)]
-        self.first = np.concatenate([[0], np.concatenate([counts for counts, _, _ in parts]).cumsum()])
-        self.index = np.concatenate([index for _, index, _ in parts])
-        self.values = np.concatenate([values for _, _, values in parts])
+    def __init__(
+        self, first: Int64[np.ndarray, " n+1"], index: Int32[np.ndarray, " e"], values: Float[np.ndarray, " e"]
+    ) -> None:
+        self.first, self.index, self.values = first, index, values
 
-    @staticmethod
-    def fit(unit: Float[Tensor, "n d"], covered: Float[np.ndarray, " n"], memory: float) -> bool:
-        """Whether they take no more than so many bytes, by a sample of the rows."""
-        some = unit[:: max(1, len(unit) // SAMPLE)]
-        counts, index, values = _exceeding(some, unit, covered)
-        return (index.itemsize + values.itemsize) * float(counts.mean()) * len(unit) <= memory
+    @classmethod
+    def within(cls, unit: Float[Tensor, "n d"], covered: Float[np.ndarray, " n"], memory: float) -> "_Close | None":
+        """Where they take no more than so many bytes."""
+        n, room = len(unit), int(memory / (4 + unit.itemsize))
+        some = unit[torch.randperm(n, generator=torch.Generator().manual_seed(0))[:SAMPLE].to(unit.device)]
+        if sum(len(index) for _, index, _ in _exceeding(some, unit, covered)) * n > room * len(some):
+            return None
+        # Pages that stay empty take no memory, and small arrays that are kept would break up what is free.
+        index, values, first = np.empty(room, np.int32), np.empty(room, covered.dtype), np.zeros(n + 1, np.int64)
+        rows = end = 0
+        for counts, where, exceeding in _exceeding(unit, unit, covered):
+            start, end = end, end + len(where)
+            if end > room:
+                return None
+            index[start:end], values[start:end] = where, exceeding
+            first[rows + 1 : rows + 1 + len(counts)] = start + counts.cumsum()
+            rows += len(counts)
+        return cls(first, index, values)
 
     def look(
         self, member: np.integer, bounds: Float[np.ndarray, " n"], covered: Float[np.ndarray, " n"]
@@ -119,12 +131,17 @@ class _Close:
 
 def _exceeding(
     rows: Float[Tensor, "b d"], unit: Float[Tensor, "n d"], covered: Float[np.ndarray, " n"]
-) -> tuple[Int64[np.ndarray, " b"], np.ndarray, np.ndarray]:
-    """How many similarities of each row exceed what covers, where these are, and what they are."""
-    similarities = rows @ unit.T
-    exceeds = similarities > torch.from_numpy(covered).to(unit.device)
-    where = exceeds.nonzero()[:, 1].int().cpu().numpy()
-    return exceeds.sum(1).cpu().numpy(), where, similarities[exceeds].cpu().numpy()
+) -> Iterator[tuple[Int64[np.ndarray, " c"], Int32[np.ndarray, " e"], Float[np.ndarray, " e"]]]:
+    """How many similarities of each row exceed what covers, where these are, and what they are; some rows at a time."""
+    n = len(unit)
+    side = max(1, min(len(rows), CPU_BLOCK // (n * unit.itemsize)))
+    buffer, mask = unit.new_empty(side, n), torch.empty(side, n, dtype=torch.bool, device=unit.device)
+    bound = torch.from_numpy(covered).to(unit.device)
+    for some in rows.split(side):
+        similarities = torch.mm(some, unit.T, out=buffer[: len(some)])
+        exceeds = torch.gt(similarities, bound, out=mask[: len(some)])
+        where = exceeds.nonzero()[:, 1].int().cpu().numpy()
+        yield exceeds.sum(1).cpu().numpy(), where, similarities[exceeds].cpu().numpy()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,4 +157,4 @@ class FacilityLocation(GroupedRule):
     name: ClassVar[str] = "facility_location"
 
     def order_of(self, group: Group) -> GreedyOrder:
-        return facility_location(self.vectors(group), self.memory_gib * 2**30)
+        return facility_location(self.vectors(group.features), self.memory_gib * 2**30)

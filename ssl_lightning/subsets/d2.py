@@ -12,6 +12,7 @@ from ssl_lightning.subsets.greedy import GreedyOrder
 from ssl_lightning.subsets.grouped import Group, GroupedRule
 from ssl_lightning.subsets.latent import unit_vectors
 from ssl_lightning.subsets.nearest import nearest
+from ssl_lightning.subsets.ranking import Ranking, turning_points
 
 
 class Graph(NamedTuple):
@@ -46,8 +47,8 @@ def d2(
     with the largest score is taken, and its neighbours j lose exp(−γ_r d_ij) times its score; and so on, ties to the
     first.
 
-    The score of a place is what its member had when it was taken: never increasing while it is positive; below 0, where
-    only the rest of a group is left, neighbours gain.
+    The score of a place is what its member had when it was taken. It never increases while it is positive; once it is
+    negative, neighbours gain, but none becomes positive again.
 
     Args:
         start: scores of the members, at least 0, such as their difficulty.
@@ -89,9 +90,17 @@ class D2(GroupedRule):
 
     name: ClassVar[str] = "d2"
 
+    def notice(self, ranking: Ranking, fraction: float | None) -> str | None:
+        if (fraction or ranking.max_fraction) < (last := float(np.median(turning_points(ranking)))) + 0.05:
+            return None
+        return (
+            f"subset.fraction={fraction or 1:g} reaches beyond {last:.2f}, where D2's scores turn negative: from there "
+            "on neighbours gain from what is taken. A larger subset.reverse moves the turn."
+        )
+
     def order_of(self, group: Group) -> GreedyOrder:
         start = np.ones(len(group.members))
         if self.start == "prototypes":
             unit = unit_vectors(group.features)
             start = np.linalg.norm(unit - unit.mean(0), axis=1).astype(np.float64)
-        return d2(self.vectors(group), start, self.neighbours, self.forward, self.reverse)
+        return d2(self.vectors(group.features), start, self.neighbours, self.forward, self.reverse)

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Gt
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from ssl_lightning.subsets.latent import unit_vectors
 from ssl_lightning.subsets.quota import Offer, Quota, Ranked
@@ -41,8 +41,13 @@ class Density(Quota):
             keys[group] -= value / self.temperature
         return keys
 
-    def complexity(self, ranked: Ranked, members: list[Int64[np.ndarray, " k"]]) -> Float64[np.ndarray, " g"]:
-        """d_inter · d_intra of each group, in [0, 4]; all 0 where there is one group."""
+    def complexity(self, ranked: Ranked, members: list[np.ndarray]) -> Float64[np.ndarray, " g"]:
+        """d_inter · d_intra of each group, in [0, 2]; 0 where there is one group. To six decimals, as far as single
+        precision goes: groups of one image, or of copies, are equals.
+
+        Args:
+            members: of each group, where in the images they are.
+        """
         assert ranked.features is not None
         means = np.stack(
             [unit_vectors(ranked.features[ranked.images[group]]).mean(0, dtype=np.float64) for group in members]
@@ -55,4 +60,4 @@ class Density(Quota):
             distances = 1 - centroids[start : start + ROWS] @ centroids.T
             distances[np.arange(len(distances)), np.arange(start, start + len(distances))] = np.inf
             inter[start : start + ROWS] = np.partition(distances, near - 1, axis=1)[:, :near].mean(1)
-        return inter * intra
+        return np.round(inter * intra, 6) + 0.0

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class Group(NamedTuple):
         members: their positions in train, in the order in which equals are to be taken.
         picks: how many of them a cut can reach; what lies behind may be ordered anyhow.
         centroid: where the group is a cluster of the unit vectors of the features.
-        known: what the rule knows of each besides: see `GroupedRule.known`.
+        known: of each, what `GroupedRule.known` gives.
     """
 
     features: Float32[np.ndarray, "m d"]
@@ -45,6 +45,15 @@ class Group(NamedTuple):
     picks: int
     centroid: Float32[np.ndarray, " d"] | None
     known: Float64[np.ndarray, " m"] | None = None
+
+
+class _Work(NamedTuple):
+    """What processes fill in together; of each position, but `order`, which holds one group after another."""
+
+    levels: Int64[np.ndarray, "n l"]
+    order: Int64[np.ndarray, " n"]
+    score: Float64[np.ndarray, " n"]
+    redundant: Bool[np.ndarray, " n"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +75,12 @@ class GroupedRule(EmbeddingRule, QuotaRule):
     def known(
         self, dataset: ImageDataset, proxy: LoadedRun, processes: ProcessGroup
     ) -> Float64[np.ndarray, " n"] | None:
-        """What a rule has to know of each image besides its features, made by all processes together; None: nothing."""
+        """What the order needs of each image besides its features, made by all processes together; None: nothing."""
         return None
 
-    def vectors(self, group: Group) -> Float32[Tensor, "m d"]:
-        """The features of a group, on the device."""
-        return torch.from_numpy(group.features).to(device_of(self.accelerator))
+    def vectors(self, features: Float32[np.ndarray, "m d"]) -> Float32[Tensor, "m d"]:
+        """Features on the device."""
+        return torch.from_numpy(features).to(device_of(self.accelerator))
 
     @property
     def groups(self) -> LatentClasses:
@@ -96,7 +105,8 @@ class GroupedRule(EmbeddingRule, QuotaRule):
         """Says what the ranking will cost where that is much."""
 
     def offers(self) -> frozenset[Offer]:
-        return frozenset(["scores", "features", *(["tree"] if self.groups.depth > 1 and not self.pooled else [])])
+        tree: set[Offer] = {"tree"} if self.groups.depth > 1 and not self.pooled else set()
+        return frozenset({"scores", "features"} | tree)
 
     def check_budget(self, budget: Budget) -> None:
         super().check_budget(budget)
@@ -118,56 +128,66 @@ class GroupedRule(EmbeddingRule, QuotaRule):
         (proxy,) = proxies
         known = self.known(dataset, proxy, processes)
         features = self.features(dataset, proxy, processes)
-        n, device = len(features), device_of(self.accelerator)
-        shared = {"levels": ((n, self.groups.depth), "int64"), "order": ((n,), "int64")}
-        shared |= {"score": ((n,), "float64"), "redundant": ((n,), "bool")}
-        files = {name: self.scratch(dataset, proxy, processes, name) for name in shared}
-        levels, order, score, redundant = (processes.array(files[name], *kind) for name, kind in shared.items())
-
-        def assign() -> Float32[np.ndarray, "k d"] | None:
-            redundant[:] = False
-            levels[:], centroids = self.groups.group(dataset, features, self.seed)
-            return centroids
-
-        centroids = processes.by_first(assign)
-        classes, group, sizes = np.unique(levels[:, 0], return_inverse=True, return_counts=True)
-        by_group, ends = np.argsort(group, kind="stable"), np.cumsum(sizes)
-        mine = np.argsort(-sizes, kind="stable")[processes.rank :: processes.size]  # similar work for each process
-        members_of = [by_group[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+        kinds = {"levels": "int64", "order": "int64", "score": "float64", "redundant": "bool"}
+        files = {name: self.scratch(dataset, proxy, processes, name) for name in kinds}
+        shapes = {name: (len(features), *([self.groups.depth] if name == "levels" else [])) for name in kinds}
+        work = _Work(*(processes.array(files[name], shapes[name], kind) for name, kind in kinds.items()))
+        centroids = processes.by_first(lambda: self._assign(dataset, features, work))
+        self._order(features, known, work, centroids, processes)
+        provenance = self.provenance(dataset, [proxy.digest])
+        if self.reach is not None:
+            provenance["max_fraction"] = self.reach
         if self.redundancy is not None:
-            for k in mine:
-                rows = torch.from_numpy(features[members_of[k]]).to(device)
-                redundant[members_of[k]] = self.redundancy.redundant(rows)
-            processes.barrier()
-        picks = self._picks(levels, redundant, sizes, features)
-        if processes.rank == 0:
-            self._report(redundant)
-            self.announce(sizes, picks, features)
-        for k in track(mine, f"{self.name} in {len(sizes)} latent classes") if processes.rank == 0 else mine:
-            members = self.by_precedence(members_of[k], n)
-            centroid = None if centroids is None else centroids[classes[k]]
-            of_members = None if known is None else known[members]
-            found = self.order_of(Group(features[members], members, int(picks[k]), centroid, of_members))
-            places = slice(ends[k] - sizes[k], ends[k])
-            order[places] = members[found.members]
-            score[order[places]] = found.scores
-        processes.barrier()
-        ranking = self._assembled(levels, order, score, redundant, features, self.provenance(dataset, [proxy.digest]))
+            provenance["redundant"] = int(np.count_nonzero(work.redundant))
+        ranking = self._pooled(_Work(*(np.array(values) for values in work)), features, provenance)
         processes.barrier()
         for file in files.values() if processes.rank == 0 else ():
             if file is not None:
                 file.unlink()
         return ranking
 
-    def _assembled(self, levels, order, score, redundant, features, provenance) -> Ranking:  # type: ignore[no-untyped-def]
-        levels, order, score = np.array(levels), np.array(order), np.array(score)
-        if self.reach is not None:
-            provenance["max_fraction"] = self.reach
+    def _assign(
+        self, dataset: ImageDataset, features: Float32[np.ndarray, "n d"], work: "_Work"
+    ) -> Float32[np.ndarray, "k d"] | None:
+        work.redundant[:] = False
+        work.levels[:], centroids = self.groups.group(dataset, features, self.seed)
+        return centroids
+
+    def _order(
+        self,
+        features: Float32[np.ndarray, "n d"],
+        known: Float64[np.ndarray, " n"] | None,
+        work: "_Work",
+        centroids: Float32[np.ndarray, "k d"] | None,
+        processes: ProcessGroup,
+    ) -> None:
+        """Fills in order and score, and what is redundant, group by group."""
+        classes, group, sizes = np.unique(work.levels[:, 0], return_inverse=True, return_counts=True)
+        ends, members_of = np.cumsum(sizes), np.split(np.argsort(group, kind="stable"), np.cumsum(sizes)[:-1])
+        mine = np.argsort(-sizes, kind="stable")[processes.rank :: processes.size]  # similar work for each process
         if self.redundancy is not None:
-            provenance["redundant"] = int(np.count_nonzero(redundant))
+            for k in mine:
+                work.redundant[members_of[k]] = self.redundancy.redundant(self.vectors(features[members_of[k]]))
+            processes.barrier()
+        picks = self._picks(work, sizes, features)
+        if processes.rank == 0:
+            self._report(work.redundant)
+            self.announce(sizes, picks, features)
+        for k in track(mine, f"{self.name} in {len(sizes)} latent classes") if processes.rank == 0 else mine:
+            members = self.by_precedence(members_of[k], len(features))
+            centroid = None if centroids is None else centroids[classes[k]]
+            of_members = None if known is None else known[members]
+            found = self.order_of(Group(features[members], members, int(picks[k]), centroid, of_members))
+            places = slice(ends[k] - sizes[k], ends[k])
+            work.order[places] = members[found.members]
+            work.score[work.order[places]] = found.scores
+        processes.barrier()
+
+    def _pooled(self, work: "_Work", features: Float32[np.ndarray, "n d"], provenance: dict[str, Any]) -> Ranking:
+        order, levels = work.order, work.levels
         if self.pooled:
-            order, levels = np.argsort(-score, kind="stable"), np.zeros((len(score), 1), np.int64)
-        return self.arranged(order, levels, score, provenance, np.array(redundant), features)
+            order, levels = np.argsort(-work.score, kind="stable"), np.zeros((len(order), 1), np.int64)
+        return self.arranged(order, levels, work.score, provenance, work.redundant, features)
 
     def _report(self, redundant: Bool[np.ndarray, " n"]) -> None:
         if self.redundancy is not None:
@@ -178,33 +198,25 @@ class GroupedRule(EmbeddingRule, QuotaRule):
             )
 
     def _picks(
-        self,
-        levels: Int64[np.ndarray, "n l"],
-        redundant: Bool[np.ndarray, " n"],
-        sizes: Int64[np.ndarray, " k"],
-        features: Float32[np.ndarray, "n d"],
+        self, work: "_Work", sizes: Int64[np.ndarray, " k"], features: Float32[np.ndarray, "n d"]
     ) -> Int64[np.ndarray, " k"]:
         """How many of each group's order a cut at `reach` needs at most. Beside many small groups, a large one gives
         more than its share to an exact budget (see `Ranking`); a floor takes the share."""
         quota = self.quota or Proportional()
         if self.reach is None or quota.needs == "scores":
             return sizes
-        n = len(levels)
-        order = np.argsort(levels[:, 0], kind="stable")  # any: keys depend on group and rank alone
-        nothing = np.full(n, np.nan)
-        keys = keys_of(quota, order, levels, nothing, self.seed, redundant, features)
-        _, group = np.unique(levels[:, 0], return_inverse=True)
-        if keys is None:
-            keys = np.empty(n)
-            keys[order] = (np.concatenate([np.arange(size) for size in sizes]) + 0.5) / np.repeat(sizes, sizes)
+        redundant, n = np.array(work.redundant), len(features)
+        _, group = np.unique(work.levels[:, 0], return_inverse=True)
+        order = np.argsort(group, kind="stable")  # any: keys depend on group and rank alone
+        keys = keys_of(quota, order, np.array(work.levels), np.full(n, np.nan), redundant, features, self.seed)
         last = min(n, math.ceil(self.reach * n) + 1) - 1
         reached = keys <= np.partition(keys, last)[last]
-        taken = np.bincount(group[reached & ~redundant], minlength=len(sizes))
+        if (reached & redundant).any():
+            return sizes
+        taken, passed = (np.bincount(group[some], minlength=len(sizes)) for some in (reached, redundant))
         if self.quota is None:
             taken = np.maximum(taken, np.ceil(self.reach * sizes).astype(np.int64))
-        in_between = np.bincount(group[redundant], minlength=len(sizes))  # passed over on the way to the last taken
-        reached_redundant = (reached & redundant).any()
-        return sizes if reached_redundant else np.minimum(sizes, taken + in_between)
+        return np.minimum(sizes, taken + passed)
 
     def scratch(self, dataset: ImageDataset, proxy: LoadedRun, processes: ProcessGroup, name: str) -> Path | None:
         """A file for what processes write together, removed by whoever builds the ranking next if it is left over."""

@@ -59,4 +59,4 @@ class Herding(GroupedRule):
         return super().offers() - {"scores"}
 
     def order_of(self, group: Group) -> GreedyOrder:
-        return herding(self.vectors(group))
+        return herding(self.vectors(group.features))

@@ -1,5 +1,6 @@
 """Groups that form a tree: k-means of centroids of k-means (arXiv 2405.15613)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -25,7 +26,7 @@ class HierarchicalKMeans(LatentClasses):
         resamplings: how often k-means is done again on each level; each takes half of a mean cluster from each.
     """
 
-    clusters: tuple[Annotated[int, Gt(0)], ...] = (100, 10)
+    clusters: Sequence[Annotated[int, Gt(0)]] = (100, 10)
     resamplings: Annotated[int, Ge(0)] = 10
 
     def __post_init__(self) -> None:

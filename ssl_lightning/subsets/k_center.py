@@ -49,4 +49,4 @@ class KCenter(GroupedRule):
     name: ClassVar[str] = "k_center"
 
     def order_of(self, group: Group) -> GreedyOrder:
-        return k_center(self.vectors(group), self.memory_gib * 2**30)
+        return k_center(self.vectors(group.features), self.memory_gib * 2**30)

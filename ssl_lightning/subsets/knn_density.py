@@ -37,4 +37,6 @@ class Density(GroupedRule):
     name: ClassVar[str] = "density"
 
     def order_of(self, group: Group) -> GreedyOrder:
-        return GreedyOrder.of(density(self.vectors(group), self.neighbours) * (1 if self.keep == "easiest" else -1))
+        return GreedyOrder.of(
+            density(self.vectors(group.features), self.neighbours) * (1 if self.keep == "easiest" else -1)
+        )

@@ -104,21 +104,19 @@ def keys_of(
     order: Int64[np.ndarray, " n"],
     levels: Int64[np.ndarray, "n l"],
     score: Float64[np.ndarray, " n"],
+    redundant: Bool[np.ndarray, " n"],
+    features: Float32[np.ndarray, "n d"] | None,
     seed: int,
-    redundant: Bool[np.ndarray, " n"] | None = None,
-    features: Float32[np.ndarray, "n d"] | None = None,
-) -> Float64[np.ndarray, " n"] | None:
-    """The keys of all positions; None where they are those that a `Ranking` has anyway.
+) -> Float64[np.ndarray, " n"]:
+    """The keys of all positions as whole numbers from 0: in the order of those of the quota, equals alike. What is
+    redundant is taken after all else, by the same quota.
 
     Args:
         order: all positions, best first within each group.
-        levels, score, redundant: of each position. What is redundant is taken after all else, by the same quota.
+        levels, score, redundant: of each position.
     """
-    behind = np.zeros(len(order), np.bool_) if redundant is None else redundant
-    if isinstance(quota, Proportional) and not behind.any():
-        return None
     keys, before = np.empty(len(order)), 0
-    for part in (order[~behind[order]], order[behind[order]]):
+    for part in (order[~redundant[order]], order[redundant[order]]):
         if len(part):
             rank, _ = ranks_in(levels[part, 0])
             found = quota.keys(Ranked(part, levels[part], score[part], rank, features, seed))

@@ -133,10 +133,9 @@ class Ranking:
         keyed = {} if self.keys is None else {"keys": self.keys}
         number = KEYED_FORMAT if keyed else RANKING_FORMAT
         header = np.array(json.dumps({"format": number, **self.provenance}, sort_keys=True))
+        arrays = {"order": self.order, "latent_class": self.latent_class, "score": self.score, "provenance": header}
         with writing(Path(path)) as file:
-            np.savez_compressed(
-                file, order=self.order, latent_class=self.latent_class, score=self.score, provenance=header, **keyed
-            )
+            np.savez_compressed(file, allow_pickle=False, **arrays, **keyed)
 
     @classmethod
     def load(cls, path: str | Path, fingerprint: Fingerprint | None) -> "Ranking":
@@ -180,6 +179,14 @@ def ranks_in(groups: Int64[np.ndarray, " n"]) -> tuple[Int64[np.ndarray, " n"], 
     rank = np.empty(len(inverse), np.int64)
     rank[grouped] = np.arange(len(inverse)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return rank, sizes[inverse]
+
+
+def turning_points(ranking: Ranking) -> Float64[np.ndarray, " k"]:
+    """For each latent class, the share of its members that come before the first with a negative score; 1 if none."""
+    places = ranking.order[np.argsort(ranking.latent_class[ranking.order], kind="stable")]
+    _, first, sizes = np.unique(ranking.latent_class[places], return_index=True, return_counts=True)
+    positive = (ranking.score[places] >= 0).astype(np.int64)  # once one is negative, all are
+    return np.add.reduceat(positive, first) / sizes
 
 
 def _column(arrays: Mapping[str, np.ndarray], key: str, dtype: str, length: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 import torch
 from annotated_types import Gt, Lt
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -21,7 +21,7 @@ class Redundancy(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def redundant(self, features: Float32[Tensor, "m d"]) -> Bool[np.ndarray, " m"]:
+    def redundant(self, features: Float[Tensor, "m d"]) -> Bool[np.ndarray, " m"]:
         """Which images of a group are redundant, given their mean embeddings, on any device."""
 
 
@@ -41,7 +41,7 @@ class SemDeDup(Redundancy):
 
     name: ClassVar[str] = "semdedup"
 
-    def redundant(self, features: Float32[Tensor, "m d"]) -> Bool[np.ndarray, " m"]:
+    def redundant(self, features: Float[Tensor, "m d"]) -> Bool[np.ndarray, " m"]:
         unit = normalize(features, eps=1e-12)
         order = torch.argsort(unit @ normalize(unit.mean(0), dim=0), stable=True)
         unit = unit[order]
@@ -49,10 +49,8 @@ class SemDeDup(Redundancy):
         for start in range(0, len(unit), BLOCK):
             some = unit[start : start + BLOCK]
             for before in range(0, start + 1, BLOCK):
-                similarities = unit[before : before + BLOCK] @ some.T
-                if before == start:
-                    similarities = similarities.triu(1)
-                found[start : start + BLOCK] |= (similarities > 1 - self.epsilon).any(0)
+                alike = unit[before : before + BLOCK] @ some.T > 1 - self.epsilon
+                found[start : start + BLOCK] |= (alike.triu(1) if before == start else alike).any(0)
         redundant = torch.empty_like(found)
         redundant[order] = found
         return redundant.cpu().numpy()

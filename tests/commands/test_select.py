@@ -19,8 +19,7 @@ from ssl_lightning.commands.select import select
 from ssl_lightning.runs.run import Run, find_runs
 from ssl_lightning.subsets.forgetting import ForgettingEvents, forgetting_score
 from ssl_lightning.subsets.latent import purity
-from ssl_lightning.subsets.ranking import Ranking
-from ssl_lightning.subsets.sas import turning_points
+from ssl_lightning.subsets.ranking import Ranking, turning_points
 from tests.composing import TINY, composed
 from tests.conftest import Outcome
 from tests.processes import Signal, ssl_select, started, two_processes

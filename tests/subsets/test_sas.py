@@ -21,8 +21,8 @@ from ssl_lightning.pipeline.parts import subset_of
 from ssl_lightning.processes import ALONE, ProcessGroup
 from ssl_lightning.subsets import sas as module
 from ssl_lightning.subsets.latent import KMeans, Labels
-from ssl_lightning.subsets.ranking import Ranking, generator
-from ssl_lightning.subsets.sas import SAS, turning_points
+from ssl_lightning.subsets.ranking import Ranking, generator, turning_points
+from ssl_lightning.subsets.sas import SAS
 from tests.callbacks import fitting
 from tests.composing import resolved
 from tests.data.synthetic import in_memory
