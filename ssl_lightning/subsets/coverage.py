@@ -93,7 +93,7 @@ class _Close:
     """Of each row, the similarities that exceed what had covered the members already when this was made."""
 
     def __init__(
-        self, first: Int64[np.ndarray, " n+1"], index: Int32[np.ndarray, " e"], values: Float[np.ndarray, " e"]
+        self, first: Int64[np.ndarray, " m"], index: Int32[np.ndarray, " e"], values: Float[np.ndarray, " e"]
     ) -> None:
         self.first, self.index, self.values = first, index, values
 

@@ -18,7 +18,7 @@ from ssl_lightning.data.sources.digits import Digits
 from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
 from ssl_lightning.pipeline.parts import subset_of
-from ssl_lightning.processes import ALONE, ProcessGroup
+from ssl_lightning.processes import ALONE
 from ssl_lightning.subsets import sas as module
 from ssl_lightning.subsets.latent import KMeans, Labels
 from ssl_lightning.subsets.ranking import Ranking, generator, turning_points

@@ -30,7 +30,7 @@ def make(**options):
 
 def byol():
     torch.manual_seed(0)
-    return BYOL(resnet_tiny(channels=1, width=4), linear)
+    return BYOL(resnet_tiny(channels=1, width=4), linear, linear)
 
 
 # Batches
@@ -78,15 +78,10 @@ def test_the_hardest_are_the_easiest_backwards_and_groups_change_no_loss():
     np.testing.assert_array_equal(make(latent=Labels()).rank(data, proxies).score, easiest.score)
 
 
-def test_an_image_of_noise_fits_worst():
-    """After a training, the loss of an image that nothing else looks like is large."""
-    data = fitting.dataset()
-    module = fitting.module(VIEWS, data)
-    method = fitting.method()
-    fitting.trainer(max_epochs=15).fit(method, module)
-    ranking = make(rounds=8, batch_size=48).rank(data, [given(method)])
-    again = make(rounds=8, batch_size=48, seed=1).rank(data, [given(method)])
-    assert np.corrcoef(ranking.score, again.score)[0, 1] > 0.5  # it is a property of the image, not of the draw
+def test_it_is_a_property_of_the_image_rather_than_of_the_draw():
+    data, proxies = fitting.dataset(), [given(fitting.method())]
+    first, second = (make(rounds=8, batch_size=48, seed=seed).rank(data, proxies).score for seed in (0, 1))
+    assert np.corrcoef(first, second)[0, 1] > 0.5
 
 
 # Teams
