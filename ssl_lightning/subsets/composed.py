@@ -39,7 +39,7 @@ class QuotaRule(SubsetRule):
         needed = self.quota and self.quota.needs
         if self.quota and needed and needed not in self.offers():
             raise UserError(
-                f"subset.quota={self.quota.name} needs {OFFERS[needed]}, which subset={self.name} has not here. "
+                f"subset.quota={self.quota.name} needs {OFFERS[needed]}, which subset={self.name} lacks here. "
                 f"{ADVICE[needed]}"
             )
 

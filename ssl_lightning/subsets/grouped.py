@@ -25,7 +25,7 @@ from ssl_lightning.subsets.embedding import EmbeddingRule
 from ssl_lightning.subsets.greedy import GreedyOrder
 from ssl_lightning.subsets.latent import Labels, LatentClasses
 from ssl_lightning.subsets.quota import Offer, Proportional, keys_of
-from ssl_lightning.subsets.ranking import Budget, Ranking
+from ssl_lightning.subsets.ranking import Budget, Ranking, size_of
 from ssl_lightning.subsets.redundancy import Redundancy
 
 
@@ -105,8 +105,10 @@ class GroupedRule(EmbeddingRule, QuotaRule):
         """Says what the ranking will cost where that is much."""
 
     def offers(self) -> frozenset[Offer]:
-        tree: set[Offer] = {"tree"} if self.groups.depth > 1 and not self.pooled else set()
-        return frozenset({"scores", "features"} | tree)
+        found: list[Offer] = ["scores", "features"]
+        if self.groups.depth > 1 and not self.pooled:
+            found.append("tree")
+        return frozenset(found)
 
     def check_budget(self, budget: Budget) -> None:
         super().check_budget(budget)
@@ -121,6 +123,16 @@ class GroupedRule(EmbeddingRule, QuotaRule):
 
     def content_digest(self) -> str:
         return self.groups.content_digest()
+
+    def notice(self, ranking: Ranking, fraction: float | None) -> str | None:
+        if self.redundancy is None or not (redundant := ranking.provenance.get("redundant")):
+            return None
+        taken = size_of(ranking.max_fraction if fraction is None else fraction, len(ranking))
+        others = len(ranking) - redundant
+        return (
+            f"subset.redundancy={self.redundancy.name}: {redundant:,} of {len(ranking):,} images are redundant, and "
+            f"come last; this subset has {max(0, taken - others):,} of them."
+        )
 
     def rank(
         self, dataset: ImageDataset, proxies: Sequence[LoadedRun] = (), processes: ProcessGroup = ALONE
@@ -171,7 +183,6 @@ class GroupedRule(EmbeddingRule, QuotaRule):
             processes.barrier()
         picks = self._picks(work, sizes, features)
         if processes.rank == 0:
-            self._report(work.redundant)
             self.announce(sizes, picks, features)
         for k in track(mine, f"{self.name} in {len(sizes)} latent classes") if processes.rank == 0 else mine:
             members = self.by_precedence(members_of[k], len(features))
@@ -188,14 +199,6 @@ class GroupedRule(EmbeddingRule, QuotaRule):
         if self.pooled:
             order, levels = np.argsort(-work.score, kind="stable"), np.zeros((len(order), 1), np.int64)
         return self.arranged(order, levels, work.score, provenance, work.redundant, features)
-
-    def _report(self, redundant: Bool[np.ndarray, " n"]) -> None:
-        if self.redundancy is not None:
-            print(
-                f"subset.redundancy={self.redundancy.name}: {np.count_nonzero(redundant):,} of {len(redundant):,} "
-                "images are redundant, and come last",
-                flush=True,
-            )
 
     def _picks(
         self, work: "_Work", sizes: Int64[np.ndarray, " k"], features: Float32[np.ndarray, "n d"]

@@ -41,8 +41,8 @@ class Prototypes(GroupedRule):
         unit = unit_vectors(group.features)
         centroid = unit.mean(0) if group.centroid is None else group.centroid
         distance = np.linalg.norm(unit - centroid, axis=1).astype(np.float64)
-        if self.keep == "middle":
-            distance = np.abs(distance - np.median(distance))
         score = distance if self.keep == "hardest" else -distance
+        if self.keep == "middle":
+            score = 0 - np.abs(distance - np.median(distance))
         members = np.argsort(-score, kind="stable")
         return GreedyOrder(members, score[members])

@@ -85,6 +85,11 @@ class Ranking:
         return self.provenance.get("max_fraction", 1.0)
 
     @property
+    def scored(self) -> bool:
+        """Whether the rule has scores."""
+        return not np.isnan(self.score).all()
+
+    @property
     def cost(self) -> dict[str, float]:
         """Seconds that it took, whoever made it: of ranking, and of training its proxies. Rankings of former versions
         say nothing, and others may hold anything."""

@@ -46,6 +46,9 @@ class SAS(GroupedRule):
         return self.max_fraction if self.rule == "graph_cut" else None
 
     def notice(self, ranking: Ranking, fraction: float | None) -> str | None:
+        return "\n".join(filter(None, [super().notice(ranking, fraction), self._of_turn(ranking, fraction)])) or None
+
+    def _of_turn(self, ranking: Ranking, fraction: float | None) -> str | None:
         fraction = ranking.max_fraction if fraction is None else fraction
         if self.rule != "graph_cut" or fraction < (last := float(np.median(turning_points(ranking)))) + 0.05:
             return None

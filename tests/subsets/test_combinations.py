@@ -144,7 +144,7 @@ def test_what_needs_what_the_rule_lacks_is_refused_at_once(score):
             make(kind, latent=Labels(), quota=Strata(), **options)
 
 
-def test_planted_duplicates_come_last_and_are_counted(capfd):
+def test_planted_duplicates_come_last_and_are_counted():
     plain, without = (
         make(SAS, latent=One(), redundancy=redundancy).rank(in_memory(LABELS), PROXIES)
         for redundancy in (None, SemDeDup(epsilon=0.001))
@@ -153,9 +153,13 @@ def test_planted_duplicates_come_last_and_are_counted(capfd):
     last = set(without.order[-COPIES:].tolist())
     assert all(len(pair & last) == 1 for pair in pairs)
     assert without.order[:-COPIES].tolist() == [i for i in plain.order.tolist() if i not in last]
-    assert (
-        capfd.readouterr().out == f"subset.redundancy=semdedup: {COPIES} of {N} images are redundant, and come last\n"
+    rule = make(Prototypes, redundancy=SemDeDup(epsilon=0.001))
+    assert rule.notice(without, 0.5) == (
+        f"subset.redundancy=semdedup: {COPIES} of {N} images are redundant, and come last; this subset has 0 of them."
     )
+    assert rule.notice(without, (N - 2) / N).endswith(f"this subset has {COPIES - 2} of them.")
+    assert rule.notice(plain, 1.0) is None
+    assert make(SAS, redundancy=SemDeDup()).notice(without, 1.0).startswith("subset.redundancy=semdedup: ")
     with pytest.raises(UserError, match=r"budget=floor .* subset\.redundancy=semdedup some come after all groups"):
         Subset(make(SAS, latent=One(), redundancy=SemDeDup()), 0.5, "floor")
 
