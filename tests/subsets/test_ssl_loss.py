@@ -78,12 +78,6 @@ def test_the_hardest_are_the_easiest_backwards_and_groups_change_no_loss():
     np.testing.assert_array_equal(make(latent=Labels()).rank(data, proxies).score, easiest.score)
 
 
-def test_it_is_a_property_of_the_image_rather_than_of_the_draw():
-    data, proxies = fitting.dataset(), [given(fitting.method())]
-    first, second = (make(rounds=8, batch_size=48, seed=seed).rank(data, proxies).score for seed in (0, 1))
-    assert np.corrcoef(first, second)[0, 1] > 0.5
-
-
 # Teams
 
 
@@ -107,7 +101,7 @@ def test_three_processes_give_what_one_gives(tmp_path):
 
 def test_a_method_without_a_loss_of_each_image_is_refused():
     proxy = given(VICReg(resnet_tiny(channels=1, width=4), linear))
-    with pytest.raises(UserError, match="VICReg has only one of a whole batch. Choose a proxy"):
+    with pytest.raises(UserError, match="VICReg has only one of a whole batch"):
         make().rank(fitting.dataset(), [proxy])
 
 
