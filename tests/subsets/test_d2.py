@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_lightning.subsets.d2 import d2, graph_of
+from ssl_lightning.data.views import Augment, View
+from ssl_lightning.subsets.d2 import D2, d2, graph_of
+from ssl_lightning.subsets.latent import One
+from ssl_lightning.subsets.ranking import Ranking
 from tests.subsets.test_nearest import neighbours
 from tests.subsets.vectors import EXACT, MEMORY, cosines, first_largest, unit
 
@@ -89,3 +92,14 @@ def test_the_second_pick_is_no_neighbour_of_the_first():
     order = d2(features, np.array([3.0, 2, 2, 2, 1, 1, 1]), k=2)
     assert order.members[0] == 0
     assert order.members[1] in (4, 5, 6)
+
+
+def test_a_cut_beyond_the_turn_is_told():
+    scores = np.array([3.0, 1.0, 0.5, -0.1, -0.4, -0.2, -0.3, -0.5, -0.6, -0.7])
+    ranking = Ranking(np.arange(10), np.zeros(10, np.int64), scores, {"rule": "d2"})
+    rule = D2(augment=Augment([View()]), latent=One(), accelerator="cpu")
+    assert rule.notice(ranking, 0.3) is None
+    said = rule.notice(ranking, 0.5)
+    assert said is not None
+    assert "subset.fraction=0.5 reaches beyond 0.30, where D2's scores turn negative" in said
+    assert "fraction=1 " in str(rule.notice(ranking, None))
