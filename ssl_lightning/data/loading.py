@@ -158,7 +158,7 @@ def in_order(images: Images, part: range | None = None, batch_size: int = 512) -
     return by_positions(images, slices)
 
 
-def by_positions(images: Images, batches: Iterable[slice | Int[Tensor, " n"]]) -> Iterator[UInt8[Tensor, "n c h w"]]:
+def by_positions(images: Images, batches: Iterable[slice | Int[Tensor, " _m"]]) -> Iterator[UInt8[Tensor, "_n c h w"]]:
     """Batches of the images at these positions; streamed ones by workers, a few batches ahead."""
     if isinstance(images, Tensor):
         return (images[some] for some in batches)

@@ -148,7 +148,7 @@ class SSLLoss(GroupedRule):
 
 def _batches(
     split: Split, parts: Sequence[Part], processes: ProcessGroup
-) -> Iterator[tuple[Part, UInt8[Tensor, "n c h w"]]]:
+) -> Iterator[tuple[Part, UInt8[Tensor, "_n c h w"]]]:
     if isinstance(split.images, StreamedImages):
         split.images.processes = processes.size
     return zip(parts, by_positions(split.images, [part.positions for part in parts]), strict=True)
