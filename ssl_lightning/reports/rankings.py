@@ -8,12 +8,12 @@ from jaxtyping import Int64
 
 from ssl_lightning.data.dataset import Split
 from ssl_lightning.subsets.latent import purity
-from ssl_lightning.subsets.ranking import Ranking
-from ssl_lightning.subsets.sas import turning_points
+from ssl_lightning.subsets.ranking import Ranking, turning_points
 
 ROWS = 10  # latent classes in a table
 SHEET_CLASSES, SHEET_IMAGES = 8, 10
 PARTS = 10  # of a curve
+FIRST = 20  # a best score so many times the median would flatten a curve
 
 
 def describe(ranking: Ranking, labels: Int64[np.ndarray, " n"]) -> None:
@@ -94,6 +94,9 @@ def gain_curve(ranking: Ranking, path: Path) -> Path:
             turning = float(np.median(turning_points(ranking)))
             axis.axvline(turning, color="grey", linestyle="--", linewidth=0.8, label=f"median turn {turning:.2f}")
         axis.set(xlabel="fraction of the latent class", ylabel="score")
+        middle = float(np.median(np.abs(ranking.score)))
+        if ranking.score.min() >= 0 and 0 < FIRST * middle < ranking.score.max():  # the first of a greedy covers most
+            axis.set_yscale("symlog", linthresh=middle)
         axis.legend(fontsize="x-small", title="latent class", title_fontsize="x-small")
         return save(figure, path, f"{ranking.provenance['rule']}: scores from best to worst")
 

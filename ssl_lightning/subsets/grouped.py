@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int64
+from torch import Tensor
 
 from ssl_lightning.config.markers import Unset
 from ssl_lightning.data.dataset import ImageDataset
@@ -36,12 +37,14 @@ class Group(NamedTuple):
         members: their positions in train, in the order in which equals are to be taken.
         picks: how many of them a cut can reach; what lies behind may be ordered anyhow.
         centroid: where the group is a cluster of the unit vectors of the features.
+        known: of each, what `GroupedRule.known` gives.
     """
 
     features: Float32[np.ndarray, "m d"]
     members: Int64[np.ndarray, " m"]
     picks: int
     centroid: Float32[np.ndarray, " d"] | None
+    known: Float64[np.ndarray, " m"] | None = None
 
 
 class _Work(NamedTuple):
@@ -68,6 +71,16 @@ class GroupedRule(EmbeddingRule, QuotaRule):
     @abstractmethod
     def order_of(self, group: Group) -> GreedyOrder:
         """Indices of the group's members, best first, and their scores."""
+
+    def known(
+        self, dataset: ImageDataset, proxy: LoadedRun, processes: ProcessGroup
+    ) -> Float64[np.ndarray, " n"] | None:
+        """What the order needs of each image besides its features, made by all processes together; None: nothing."""
+        return None
+
+    def vectors(self, features: Float32[np.ndarray, "m d"]) -> Float32[Tensor, "m d"]:
+        """Features on the device."""
+        return torch.from_numpy(features).to(device_of(self.accelerator))
 
     @property
     def groups(self) -> LatentClasses:
@@ -125,13 +138,14 @@ class GroupedRule(EmbeddingRule, QuotaRule):
         self, dataset: ImageDataset, proxies: Sequence[LoadedRun] = (), processes: ProcessGroup = ALONE
     ) -> Ranking:
         (proxy,) = proxies
+        known = self.known(dataset, proxy, processes)
         features = self.features(dataset, proxy, processes)
         kinds = {"levels": "int64", "order": "int64", "score": "float64", "redundant": "bool"}
-        files = {name: self._scratch(dataset, proxy, processes, name) for name in kinds}
+        files = {name: self.scratch(dataset, proxy, processes, name) for name in kinds}
         shapes = {name: (len(features), *([self.groups.depth] if name == "levels" else [])) for name in kinds}
         work = _Work(*(processes.array(files[name], shapes[name], kind) for name, kind in kinds.items()))
         centroids = processes.by_first(lambda: self._assign(dataset, features, work))
-        self._order(features, work, centroids, processes)
+        self._order(features, known, work, centroids, processes)
         provenance = self.provenance(dataset, [proxy.digest])
         if self.reach is not None:
             provenance["max_fraction"] = self.reach
@@ -154,6 +168,7 @@ class GroupedRule(EmbeddingRule, QuotaRule):
     def _order(
         self,
         features: Float32[np.ndarray, "n d"],
+        known: Float64[np.ndarray, " n"] | None,
         work: "_Work",
         centroids: Float32[np.ndarray, "k d"] | None,
         processes: ProcessGroup,
@@ -164,8 +179,7 @@ class GroupedRule(EmbeddingRule, QuotaRule):
         mine = np.argsort(-sizes, kind="stable")[processes.rank :: processes.size]  # similar work for each process
         if self.redundancy is not None:
             for k in mine:
-                rows = torch.from_numpy(features[members_of[k]]).to(device_of(self.accelerator))
-                work.redundant[members_of[k]] = self.redundancy.redundant(rows)
+                work.redundant[members_of[k]] = self.redundancy.redundant(self.vectors(features[members_of[k]]))
             processes.barrier()
         picks = self._picks(work, sizes, features)
         if processes.rank == 0:
@@ -173,7 +187,8 @@ class GroupedRule(EmbeddingRule, QuotaRule):
         for k in track(mine, f"{self.name} in {len(sizes)} latent classes") if processes.rank == 0 else mine:
             members = self.by_precedence(members_of[k], len(features))
             centroid = None if centroids is None else centroids[classes[k]]
-            found = self.order_of(Group(features[members], members, int(picks[k]), centroid))
+            of_members = None if known is None else known[members]
+            found = self.order_of(Group(features[members], members, int(picks[k]), centroid, of_members))
             places = slice(ends[k] - sizes[k], ends[k])
             work.order[places] = members[found.members]
             work.score[work.order[places]] = found.scores
@@ -206,7 +221,7 @@ class GroupedRule(EmbeddingRule, QuotaRule):
             taken = np.maximum(taken, np.ceil(self.reach * sizes).astype(np.int64))
         return np.minimum(sizes, taken + passed)
 
-    def _scratch(self, dataset: ImageDataset, proxy: LoadedRun, processes: ProcessGroup, name: str) -> Path | None:
+    def scratch(self, dataset: ImageDataset, proxy: LoadedRun, processes: ProcessGroup, name: str) -> Path | None:
         """A file for what processes write together, removed by whoever builds the ranking next if it is left over."""
         path = self.ranking_file(dataset, [proxy.digest]) if processes.size > 1 else None
         return path and path.with_name(f".{path.name}.{name}.part")

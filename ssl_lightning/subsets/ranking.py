@@ -186,6 +186,14 @@ def ranks_in(groups: Int64[np.ndarray, " n"]) -> tuple[Int64[np.ndarray, " n"], 
     return rank, sizes[inverse]
 
 
+def turning_points(ranking: Ranking) -> Float64[np.ndarray, " k"]:
+    """For each latent class, the share of its members that come before the first with a negative score; 1 if none."""
+    places = ranking.order[np.argsort(ranking.latent_class[ranking.order], kind="stable")]
+    _, first, sizes = np.unique(ranking.latent_class[places], return_index=True, return_counts=True)
+    positive = (ranking.score[places] >= 0).astype(np.int64)  # once one is negative, all are
+    return np.add.reduceat(positive, first) / sizes
+
+
 def _column(arrays: Mapping[str, np.ndarray], key: str, dtype: str, length: int) -> np.ndarray:
     values = arrays[key]
     if values.dtype != dtype or values.shape != (length,):

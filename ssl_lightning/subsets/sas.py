@@ -7,13 +7,14 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le, Lt
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 
 from ssl_lightning.config.markers import Speed
 from ssl_lightning.devices import device_of
-from ssl_lightning.subsets.greedy import GreedyOrder, fits, graph_cut, row_sum, similarity_sums
+from ssl_lightning.subsets.candidates import fits
+from ssl_lightning.subsets.greedy import GreedyOrder, graph_cut, row_sum, similarity_sums
 from ssl_lightning.subsets.grouped import Group, GroupedRule
-from ssl_lightning.subsets.ranking import Ranking, generator
+from ssl_lightning.subsets.ranking import Ranking, generator, turning_points
 
 # Of one pick, for each member of its class: to find the largest gain, and to update it. Measured on a CPU.
 SECONDS_A_GAIN = 2e-9
@@ -57,8 +58,7 @@ class SAS(GroupedRule):
         )
 
     def order_of(self, group: Group) -> GreedyOrder:
-        vectors = torch.from_numpy(group.features).to(device_of(self.accelerator))
-        memory = self.memory_gib * 2**30
+        vectors, memory = self.vectors(group.features), self.memory_gib * 2**30
         if self.rule == "row_sum":
             return row_sum(vectors, self.threshold, memory)
         return graph_cut(vectors, self.threshold, group.picks, memory)
@@ -88,11 +88,3 @@ class SAS(GroupedRule):
             "More latent classes, subset.max_fraction and subset.rule=row_sum make it cheaper.",
             flush=True,
         )
-
-
-def turning_points(ranking: Ranking) -> Float64[np.ndarray, " k"]:
-    """For each latent class, the share of its members that come before the first with a negative score; 1 if none."""
-    places = ranking.order[np.argsort(ranking.latent_class[ranking.order], kind="stable")]
-    _, first, sizes = np.unique(ranking.latent_class[places], return_index=True, return_counts=True)
-    positive = (ranking.score[places] >= 0).astype(np.int64)  # scores never increase within a class
-    return np.add.reduceat(positive, first) / sizes

@@ -9,9 +9,15 @@ import pytest
 from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
 from ssl_lightning.processes import ALONE
+from ssl_lightning.subsets.alignment import Alignment
+from ssl_lightning.subsets.coverage import FacilityLocation
+from ssl_lightning.subsets.d2 import D2
 from ssl_lightning.subsets.density import Density
 from ssl_lightning.subsets.grouped import GroupedRule
+from ssl_lightning.subsets.herding import Herding
 from ssl_lightning.subsets.hierarchy import HierarchicalKMeans
+from ssl_lightning.subsets.k_center import KCenter
+from ssl_lightning.subsets.knn_density import Density as NeighbourDensity
 from ssl_lightning.subsets.latent import FewLabels, KMeans, Labels, One
 from ssl_lightning.subsets.prototypes import Prototypes
 from ssl_lightning.subsets.quota import Balanced, Hierarchical
@@ -40,7 +46,14 @@ SCORES = {
     "hardest of all": (Prototypes, {"keep": "hardest", "balanced": False}),
     "middle": (Prototypes, {"keep": "middle"}),
     "random": (RandomInGroups, {}),
+    "density": (NeighbourDensity, {"neighbours": 3}),
+    "alignment": (Alignment, {"keep": "hardest"}),
+    "coverage": (FacilityLocation, {}),
+    "farthest first": (KCenter, {}),
+    "herding": (Herding, {}),
+    "d2": (D2, {"neighbours": 3}),
 }
+UNSCORED = (RandomInGroups, Herding)
 LATENT = [Labels(), KMeans(clusters=5), FewLabels(percent=20.0), One(), HierarchicalKMeans(clusters=[9, 3])]
 QUOTAS = [None, Balanced(), Density(), Hierarchical(), Strata(cut=0.2, strata=5)]
 REDUNDANCIES = [None, SemDeDup(epsilon=0.02)]
@@ -73,7 +86,7 @@ def make(kind, **options):
 def possible(score, latent, quota):
     kind, options = SCORES[score]
     if isinstance(quota, Strata):
-        return kind is not RandomInGroups
+        return kind not in UNSCORED
     return not isinstance(quota, Hierarchical) or (latent.depth > 1 and options.get("balanced", True))
 
 
@@ -126,8 +139,8 @@ def test_what_needs_what_the_rule_lacks_is_refused_at_once(score):
     kind, options = SCORES[score]
     with pytest.raises(UserError, match=r"hierarchical needs groups that form a tree, .* latent@subset\.latent=hier"):
         make(kind, latent=Labels(), quota=Hierarchical(), **options)
-    if kind is RandomInGroups:
-        with pytest.raises(UserError, match="strata needs scores that can be compared, which subset=random_in_groups"):
+    if kind in UNSCORED:
+        with pytest.raises(UserError, match=f"strata needs scores that can be compared, which subset={kind.name}"):
             make(kind, latent=Labels(), quota=Strata(), **options)
 
 
