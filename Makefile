@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL ?= $(BIN)/python -m pip install --quiet
 
-.PHONY: quickstart test test-nightly test-rest lint docs smoke storm wheel-smoke clean
+.PHONY: quickstart test test-nightly test-rest slurm lint docs smoke storm wheel-smoke clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: .venv/installed
@@ -19,6 +19,10 @@ test-nightly: .venv/installed-dev
 # Of the nightly tests, those that `make test` leaves out.
 test-rest: .venv/installed-dev
 	$(BIN)/python -m pytest -q -m nightly
+
+# On a SLURM of two nodes that the tests start on this machine, from Debian's packages slurm-wlm and munge.
+slurm: .venv/installed-dev .venv/installed-slurm
+	$(BIN)/python -m pytest -q -n 0 -m slurm
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -65,6 +69,10 @@ clean:
 
 .venv/installed-dev: .venv/bin/python pyproject.toml
 	$(INSTALL) --editable '.[dev]'
+	touch .venv/installed $@
+
+.venv/installed-slurm: .venv/bin/python pyproject.toml
+	$(INSTALL) --editable '.[slurm]'
 	touch .venv/installed $@
 
 .venv/installed-docs: .venv/bin/python pyproject.toml

@@ -6,6 +6,9 @@ Each figure is of a fresh process, on clustered unit vectors in float32. Memory 
 it held just before, with features made and libraries warm: never too little. The plain greedy recomputes the gains of
 all that are left at each pick by one matrix-vector product; a case that would take it longer than a minute is
 extrapolated (≈) from as many picks as the minute allows, and many classes from a few.
+
+Then the other scores that look at embeddings, each of fresh processes with one thread: seconds of the processor, which
+other work on the machine hardly changes, of 50,000 vectors in ten groups and in one, and the memory of the latter.
 """
 
 import argparse
@@ -17,10 +20,17 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_lightning.subsets.alignment import alignment
+from ssl_lightning.subsets.coverage import facility_location
+from ssl_lightning.subsets.d2 import d2
 from ssl_lightning.subsets.greedy import graph_cut, row_sum
+from ssl_lightning.subsets.herding import herding
+from ssl_lightning.subsets.k_center import k_center
+from ssl_lightning.subsets.knn_density import density
 
 LIMIT = 60.0
 
@@ -48,6 +58,16 @@ CASES = (
     Case("row_sum", 100_000, memory=2**28),
     Case("graph_cut", 100_000, memory=2**28, budget=5_000),
 )
+
+
+SCORES = {
+    "density": lambda group: density(group, 10),
+    "alignment": lambda group: alignment(group.numpy(), 8),
+    "facility_location": lambda group: facility_location(group, 2**30),
+    "k_center": lambda group: k_center(group, 2**30),
+    "herding": herding,
+    "d2": lambda group: d2(group, np.ones(len(group))),
+}
 
 
 class Cost(NamedTuple):
@@ -116,6 +136,20 @@ def measure(case: Case, device: str, plain: bool) -> Cost:
     return Cost(statistics.median(seconds), host / 1e6, there / 1e6, exact)
 
 
+def measure_score(name: str, groups: int, n: int) -> Cost:
+    """In a process of its own: a score of n vectors in groups of equal size, by one thread."""
+    torch.set_num_threads(1)
+    features = cluster(torch.empty(n, 128), torch.Generator().manual_seed(0))
+    SCORES[name](features[:64])
+    with open("/proc/self/statm") as file:
+        held = int(file.read().split()[1]) * resource.getpagesize()
+    started = time.process_time()
+    for k in range(groups):
+        SCORES[name](features[k::groups])
+    seconds = time.process_time() - started
+    return Cost(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - held) / 1e6, 0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
@@ -140,6 +174,11 @@ def main() -> None:
             else:
                 print(f" {'':>26}", end="")
             print(f"  {case.target}", flush=True)
+        print("\n50,000 × 128, one thread: seconds of the processor, MB beyond features")
+        for name in SCORES:
+            ten, one = (fresh.submit(measure_score, name, groups, 50_000).result() for groups in (10, 1))
+            print(f"{name:18} ten groups {ten.seconds:6.1f} s {ten.host:6.0f} MB", end="")
+            print(f"   one group {one.seconds:6.1f} s {one.host:6.0f} MB", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; small tensors are faster so, and results repeatable
+os.environ["NUMBA_NUM_THREADS"] = "1"  # else an oracle that uses numba sets those of torch too, for all later tests
 os.environ.setdefault("WANDB_SILENT", "true")
 
 import gc
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,6 +45,14 @@ class Outcome(NamedTuple):
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """No test leaves torch with more threads to later ones, which would wait for each other at every operation."""
+    yield
+    torch = sys.modules.get("torch")
+    assert torch is None or torch.get_num_threads() == 1
 
 
 @pytest.fixture

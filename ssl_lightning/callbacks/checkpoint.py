@@ -118,18 +118,23 @@ class LastCheckpoint(L.Callback):
             late = time.monotonic() - self._saved_at >= self.every_seconds
             due = due or trainer.strategy.broadcast(late)
         if due or trainer.should_stop:  # now: at the end of training Lightning takes the epoch for a whole one
-            self._save(trainer, step)
+            self.save(trainer, step)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SSLMethod)
-        self._save(trainer, pl_module.steps)
+        self.save(trainer, pl_module.steps)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, SSLMethod)
         if isinstance(exception, KeyboardInterrupt | SIGTERMException) and not self._in_step:
-            self._save(trainer, pl_module.steps)
+            self.save(trainer, pl_module.steps)
 
-    def _save(self, trainer: L.Trainer, step: int) -> None:
+    def save(self, trainer: L.Trainer, step: int) -> None:
+        """All processes together, between two steps.
+
+        Args:
+            step: how many optimizer steps there were.
+        """
         if step != self._saved_step:
             self.recorder.check(trainer, weights=True)
             self.recorder.collect(trainer)

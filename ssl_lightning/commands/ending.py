@@ -16,7 +16,7 @@ from ssl_lightning.config.messages import explain
 from ssl_lightning.config.schema import TrainConfig
 from ssl_lightning.errors import user_error_in
 from ssl_lightning.explaining import explained, same_command
-from ssl_lightning.launchers.job import FAIL_FAST, end_with_first_process, end_with_pool, say_how_jobs_ended
+from ssl_lightning.launchers.job import FAIL_FAST, end_with_first_process, end_with_pool, in_slurm, say_how_jobs_ended
 from ssl_lightning.launchers.journal import job_told, tell_error
 
 PATIENCE = 10.0
@@ -103,7 +103,7 @@ def _end_at_second(reading: int) -> None:
     seen = 0
     with os.fdopen(reading, "rb", buffering=0) as numbers:
         while number := int.from_bytes(numbers.read(1) or b""):
-            seen += number in _NAMES
+            seen += _asks_to_end(number)
             if seen > 1:
                 time.sleep(PATIENCE)  # the handlers, where they run, have done it by then
                 os.write(2, f"{_said(number)}\n".encode())
@@ -114,8 +114,16 @@ class _Terminated(SystemExit):
     """As Lightning's: no `except Exception` on its way may take it for an error."""
 
 
+def _asks_to_end(number: int) -> bool:
+    """SLURM's SIGTERM does not: it tells of an end that SLURM makes itself, and a process that ends before that is not
+    started again."""
+    return number in _NAMES and not (number == signal.SIGTERM and in_slurm())
+
+
 def _stop(number: int, frame: Any) -> None:
     """Training has a handler of its own, which finishes the step."""
+    if not _asks_to_end(number):
+        return
     _received.append(number)
     if number == signal.SIGINT:
         raise KeyboardInterrupt

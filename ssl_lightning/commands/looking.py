@@ -97,8 +97,10 @@ def _texts(name: str, folders: Sequence[Path]) -> str:
         name: of a group, or a key that takes its options, such as method.projector.
         folders: of configs.
     """
-    group, slash, option = name.rpartition(".")[2].partition("/")
-    files = [file for folder in folders for file in sorted((folder / group).glob(f"{option if slash else '*'}.yaml"))]
+    group, option = name.rpartition(".")[2], "*"
+    if "/" in group and not any((folder / group).is_dir() for folder in folders):
+        group, _, option = group.rpartition("/")
+    files = [file for folder in folders for file in sorted((folder / group).glob(f"{option}.yaml"))]
     if not files:
         known = {path.name for folder in folders for path in folder.iterdir() if path.is_dir()}
         known = {f"{group}/{file.stem}" for folder in folders for file in (folder / group).glob("*.yaml")} or known

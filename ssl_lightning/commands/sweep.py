@@ -18,8 +18,8 @@ from ssl_lightning.launchers.journal import journal_of, kept_in
 from ssl_lightning.lightning_internals import forget_application
 
 CHOSEN = "hydra_plugins.ssl_lightning_chosen.ChosenLauncher"
-ONE_BY_ONE = ("BasicLauncher", "PoolLauncher")
-"""Launchers that start a job when another has ended."""
+KEEP_SOME_BACK = ("BasicLauncher", "PoolLauncher", "ssl_lightning_slurm.SlurmLauncher")
+"""Launchers that can leave jobs that have not begun when another has failed."""
 
 
 def main() -> None:
@@ -140,9 +140,9 @@ def _refuse(grid: Grid, chooses: bool, fail_fast: bool) -> None:
             "--only and --retry need a grid whose jobs are known, but hydra/sweeper chooses them one by one. Leave "
             "them out: started again, the sweep goes on."
         )
-    if fail_fast and not grid.launcher.endswith(ONE_BY_ONE):
+    if fail_fast and not grid.launcher.endswith(KEEP_SOME_BACK):
         raise UserError(
-            f"--fail-fast: {grid.launcher} hands over all jobs at once. Choose hydra/launcher=pool or basic."
+            f"--fail-fast: {grid.launcher} hands over all jobs at once. Choose hydra/launcher=pool, slurm or basic."
         )
 
 

@@ -35,9 +35,7 @@ def marked(value: Mapping[str, Any], target: Callable[..., Any], path: str = "")
         marker = marker_of(hints.get(key))
         if item is None and marker in (Unset, Content):
             yield path + key, Place
-        elif marker is Unset:
-            pass
-        elif marker:
+        elif marker and marker is not Unset:
             yield path + key, marker
             if marker is Content and isinstance(item, Mapping):  # of another run, whose own keys tell cells apart
                 yield from marked(item, TrainConfig, f"{path}{key}.")

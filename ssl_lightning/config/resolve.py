@@ -85,6 +85,8 @@ def _fill_named_components(node: Any) -> None:
         value = node[key]
         if "_target_" in node and key in NAMED_COMPONENTS and isinstance(value, str):
             node[key] = _option(NAMED_COMPONENTS[str(key)], value)
+        if key in NAMED_COMPONENTS and node[key] == {}:  # an option that is what goes without saying
+            node[key] = None
         _fill_named_components(node[key])
 
 

@@ -170,5 +170,7 @@ those of the run that is trained, when it is known to be needed."""
 SETTINGS: tuple[type, ...] = (Paths, Checkpointing, Proxy)
 """Mappings without a `_target_`."""
 
-NAMED_COMPONENTS = {name: name for name in ("projector", "latent", "proxy", "dataset")} | {"base": "method"}
+NAMED_COMPONENTS = {name: name for name in ("projector", "latent", "quota", "redundancy", "proxy", "dataset")} | {
+    "base": "method"
+}
 """Keys inside a component that also accept the name of an option of a group: `method.base=directclr`."""

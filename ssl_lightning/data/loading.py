@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
@@ -155,9 +155,14 @@ def in_order(images: Images, part: range | None = None, batch_size: int = 512) -
     """Batches of the images, or of a part of them without gaps; streamed ones by workers, a few batches ahead."""
     part = range(len(images)) if part is None else part
     slices = [slice(start, min(start + batch_size, part.stop)) for start in range(part.start, part.stop, batch_size)]
+    return by_positions(images, slices)
+
+
+def by_positions(images: Images, batches: Iterable[slice | Int[Tensor, " _m"]]) -> Iterator[UInt8[Tensor, "_n c h w"]]:
+    """Batches of the images at these positions; streamed ones by workers, a few batches ahead."""
     if isinstance(images, Tensor):
-        return (images[some] for some in slices)
-    return _by_workers(images, images.workers, slices)
+        return (images[some] for some in batches)
+    return _by_workers(images, images.workers, batches)
 
 
 class _Answering(Dataset[Any]):

@@ -8,8 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from typing import NoReturn
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.explaining import in_one_line
 
 GRACE = 30.0
 """Seconds that a job has to save its work once it was asked to stop."""
@@ -31,6 +33,37 @@ def in_pool(environment: dict[str, str]) -> dict[str, str]:
     """
     others = {key: value for key, value in environment.items() if key not in (*_STARTED, _FIRST)}
     return others | {_VARIABLE: "1"}
+
+
+def in_slurm() -> bool:
+    """Whether SLURM has started this process, and ends it: it is none of a pool, or of a shell there."""
+    return "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
+
+
+def requeue_signal() -> int | None:
+    """By which SLURM warns of a time limit, where submitit has started this process, whose handler has the job start
+    again."""
+    if os.environ.get("SUBMITIT_EXECUTOR") != "slurm" or not in_slurm():
+        return None
+    return signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
+
+
+def start_again() -> NoReturn:
+    """Ends this process, and has SLURM start the job again, once what `requeue_signal` says has ended the training.
+
+    Raises:
+        UserError: in the first process, where the job will not start again.
+    """
+    number = requeue_signal()
+    assert number is not None
+    try:
+        signal.raise_signal(number)  # to submitit's handler, which does nothing in the others
+    except Exception as error:
+        raise UserError(
+            f"SLURM's time limit is near, and the job does not start again: {in_one_line(error)} All is saved, and the "
+            "same command goes on; hydra.launcher.max_num_timeout says how often a job does so by itself."
+        ) from error
+    sys.exit(0)
 
 
 def end_with_first_process() -> None:

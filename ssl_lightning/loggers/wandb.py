@@ -90,7 +90,7 @@ class Wandb(WandbLogger):
         except Exception as error:
             if self._mode in _WITHOUT_SERVER:
                 raise
-            _forget_service()  # a run that has failed to begin keeps its id taken otherwise
+            forget_service()  # a run that has failed to begin keeps its id taken otherwise
             self._go_offline(str(error))
             return self._begin()
         if self._mode not in _WITHOUT_SERVER:
@@ -225,11 +225,13 @@ def end_wandb(exit_code: int = 0) -> None:
     try:
         _finish(wandb.run, exit_code)
     except Exception:
-        _forget_service()
+        forget_service()
 
 
-def _forget_service() -> None:
+def forget_service() -> None:
     """The next run starts another, and the end of this process does not ask the one that is gone, which is an error."""
+    if "wandb" not in sys.modules:
+        return
     import wandb
 
     wandb.run = None  # one that could not be ended would be the next job's

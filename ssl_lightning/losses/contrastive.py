@@ -1,6 +1,7 @@
 """NT-Xent and cross-view InfoNCE for any number of views, whose N×N matrix is never held where it is large."""
 
 import itertools
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,28 @@ def unit(z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
     return F.normalize(widened(z), dim=-1)
 
 
+class Terms(NamedTuple):
+    """What a contrastive loss is the mean of.
+
+    Args:
+        partitions: log-partition functions of the anchors of each image.
+        positives: the mean similarity of different views of each image.
+        temperature: τ of both.
+    """
+
+    partitions: Float[Tensor, "a n"]
+    positives: Float[Tensor, " n"]
+    temperature: float
+
+    def mean(self) -> Float[Tensor, ""]:
+        """The loss."""
+        return self.partitions.mean() - self.positives.mean() / self.temperature
+
+    def of_images(self) -> Float[Tensor, " n"]:
+        """The loss of each image; their mean is the loss, but for rounding."""
+        return self.partitions.mean(0) - self.positives / self.temperature
+
+
 def nt_xent(embeddings: Float[Tensor, "v n d"], temperature: float, gather: Gather = LOCAL) -> Float[Tensor, ""]:
     """Normalised temperature-scaled cross-entropy (SimCLR, arXiv 2002.05709, eq. 1).
 
@@ -29,12 +52,17 @@ def nt_xent(embeddings: Float[Tensor, "v n d"], temperature: float, gather: Gath
         temperature: τ > 0.
         gather: collects candidates over ranks (local ones only by default).
     """
+    return nt_xent_terms(embeddings, temperature, gather).mean()
+
+
+def nt_xent_terms(embeddings: Float[Tensor, "v n d"], temperature: float, gather: Gather = LOCAL) -> Terms:
+    """What `nt_xent` is the mean of: each view of an image is an anchor."""
     with full_precision(embeddings.device):
         z = unit(embeddings)
         anchors = z.flatten(0, 1)
         candidates = gather(anchors)
         partitions = log_partition(anchors, candidates, temperature, skipped=gather.rank * len(anchors))
-        return partitions.mean() - _positives(z).mean() / temperature
+        return Terms(partitions.unflatten(0, z.shape[:2]), _positives(z), temperature)
 
 
 def _positives(z: Float[Tensor, "v n d"]) -> Float[Tensor, " n"]:
@@ -51,6 +79,11 @@ def info_nce(embeddings: Float[Tensor, "v n d"], temperature: float, gather: Gat
 
     Args: as for `nt_xent`.
     """
+    return info_nce_terms(embeddings, temperature, gather).mean()
+
+
+def info_nce_terms(embeddings: Float[Tensor, "v n d"], temperature: float, gather: Gather = LOCAL) -> Terms:
+    """What `info_nce` is the mean of: an image has an anchor for each ordered pair of different views."""
     pairs = itertools.combinations(range(len(embeddings)), 2)
     with full_precision(embeddings.device):
         z = unit(embeddings)
@@ -61,4 +94,4 @@ def info_nce(embeddings: Float[Tensor, "v n d"], temperature: float, gather: Gat
             others = gather(z.transpose(0, 1).flatten(1)).unflatten(1, z.shape[::2]).transpose(0, 1)
             ordered = itertools.permutations(range(len(z)), 2)
             partitions = [log_partition(z[v], others[w], temperature) for v, w in ordered]
-        return torch.stack(partitions).mean() - _positives(z).mean() / temperature
+        return Terms(torch.stack(partitions), _positives(z), temperature)

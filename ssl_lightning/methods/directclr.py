@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.draw import Draw
 from ssl_lightning.errors import UserError
-from ssl_lightning.losses.contrastive import info_nce
+from ssl_lightning.losses.contrastive import info_nce_terms
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.methods.method import Objective, SSLMethod
 from ssl_lightning.models.backbones import num_features_of
@@ -67,5 +67,5 @@ class DirectCLR(SSLMethod):
 
     def ssl_loss(self, batch: Batch, gather: Gather, draw: Draw) -> Objective:
         representations, embeddings = self.encode(batch.views, draw)
-        loss = info_nce(embeddings, self.temperature, gather)
-        return Objective(loss, representations, embeddings)
+        terms = info_nce_terms(embeddings, self.temperature, gather)
+        return Objective(terms.mean(), representations, embeddings, image_losses=terms.of_images())

@@ -7,7 +7,7 @@ from torch import nn
 
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.draw import Draw
-from ssl_lightning.losses.contrastive import info_nce, nt_xent
+from ssl_lightning.losses.contrastive import info_nce_terms, nt_xent_terms
 from ssl_lightning.losses.gather import Gather
 from ssl_lightning.methods.method import Objective
 from ssl_lightning.methods.projected import Projected
@@ -15,7 +15,7 @@ from ssl_lightning.models.projectors import mlp
 from ssl_lightning.optim.recipe import OptimizerRecipe
 from ssl_lightning.ranges import Temperature
 
-LOSSES = {"nt_xent": nt_xent, "info_nce": info_nce}
+LOSSES = {"nt_xent": nt_xent_terms, "info_nce": info_nce_terms}
 
 
 class SimCLR(Projected):
@@ -41,5 +41,5 @@ class SimCLR(Projected):
 
     def ssl_loss(self, batch: Batch, gather: Gather, draw: Draw) -> Objective:
         representations, embeddings = self.encode(batch.views, draw)
-        loss = self.contrast(embeddings, self.temperature, gather)
-        return Objective(loss, representations, embeddings)
+        terms = self.contrast(embeddings, self.temperature, gather)
+        return Objective(terms.mean(), representations, embeddings, image_losses=terms.of_images())

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_lightning.callbacks.recorder import Recorder
-from ssl_lightning.callbacks.stopping import stopped_by
+from ssl_lightning.callbacks.stopping import Requeued, stopped_by
 from ssl_lightning.config.components import make
 from ssl_lightning.config.identity import component_name
 from ssl_lightning.data.datamodule import SubsetDataModule, check_batches, check_views
@@ -20,12 +20,13 @@ from ssl_lightning.data.mask import Mask
 from ssl_lightning.data.resolution import Resolution
 from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import UserError
+from ssl_lightning.launchers.job import start_again
 from ssl_lightning.launchers.journal import tell_run, tell_seconds
 from ssl_lightning.lightning_internals import add_callbacks
 from ssl_lightning.loggers.guard import has_failed
 from ssl_lightning.loggers.metrics_file import MetricsFile
 from ssl_lightning.loggers.of_run import introduce, log_results, offline
-from ssl_lightning.loggers.wandb import ended_by_errors
+from ssl_lightning.loggers.wandb import ended_by_errors, forget_service
 from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.models.backbones import crashes_in_channels_last
 from ssl_lightning.pipeline.extension import beginning
@@ -67,6 +68,9 @@ def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
         return run
     try:
         _train_and_evaluate(config, parts)
+    except Requeued:
+        forget_service()  # SLURM may end it first
+        start_again()
     finally:
         if first and not alone:
             tell_seconds()

@@ -45,10 +45,12 @@ def rank(config: Mapping[str, Any]) -> Path | None:
     processes = start_processes(fabric)
     ranking = rule.ranking(dataset, digests, lambda: [proxy.load() for proxy in proxies], processes)
     if processes.rank == 0:
-        figures = [path.with_suffix(".images.png"), path.with_suffix(".scores.png")]
+        sheet, curve = path.with_suffix(".images.png"), path.with_suffix(".scores.png")
+        figures = [sheet, *([curve] if ranking.scored else [])]
         if not all(figure.exists() for figure in figures):
-            contact_sheet(ranking, dataset.train(), figures[0])
-            gain_curve(ranking, figures[1])
+            contact_sheet(ranking, dataset.train(), sheet)
+            if ranking.scored:
+                gain_curve(ranking, curve)
         describe(ranking, dataset.train().labels.numpy())
         for file in (path, *figures):
             print(file, flush=True)

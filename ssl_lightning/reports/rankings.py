@@ -1,5 +1,6 @@
 """What a ranking prefers: a description for the terminal, and two pictures."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,16 +8,16 @@ from jaxtyping import Int64
 
 from ssl_lightning.data.dataset import Split
 from ssl_lightning.subsets.latent import purity
-from ssl_lightning.subsets.ranking import Ranking
-from ssl_lightning.subsets.sas import turning_points
+from ssl_lightning.subsets.ranking import Ranking, turning_points
 
 ROWS = 10  # latent classes in a table
 SHEET_CLASSES, SHEET_IMAGES = 8, 10
 PARTS = 10  # of a curve
+FIRST = 20  # a best score so many times the median would flatten a curve
 
 
 def describe(ranking: Ranking, labels: Int64[np.ndarray, " n"]) -> None:
-    """Prints key, rule, latent classes with purity, and the scores along the ranking."""
+    """Prints key, rule, latent classes with purity, quota and redundancy, and the scores along the ranking."""
     from rich.console import Console
     from rich.table import Table
 
@@ -28,10 +29,12 @@ def describe(ranking: Ranking, labels: Int64[np.ndarray, " n"]) -> None:
         f"{len(sizes)} latent classes of {sizes.min():,} to {sizes.max():,} images (median {np.median(sizes):,.0f}), "
         f"purity {_number(purity(ranking.latent_class, labels))}"
     )
+    for line in _composition(ranking):
+        console.print(line)
     turning = turning_points(ranking)
     cut = _is_graph_cut(ranking)
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("latent class", "images", "purity", "best score", "worst score"):
+    for column in ("latent class", "images", "purity", *(["best score", "worst score"] if ranking.scored else [])):
         table.add_column(column, justify="right")
     if cut:
         table.add_column("first negative at", justify="right")
@@ -43,13 +46,14 @@ def describe(ranking: Ranking, labels: Int64[np.ndarray, " n"]) -> None:
             str(classes[k]),
             f"{sizes[k]:,}",
             _number(purity(ranking.latent_class[members], labels[members])),
-            f"{scores.max():.4g}",
-            f"{scores.min():.4g}",
+            *([f"{scores.max():.4g}", f"{scores.min():.4g}"] if ranking.scored else []),
             *([_share(turning[k])] if cut else []),
         )
     console.print(table)
     if len(sizes) > ROWS:
         console.print(f"and {len(sizes) - ROWS} more latent classes")
+    if not ranking.scored:
+        return
     curve = Table(box=None, padding=(0, 1, 0, 0), title="mean score of each tenth of the ranking", title_justify="left")
     parts = np.array_split(ranking.score[ranking.order], min(PARTS, len(ranking)))
     for end in np.cumsum([len(part) for part in parts]):
@@ -61,6 +65,20 @@ def describe(ranking: Ranking, labels: Int64[np.ndarray, " n"]) -> None:
         console.print(
             f"first negative gain at {_share(turning.min())}, in the median class {_share(np.median(turning))}"
         )
+
+
+def _composition(ranking: Ranking) -> Iterator[str]:
+    """What a quota and redundancy make of the order within latent classes."""
+    if ranking.keys is not None and (quota := ranking.provenance["parameters"].get("quota")):
+        settings = ", ".join(f"{key} {value}" for key, value in quota.items() if key != "name")
+        half = ranking.mask(0.5 * ranking.max_fraction)
+        _, counts = np.unique(ranking.latent_class[half.positions], return_counts=True)
+        yield (
+            f"quota {quota['name'].lower()}{f' ({settings})' if settings else ''}: of the best "
+            f"{half.fraction:.0%}, {len(counts):,} latent classes give {counts.min():,} to {counts.max():,}"
+        )
+    if (redundant := ranking.provenance.get("redundant")) is not None:
+        yield f"{redundant:,} of {len(ranking):,} images are redundant, and come last"
 
 
 def gain_curve(ranking: Ranking, path: Path) -> Path:
@@ -76,6 +94,9 @@ def gain_curve(ranking: Ranking, path: Path) -> Path:
             turning = float(np.median(turning_points(ranking)))
             axis.axvline(turning, color="grey", linestyle="--", linewidth=0.8, label=f"median turn {turning:.2f}")
         axis.set(xlabel="fraction of the latent class", ylabel="score")
+        middle = float(np.median(np.abs(ranking.score)))
+        if ranking.score.min() >= 0 and 0 < FIRST * middle < ranking.score.max():  # the first of a greedy covers most
+            axis.set_yscale("symlog", linthresh=middle)
         axis.legend(fontsize="x-small", title="latent class", title_fontsize="x-small")
         return save(figure, path, f"{ranking.provenance['rule']}: scores from best to worst")
 

@@ -22,8 +22,9 @@ from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.processes import ALONE, ProcessGroup
 from ssl_lightning.progress import track
 from ssl_lightning.runs.loading import LoadedRun
+from ssl_lightning.subsets.composed import QuotaRule
+from ssl_lightning.subsets.quota import Offer
 from ssl_lightning.subsets.ranking import Ranking, generator
-from ssl_lightning.subsets.rule import SubsetRule
 
 
 def el2n(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"]) -> Float64[Tensor, " n"]:
@@ -68,7 +69,7 @@ def grand(
 
 
 @dataclass(frozen=True, kw_only=True)
-class DifficultyRule(SubsetRule):
+class DifficultyRule(QuotaRule):
     """Ranks by how hard images are for classifiers trained on all of them. The score is the mean over runs, negative
     where the easiest are kept; ties are broken by a random order.
 
@@ -92,6 +93,9 @@ class DifficultyRule(SubsetRule):
 
     def needs(self) -> int:
         return self.runs
+
+    def offers(self) -> frozenset[Offer]:
+        return frozenset(["scores"])
 
     def check_dataset(self, dataset: ImageDataset) -> None:
         dataset.all_labels(f"subset={self.name}")
@@ -117,7 +121,8 @@ class DifficultyRule(SubsetRule):
         score = score if self.keep == "hardest" else 0 - score
         order = np.lexsort((generator(self.seed, "ties").permutation(len(score)), -score))
         latent = labels.numpy() if self.balanced else np.zeros(len(score), np.int64)
-        return Ranking(order, latent, score, self.provenance(dataset, [proxy.digest for proxy in proxies]))
+        provenance = self.provenance(dataset, [proxy.digest for proxy in proxies])
+        return self.arranged(order, latent[:, None], score, provenance)
 
     def _batches(
         self, proxy: LoadedRun, dataset: ImageDataset, batch_size: int

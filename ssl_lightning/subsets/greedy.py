@@ -14,29 +14,29 @@ from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 from torch.nn.functional import threshold as thresholded
 
-# Rows of similarities that are made at a time where not all of them fit: some of them are never used.
-CANDIDATES = 256
+from ssl_lightning.subsets.candidates import Candidates, fits
+
 # Bytes of similarities that pass through a sum at a time: on a CPU they should stay in its cache.
 CPU_BLOCK, GPU_BLOCK = 2**24, 2**28
 
 
 class GreedyOrder(NamedTuple):
-    """Members of a class, best first, with the score of each place (not of each member): never increasing."""
+    """Members of a class, best first, with the score of each place (not of each member): never increasing, unless the
+    rule says so."""
 
     members: Int64[np.ndarray, " n"]
     scores: Float64[np.ndarray, " n"]
 
-
-def fits(n: int, itemsize: int, memory: float) -> bool:
-    """Whether all similarities of a class of n are held at once within so many bytes."""
-    return n * n * itemsize <= memory
+    @classmethod
+    def of(cls, scores: Float64[np.ndarray, " n"]) -> "GreedyOrder":
+        """By a score of each member, the largest first, ties to the first."""
+        members = np.argsort(-scores, kind="stable")
+        return cls(members, scores[members])
 
 
 def row_sum(features: Float[Tensor, "n d"], threshold: float = 0.0, memory: float = 2**31) -> GreedyOrder:
     """By Σ_{j≠i} s_ij, ties to the first: what the released code of SAS computes."""
-    sums = similarity_sums(features, threshold, memory)
-    members = np.argsort(-sums, kind="stable")
-    return GreedyOrder(members, sums[members])
+    return GreedyOrder.of(similarity_sums(features, threshold, memory))
 
 
 def graph_cut(
@@ -55,14 +55,18 @@ def graph_cut(
     """
     n = len(features)
     budget = n if budget is None else min(budget, n)
-    rows: np.ndarray | _Candidates
+    rows: np.ndarray | Candidates
     if fits(n, features.itemsize, memory):
         similarities = _similarities(features, torch.arange(n, device=features.device), threshold)
         gains = similarities.sum(1).cpu().double().numpy()
         rows = _drops(similarities, np.arange(n))
     else:
         gains = similarity_sums(features, threshold, memory)
-        rows = _Candidates(features, threshold, gains, memory)
+
+        def make(index: Int64[np.ndarray, " b"], out: Float[Tensor, "b n"]) -> Float[np.ndarray, "b n"]:
+            return _drops(_similarities(features, torch.from_numpy(index).to(features.device), threshold, out), index)
+
+        rows = Candidates(make, gains, features, memory)
     members, scores = np.empty(n, np.int64), np.empty(n)
     for k in range(budget):
         pick = gains.argmax()
@@ -107,27 +111,3 @@ def _drops(similarities: Float[Tensor, "b n"], index: Int64[np.ndarray, " b"]) -
     rows = similarities.mul_(2).cpu().numpy()
     rows[np.arange(len(index)), index] = np.inf
     return rows
-
-
-class _Candidates:
-    """`rows[i]`, made together with the rows of those members that have the largest gains now."""
-
-    def __init__(
-        self, features: Float[Tensor, "n d"], threshold: float, gains: Float64[np.ndarray, " n"], memory: float
-    ) -> None:
-        self.features = features
-        self.threshold = threshold
-        self.gains = gains
-        self.size = max(1, min(CANDIDATES, int(memory / (len(features) * features.itemsize))))
-        self.place = np.full(len(features), -1)
-        self.buffer = features.new_empty(self.size, len(features))  # new rows replace old ones: never both at once
-
-    def __getitem__(self, member: np.integer) -> Float[np.ndarray, " n"]:
-        if self.place[member] < 0:
-            index = np.argpartition(-self.gains, self.size - 1)[: self.size]
-            index[0] = member if member not in index else index[0]
-            self.place[:] = -1
-            self.place[index] = np.arange(self.size)
-            on_device = torch.from_numpy(index).to(self.features.device)
-            self.rows = _drops(_similarities(self.features, on_device, self.threshold, self.buffer), index)
-        return self.rows[self.place[member]]

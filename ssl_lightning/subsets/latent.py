@@ -4,12 +4,12 @@ import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 from annotated_types import Gt, Le
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Float32, Int, Int64
 from torch import Tensor
 
 from ssl_lightning.config.markers import Content
@@ -19,12 +19,33 @@ from ssl_lightning.evaluation.linear import draw_labels
 from ssl_lightning.evaluation.logistic import Standardiser, fit_logistic
 
 
+class Groups(NamedTuple):
+    """How images are grouped.
+
+    Args:
+        levels: the group of each image, then the groups that contain it, from the finest to the coarsest.
+        centroids: of group k, where groups are clusters of the mean embeddings, scaled to unit length.
+    """
+
+    levels: Int64[np.ndarray, "n l"]
+    centroids: Float32[np.ndarray, "k d"] | None = None
+
+
 class LatentClasses(ABC):
     """How images are grouped. A dataclass, so that a ranking can say how its classes were made."""
 
     @abstractmethod
     def assign(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Int64[np.ndarray, " n"]:
         """The group of each image of train, given its mean embedding."""
+
+    def group(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Groups:
+        """The same with what is known besides."""
+        return Groups(self.assign(dataset, features, seed)[:, None])
+
+    @property
+    def depth(self) -> int:
+        """How many levels of groups there are: more than one where groups form a tree."""
+        return 1
 
     def content_digest(self) -> str:
         """Hash of what is read besides dataset and features."""
@@ -49,6 +70,14 @@ class Labels(LatentClasses):
         if (dataset.train().labels >= 0).any():
             advice = f"{advice.removesuffix('.')}; or that learn from those there are: subset.latent=few_labels."
         return dataset.all_labels("subset.latent=labels", advice)
+
+
+@dataclass(frozen=True, kw_only=True)
+class One(LatentClasses):
+    """All images."""
+
+    def assign(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Int64[np.ndarray, " n"]:
+        return np.zeros(len(features), np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +131,12 @@ class KMeans(_OfFeatures):
     clusters: Annotated[int, Gt(0)] | None = None
 
     def assign(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Int64[np.ndarray, " n"]:
-        return cluster(self.vectors(features), self.clusters or int(dataset.num_classes or 0), seed)[0]
+        return self.group(dataset, features, seed).levels[:, 0]
+
+    def group(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Groups:
+        number = self.clusters or int(dataset.num_classes or 0)
+        assigned, centroids = cluster(self.vectors(features), number, seed)
+        return Groups(assigned[:, None], centroids if self.file is None else None)
 
     def check_dataset(self, dataset: ImageDataset) -> None:
         super().check_dataset(dataset)
@@ -158,19 +192,24 @@ def _too_many(clusters: int, images: int) -> UserError:
     )
 
 
-def cluster(
-    vectors: Float[np.ndarray, "n d"], clusters: int, seed: int
-) -> tuple[Int64[np.ndarray, " n"], Float[np.ndarray, "n"]]:
-    """k-means of the vectors scaled to unit length: the cluster of each, and its distance to the centroid."""
-    from sklearn.cluster import KMeans as ScikitKMeans
-
+def unit_vectors(vectors: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
+    """A copy, scaled to unit length; zeros stay."""
     unit = np.array(vectors, np.float32)
     unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    return unit
+
+
+def cluster(
+    vectors: Float[np.ndarray, "n d"], clusters: int, seed: int
+) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, "k d"]]:
+    """k-means of the vectors scaled to unit length: the cluster of each, and the centroids."""
+    from sklearn.cluster import KMeans as ScikitKMeans
+
+    unit = unit_vectors(vectors)
     if clusters > len(unit):
         raise _too_many(clusters, len(unit))
     found = ScikitKMeans(clusters, n_init=1, random_state=seed).fit(unit)
-    assigned = found.labels_.astype(np.int64)
-    return assigned, np.linalg.norm(unit - found.cluster_centers_[assigned], axis=1)
+    return found.labels_.astype(np.int64), found.cluster_centers_
 
 
 def purity(latent_class: Int64[np.ndarray, " n"], labels: Int64[np.ndarray, " n"]) -> float:

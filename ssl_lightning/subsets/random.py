@@ -1,7 +1,7 @@
 """Rules that know nothing of the images: all of them, and two random orders."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -11,12 +11,12 @@ from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.processes import ALONE, ProcessGroup
 from ssl_lightning.runs.loading import LoadedRun
+from ssl_lightning.subsets.composed import QuotaRule
 from ssl_lightning.subsets.ranking import Ranking, generator
-from ssl_lightning.subsets.rule import SubsetRule
 
 
 @dataclass(frozen=True, kw_only=True)
-class Random(SubsetRule):
+class Random(QuotaRule):
     """A uniformly drawn order; a larger fraction of the same seed contains a smaller one."""
 
     name: ClassVar[str] = "random"
@@ -31,7 +31,8 @@ class Random(SubsetRule):
         self, dataset: ImageDataset, proxies: Sequence[LoadedRun] = (), processes: ProcessGroup = ALONE
     ) -> Ranking:
         order = self.order(dataset)
-        return Ranking(order, self.latent_class(dataset), np.full(len(order), np.nan), self.provenance(dataset, ()))
+        levels = self.latent_class(dataset)[:, None]
+        return self.arranged(order, levels, np.full(len(order), np.nan), self.provenance(dataset, ()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,8 @@ class RandomBalanced(Random):
 @dataclass(frozen=True, kw_only=True)
 class Full(Random):
     """Every position. There is nothing to draw, and nothing to cut."""
+
+    quota: None = field(default=None, init=False)
 
     name: ClassVar[str] = "full"
 

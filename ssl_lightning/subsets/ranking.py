@@ -18,7 +18,8 @@ from ssl_lightning.data.mask import Mask
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import writing
 
-RANKING_FORMAT = 1
+RANKING_FORMAT, KEYED_FORMAT = 1, 2
+"""Of files, without and with keys: what read only the first would cut the second by other shares."""
 
 
 Budget = Literal["exact", "floor"]
@@ -44,6 +45,8 @@ class Ranking:
         score: of each position; larger is better, NaN where the rule has none.
         provenance: JSON-able; "fingerprint" (`Fingerprint.as_dict`), "rule", "parameters", "seed" and more, such as
             the "seconds" that it took to make, and the "proxy_seconds" in which its proxies were trained.
+        keys: of each position, where a quota gives others than the above: `order` is then sorted by these, and within
+            equals as well.
 
     Raises ValueError if `order` is no permutation.
     """
@@ -52,6 +55,7 @@ class Ranking:
     latent_class: Int64[np.ndarray, " n"]
     score: Float64[np.ndarray, " n"]
     provenance: dict[str, Any]
+    keys: Float64[np.ndarray, " n"] | None = None
 
     def __post_init__(self) -> None:
         length = len(self.order)
@@ -59,9 +63,10 @@ class Ranking:
             raise ValueError(f"order does not hold each of {length} positions once")
         rank, size = self._ranks()
         ties = generator(self.provenance.get("seed", 0), "ties").permutation(length)
-        by_key = np.lexsort((ties[self.order], (rank + 0.5) / size))
+        keys = (rank + 0.5) / size if self.keys is None else self.keys[self.order]
+        by_key = np.lexsort((ties[self.order], keys))
         object.__setattr__(self, "order", self.order[by_key])
-        for key in ("order", "latent_class", "score"):
+        for key in ("order", "latent_class", "score", *(["keys"] if self.keys is not None else [])):
             values = getattr(self, key).copy()
             values.setflags(write=False)
             object.__setattr__(self, key, values)
@@ -78,6 +83,11 @@ class Ranking:
     def max_fraction(self) -> float:
         """Up to where it can be cut."""
         return self.provenance.get("max_fraction", 1.0)
+
+    @property
+    def scored(self) -> bool:
+        """Whether the rule has scores."""
+        return not np.isnan(self.score).all()
 
     @property
     def cost(self) -> dict[str, float]:
@@ -105,6 +115,11 @@ class Ranking:
         if budget == "exact":
             taken = np.arange(len(self)) < size_of(fraction, len(self))
         elif budget == "floor":
+            if self.keys is not None:
+                raise UserError(
+                    "subset.budget=floor takes the floor of each latent class's proportional share, but this ranking "
+                    "has another quota. Choose subset.budget=exact."
+                )
             quota = {int(n): math.floor(_written(fraction) * int(n)) for n in np.unique(size)}
             taken = rank < np.array([quota[int(n)] for n in size])
         else:
@@ -120,11 +135,12 @@ class Ranking:
 
     def save(self, path: str | Path) -> None:
         """Write an .npz that needs no pickle to be read."""
-        header = np.array(json.dumps({"format": RANKING_FORMAT, **self.provenance}, sort_keys=True))
+        keyed = {} if self.keys is None else {"keys": self.keys}
+        number = KEYED_FORMAT if keyed else RANKING_FORMAT
+        header = np.array(json.dumps({"format": number, **self.provenance}, sort_keys=True))
+        arrays = {"order": self.order, "latent_class": self.latent_class, "score": self.score, "provenance": header}
         with writing(Path(path)) as file:
-            np.savez_compressed(
-                file, order=self.order, latent_class=self.latent_class, score=self.score, provenance=header
-            )
+            np.savez_compressed(file, allow_pickle=False, **arrays, **keyed)
 
     @classmethod
     def load(cls, path: str | Path, fingerprint: Fingerprint | None) -> "Ranking":
@@ -134,14 +150,15 @@ class Ranking:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 provenance = json.loads(str(arrays["provenance"]))
-                if (found := provenance.pop("format")) != RANKING_FORMAT:
-                    raise ValueError(f"format {found}, where {RANKING_FORMAT} is read")
+                if (found := provenance.pop("format")) not in (RANKING_FORMAT, KEYED_FORMAT):
+                    raise ValueError(f"format {found}, where {RANKING_FORMAT} and {KEYED_FORMAT} are read")
                 length = len(arrays["order"])
                 ranking = cls(
                     order=_column(arrays, "order", "int64", length),
                     latent_class=_column(arrays, "latent_class", "int64", length),
                     score=_column(arrays, "score", "float64", length),
                     provenance=provenance,
+                    keys=_column(arrays, "keys", "float64", length) if found == KEYED_FORMAT else None,
                 )
             made_for = ranking.fingerprint
             if made_for is not None and made_for.length != len(ranking):
@@ -156,12 +173,25 @@ class Ranking:
 
     def _ranks(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
         """For each place of `order`: its sample's rank in its latent class, and that class's size."""
-        _, inverse, sizes = np.unique(self.latent_class, return_inverse=True, return_counts=True)
-        classes = inverse[self.order]
-        grouped = np.argsort(classes, kind="stable")
-        rank = np.empty(len(classes), np.int64)
-        rank[grouped] = np.arange(len(classes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        return rank, sizes[classes]
+        return ranks_in(self.latent_class[self.order])
+
+
+def ranks_in(groups: Int64[np.ndarray, " n"]) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+    """For each of a sequence of images, given the group of each: how many of its group come before it, and how many
+    there are."""
+    _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    grouped = np.argsort(inverse, kind="stable")
+    rank = np.empty(len(inverse), np.int64)
+    rank[grouped] = np.arange(len(inverse)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return rank, sizes[inverse]
+
+
+def turning_points(ranking: Ranking) -> Float64[np.ndarray, " k"]:
+    """For each latent class, the share of its members that come before the first with a negative score; 1 if none."""
+    places = ranking.order[np.argsort(ranking.latent_class[ranking.order], kind="stable")]
+    _, first, sizes = np.unique(ranking.latent_class[places], return_index=True, return_counts=True)
+    positive = (ranking.score[places] >= 0).astype(np.int64)  # once one is negative, all are
+    return np.add.reduceat(positive, first) / sizes
 
 
 def _column(arrays: Mapping[str, np.ndarray], key: str, dtype: str, length: int) -> np.ndarray:

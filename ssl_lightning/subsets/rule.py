@@ -76,6 +76,9 @@ class SubsetRule(ABC):
         if fraction is not None:
             check_fraction(fraction)
 
+    def check_budget(self, budget: Budget) -> None:  # noqa: B027  most rules can be cut by any
+        """Raises UserError where no ranking of this rule can be cut under the budget."""
+
     def cut(self, ranking: Ranking, fraction: float | None, budget: Budget) -> Mask:
         """The mask of a ranking of this rule; of a fraction that is None, as far as the ranking goes."""
         return ranking.mask(ranking.max_fraction if fraction is None else fraction, budget)
@@ -166,6 +169,7 @@ class Subset:
 
     def __post_init__(self) -> None:
         self.rank.check_fraction(self.fraction)
+        self.rank.check_budget(self.budget)
 
     def size(self, length: int) -> int | None:
         """How many of so many images; None where only the ranking tells."""

@@ -60,6 +60,19 @@ def test_a_second_signal_ends_a_process_that_waits_in_a_library(tmp_path, number
         process.kill()
 
 
+def test_a_task_outlives_the_sigterm_that_slurm_announces_its_end_by(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setenv("SLURM_JOB_NAME", "study")
+    before, lived = signal.getsignal(signal.SIGTERM), []
+    run_command(lambda: lived.append(os.kill(os.getpid(), signal.SIGTERM)))
+    assert lived == [None]
+    assert signal.getsignal(signal.SIGTERM) == before
+    monkeypatch.setenv("SLURM_JOB_NAME", "bash")  # in a shell there, it is the user's
+    with pytest.raises(SystemExit) as ended:
+        run_command(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert ended.value.code == 143
+
+
 def test_what_a_terminal_cannot_show_is_no_error(monkeypatch):
     shown = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(shown, encoding="ascii", write_through=True))

@@ -20,7 +20,8 @@ def test_each_command_lists_its_own_groups(command):
     assert set(of_evaluate) == {"encoder", "dataset", "evaluation", "trainer", "hydra/launcher"}
     assert {"method", "method.projector", "subset.latent"} <= set(of_train)
     assert "encoder" not in of_train
-    nested = {"method.projector": "projector", "subset.latent": "latent", "subset.proxy": "proxy"}
+    nested = {"method.projector": "projector"}
+    nested |= {f"subset.{group}": group for group in ("latent", "quota", "redundancy", "proxy")}
     listed = {nested.get(group, group) for group in (*of_train, *of_evaluate)}
     assert listed | {"hydra"} == {path.name for path in CONF.iterdir() if path.is_dir()} | {"hydra/launcher"} | {
         "hydra"
@@ -43,13 +44,15 @@ def test_ones_own_options_are_among_them(command, tmp_path):
         ("subset", sorted(CONF.glob("subset/*.yaml"))),
         ("method.projector", sorted(CONF.glob("projector/*.yaml"))),
         ("trainer/auto", [CONF / "trainer/auto.yaml"]),
+        ("hydra/launcher", sorted(CONF.glob("hydra/launcher/*.yaml"))),
+        ("hydra/launcher/slurm", [CONF / "hydra/launcher/slurm.yaml"]),
     ],
 )
 def test_the_settings_of_a_group_are_shown_with_their_comments(command, name: str, files: list[Path]):
     outcome = command("ssl-train", "--help", name)
     assert outcome.code == 0, outcome.err
     assert [line for line in outcome.out.splitlines() if line.startswith("== ")] == [
-        f"== {file.parent.name}={file.stem} ({file}) ==" for file in files
+        f"== {file.parent.relative_to(CONF)}={file.stem} ({file}) ==" for file in files
     ]
     assert all(file.read_text(encoding="utf-8").strip() in outcome.out for file in files)
 

@@ -19,8 +19,7 @@ from ssl_lightning.commands.select import select
 from ssl_lightning.runs.run import Run, find_runs
 from ssl_lightning.subsets.forgetting import ForgettingEvents, forgetting_score
 from ssl_lightning.subsets.latent import purity
-from ssl_lightning.subsets.ranking import Ranking
-from ssl_lightning.subsets.sas import turning_points
+from ssl_lightning.subsets.ranking import Ranking, turning_points
 from tests.composing import TINY, composed
 from tests.conftest import Outcome
 from tests.processes import Signal, ssl_select, started, two_processes
@@ -413,6 +412,43 @@ def test_a_process_that_is_killed_leaves_nothing_half_done(command: Command, tmp
     assert [proxy.status for proxy in proxies(tmp_path)] == ["finished"]
     assert not list(tmp_path.rglob("*.part"))
     assert set(times(tmp_path / "cache")) == set(times(made / "cache"))
+
+
+@pytest.mark.one_in(4)
+@pytest.mark.parametrize(
+    "subset", ["density", "alignment", "ssl_loss", "facility_location", "k_center", "herding", "d2"]
+)
+def test_every_score_ranks_what_the_proxy_of_another_sees(command, here, subset):
+    """Features too are those that another rule has left."""
+    ranked = set(here.glob("cache/rankings/*.npz"))
+    done = command("ssl-select", *QUICK, f"subset={subset}")
+    assert done.code == 0, done.err
+    assert f"{subset} ranking of digits" in done.out
+    assert " starts" not in done.out
+    assert len(list(here.glob("cache/features/*.npy"))) == 1
+    (file,) = set(here.glob("cache/rankings/*.npz")) - ranked
+    ranking = Ranking.load(file, None)
+    assert sorted(ranking.order.tolist()) == list(range(1257))
+    assert np.isfinite(ranking.score).all()
+    for kind in ("images", "scores"):
+        with Image.open(file.with_suffix(f".{kind}.png")) as picture:
+            assert picture.width > 300
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("subset", ["ssl_loss", "facility_location"])
+def test_two_processes_score_as_one(tmp_path, made, command, subset):
+    for folder in ("runs", "cache/features"):
+        shutil.copytree(made / folder, tmp_path / folder)
+    first, second = two_processes(tmp_path, *QUICK, f"subset={subset}", "trainer=ddp_cpu", command="ssl-select")
+    assert first.code == second.code == 0, first.output + second.output
+    file = ranking_file(tmp_path)
+    theirs = Ranking.load(file, None)
+    file.unlink()
+    assert command("ssl-select", *QUICK, f"subset={subset}").code == 0
+    ours = ranking_in(tmp_path)
+    np.testing.assert_array_equal(theirs.order, ours.order)
+    np.testing.assert_array_equal(theirs.score, ours.score)
 
 
 def test_two_processes_make_the_same_ranking(tmp_path, made):

@@ -88,7 +88,7 @@ JOBS = ["method=mine seed=1", "method=mine seed=2", "method=directclr seed=1", "
 TEMPERATURE = "method.temperature=0.3"
 
 
-@pytest.mark.parametrize("launcher", [(), ("hydra/launcher=pool", "hydra.launcher.slots=2")])
+@pytest.mark.parametrize("launcher", [(), ("hydra/launcher=pool", "hydra.launcher.slots=2"), ("hydra/launcher=slurm",)])
 def test_a_dry_run_lists_the_jobs_and_leaves_nothing(command, tmp_path, own, launcher):
     before = sorted(tmp_path.rglob("*"))
     outcome = command("ssl-sweep", "grid", *launcher, "--config-dir", "own", "--dry-run")

@@ -37,7 +37,9 @@ OF_EVALUATE = [
 ]
 """What only ssl-evaluate takes."""
 
-PLACES = {"projector": "method.projector", "latent": "subset.latent", "proxy": "subset.proxy"}
+PLACES = {"projector": "method.projector"} | {
+    group: f"subset.{group}" for group in ("latent", "quota", "redundancy", "proxy")
+}
 """Where the groups go that are no keys of the whole config."""
 
 

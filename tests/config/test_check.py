@@ -274,6 +274,8 @@ def test_wrong_parts_of_a_proxy_are_one_message_when_it_is_needed(command: Comma
         ("subset.proxy.trainer.max_epoch=1", "did you mean 'subset.proxy.trainer.max_epochs'?"),
         ("+subset.latent.clusters=3", "unknown key 'subset.latent.clusters'"),
         ("subset.latent=kmean", "latent 'kmean': there is no such option; did you mean 'kmeans'?"),
+        ("subset.quota=balance", "quota 'balance': there is no such option; did you mean 'balanced'?"),
+        ("subset.redundancy=dedup", "redundancy 'dedup': there is no such option"),
         ("subset.proxy=supervise", "proxy 'supervise': there is no such option; did you mean 'supervised'?"),
         ("subset.latent=embeddings", "subset.latent.file has no value"),
         ("subset.threshold=1.0", "subset.threshold is 1.0"),

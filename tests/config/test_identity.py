@@ -98,6 +98,7 @@ def parts(*overrides: str) -> Parts:
         ),
         ("subset=grand", "subset.chunk=16"),
         ("subset=sas", "subset.cache=elsewhere", "subset.accelerator=cpu", "subset.memory_gib=1"),
+        ("subset=sas", "subset.quota=proportional", "subset.redundancy=none"),
         ("subset=sas", "+subset.proxy.evaluation.k=3", "+subset.proxy.trainer.enable_progress_bar=false"),
     ],
     ids=lambda overrides: overrides[-1],
@@ -117,6 +118,13 @@ SELECTING = (
     "subset.max_fraction=0.5",
     "subset.latent=kmeans",
     "subset.latent=few_labels",
+    "subset.latent=one",
+    "subset.latent=hierarchical_kmeans",
+    "subset.quota=balanced",
+    "subset.quota=density",
+    "subset.quota=strata",
+    "+subset.quota={_target_: ssl_lightning.subsets.strata.Strata, cut: 0.2}",
+    "subset.redundancy=semdedup",
     "subset.seed=1",
     "subset.proxy=supervised",
     "subset.proxy.seed=1",
@@ -202,6 +210,22 @@ def test_null_is_as_if_it_were_not_there(key, given):
         assert proxy_of(lacking).digest == proxy_of(config).digest
     compared = [without(one, identity_of(one).ignored) for one in (lacking, config)]  # by reports
     assert compared[0] == compared[1]
+
+
+@pytest.mark.parametrize("subset", ["random", "random_balanced", "sas", "prototypes", "el2n", "forgetting"])
+def test_a_rule_without_quota_redundancy_and_groups_of_its_own_is_what_it_was_before_there_were_these(subset):
+    config = resolved(f"subset={subset}")
+    names = [key for key in ("quota", "redundancy", "latent") if config["subset"].get(key, 0) is None]
+    assert "quota" in names
+    lacking = without(config, [f"subset.{name}" for name in names])
+    assert run_digest(lacking, TrainConfig, {}) == run_digest(config, TrainConfig, {})
+    compared = [without(one, identity_of(one).ignored) for one in (lacking, config)]  # by reports
+    assert compared[0] == compared[1]
+    rules = [
+        subset_of(one, lambda config: pytest.fail("nothing is to be trained"))[0].rank for one in (lacking, config)
+    ]
+    assert rules[0].parameters() == rules[1].parameters()
+    assert not {"quota", "redundancy"} & set(rules[0].parameters())
 
 
 def test_relevant_keys_do_not_hide_one_another():
@@ -399,7 +423,10 @@ def options() -> list[tuple[str, ...]]:
             if option not in OF_EVALUATE:
                 found.append((option, *NEEDED.get(option, ())))
     found += [("subset=sas", f"subset.latent={kind}") for kind in ("labels", "kmeans", "few_labels")]
+    found += [("subset=sas", f"subset.latent={kind}") for kind in ("one", "hierarchical_kmeans")]
     found.append(("subset=sas", "latent@subset.latent=embeddings", "subset.latent.file=vectors.npy"))
+    found += [("subset=sas", f"subset.quota={kind}") for kind in ("proportional", "balanced", "density", "strata")]
+    found += [("subset=sas", f"subset.redundancy={kind}") for kind in ("none", "semdedup")]
     found += [(f"method.projector={file.stem}",) for file in sorted((CONF / "projector").glob("*.yaml"))]
     return found
 
@@ -492,7 +519,7 @@ def test_a_ranking_depends_on_what_a_run_with_it_does(subset):
     counting = {key for key in own(config["subset"], Cut) if not key.startswith("_") and marks.get(key) in (None, Seed)}
     assert counting <= set(rule.parameters()) | ({"seed"} if subset == "file" else set())
     for key in rule.parameters():
-        assert marker_of(hints_of(type(rule)).get(key)) in (None, Seed)
+        assert marker_of(hints_of(type(rule)).get(key)) in (None, Seed, Unset)
 
 
 # Proxies

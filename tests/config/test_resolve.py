@@ -70,12 +70,23 @@ def test_a_proxy_may_be_named_as_a_value_or_as_an_option(subset, name):
     assert by_value["subset"]["proxy"]["method"]["_target_"].lower().endswith(f".{name}")
 
 
-@pytest.mark.parametrize("name", ["labels", "kmeans", "few_labels"])
+@pytest.mark.parametrize("name", ["labels", "kmeans", "few_labels", "one", "hierarchical_kmeans"])
 def test_latent_classes_may_be_named_as_a_value_or_as_an_option(name):
     by_value = resolve(composed("subset=sas", f"subset.latent={name}"))
     assert by_value == resolve(composed("subset=sas", f"latent@subset.latent={name}"))
     kind = by_value["subset"]["latent"]["_target_"].rpartition(".")[2]
     assert kind.lower() == name.replace("_", "")
+
+
+@pytest.mark.parametrize("subset", ["sas", "prototypes", "semdedup"])
+@pytest.mark.parametrize(
+    ("group", "name"), [("quota", "proportional"), ("quota", "density"), ("redundancy", "none"), ("latent", "one")]
+)
+def test_quota_redundancy_and_groups_of_any_rule_may_be_named_in_either_way(subset, group, name):
+    by_value = resolve(composed(f"subset={subset}", f"subset.{group}={name}"))
+    assert by_value == resolve(composed(f"subset={subset}", f"{group}@subset.{group}={name}"))
+    chosen = by_value["subset"][group]
+    assert chosen is None if name in ("proportional", "none") else chosen["_target_"].lower().endswith(f".{name}")
 
 
 SELECTED = [

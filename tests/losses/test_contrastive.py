@@ -1,12 +1,13 @@
 """NT-Xent and cross-view InfoNCE against naive loops, and their symmetries."""
 
+import itertools
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from ssl_lightning.losses.contrastive import info_nce, nt_xent
+from ssl_lightning.losses.contrastive import info_nce, info_nce_terms, nt_xent, nt_xent_terms
 from ssl_lightning.losses.gather import Gather
 
 LOSSES = (nt_xent, info_nce)
@@ -79,6 +80,27 @@ def test_small_temperature_under_bf16_autocast(loss):
         value = loss(z, 0.005)
     assert value.dtype == torch.float32
     assert value.item() == pytest.approx(loss(z.double(), 0.005).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("num_views", [2, 3])
+@pytest.mark.parametrize("terms", [nt_xent_terms, info_nce_terms])
+def test_the_loss_of_an_image_is_the_mean_over_its_anchors(terms, num_views):
+    z = embeddings(num_views, 6)
+    unit = torch.nn.functional.normalize(z, dim=-1)
+    expected = []
+    for i in range(6):
+        anchors = []
+        for v, w in itertools.permutations(range(num_views), 2):
+            if terms is nt_xent_terms:
+                others = [unit[u, j] for u in range(num_views) for j in range(6) if (u, j) != (v, i)]
+            else:
+                others = [unit[w, j] for j in range(6)]
+            logits = torch.stack([unit[v, i] @ other for other in others]) / 0.2
+            anchors.append(logits.logsumexp(0) - unit[v, i] @ unit[w, i] / 0.2)
+        expected.append(torch.stack(anchors).mean())
+    found = terms(z, 0.2)
+    torch.testing.assert_close(found.of_images(), torch.stack(expected), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found.mean(), found.of_images().mean(), rtol=1e-12, atol=1e-12)
 
 
 def test_known_values():

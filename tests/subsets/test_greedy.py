@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from benchmarks.selection import cluster, textbook
-from ssl_lightning.subsets.greedy import fits, graph_cut, row_sum, similarity_sums
+from ssl_lightning.subsets.candidates import fits
+from ssl_lightning.subsets.greedy import graph_cut, row_sum, similarity_sums
 
 ATOL = 1e-11  # of sums of some hundred similarities in float64
 

@@ -77,13 +77,13 @@ def test_clusters_have_nearest_centroids_which_are_means():
     vectors = blobs(spread=0.6)
     vectors[7] = 0
     before = vectors.copy()
-    assigned, distance = cluster(vectors, 6, 0)
+    assigned, found = cluster(vectors, 6, 0)
     np.testing.assert_array_equal(vectors, before)
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     centroids = np.stack([unit[assigned == k].mean(0) for k in range(6)])
     distances = np.linalg.norm(unit[:, None] - centroids, axis=2)
     np.testing.assert_array_equal(distances.argmin(1), assigned)
-    np.testing.assert_allclose(distance, distances.min(1), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found, centroids, rtol=0, atol=1e-5)
 
 
 def test_more_clusters_than_images(dataset):

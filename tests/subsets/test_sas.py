@@ -18,17 +18,18 @@ from ssl_lightning.data.sources.digits import Digits
 from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
 from ssl_lightning.pipeline.parts import subset_of
-from ssl_lightning.processes import ALONE, ProcessGroup
+from ssl_lightning.processes import ALONE
 from ssl_lightning.subsets import sas as module
 from ssl_lightning.subsets.latent import KMeans, Labels
-from ssl_lightning.subsets.ranking import Ranking, generator
-from ssl_lightning.subsets.sas import SAS, turning_points
+from ssl_lightning.subsets.ranking import Ranking, generator, turning_points
+from ssl_lightning.subsets.sas import SAS
 from tests.callbacks import fitting
 from tests.composing import resolved
 from tests.data.synthetic import in_memory
 from tests.processes import group
 from tests.subsets.cutting import deviation
 from tests.subsets.proxies import Toy, given
+from tests.subsets.threads import Threads
 
 RULES = ["graph_cut", "row_sum"]
 TIE_BREAKS = ["smallest", "largest", "random"]
@@ -483,39 +484,6 @@ def test_two_processes_rank_as_one(pair, tmp_path, options):
     (ours,), (theirs,) = (list(tmp_path.glob(f"{name}/cache/features/*.npy")) for name in ("alone", "pair"))
     assert ours.name == theirs.name
     assert ours.read_bytes() == theirs.read_bytes()
-
-
-class Threads:
-    """Processes that are threads."""
-
-    def __init__(self, size):
-        self.barrier = threading.Barrier(size)
-        self.results, self.threads = {}, []
-
-    def start(self, rank, function):
-        def broadcast(value):
-            if rank == 0:
-                self.told = value
-            self.barrier.wait(60)
-            told = self.told
-            self.barrier.wait(60)
-            return told
-
-        processes = ProcessGroup(rank, self.barrier.parties, lambda: self.barrier.wait(60) and None, broadcast)
-
-        def run():
-            try:
-                self.results[rank] = function(processes)
-            except threading.BrokenBarrierError:
-                self.results[rank] = "a member did not come"
-
-        self.threads.append(threading.Thread(target=run, daemon=True))
-        self.threads[-1].start()
-
-    def join(self):
-        for thread in self.threads:
-            thread.join(60)
-        return [self.results[rank] for rank in sorted(self.results)]
 
 
 def test_more_processes_than_classes(tmp_path):
