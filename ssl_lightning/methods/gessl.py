@@ -10,26 +10,29 @@ The paper states its scheme in words; the equations here are this project's spec
 with match = KL(π_θ̃ ‖ π_θ^K), where π classifies the mini-batch's images by similarity, or ½‖θ̃ − θ^K‖².
 """
 
-import contextlib
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.draw import Draw
 from ssl_lightning.errors import UserError
-from ssl_lightning.losses.gather import LOCAL, Gather
+from ssl_lightning.losses.gather import Gather
 from ssl_lightning.losses.matching import Prediction, matching_kl
+from ssl_lightning.methods.elsewhere import (
+    Elsewhere,
+    Parameters,
+    WithGradient,
+    gradient_of,
+    leaves_of,
+    of_batch_norm,
+    update_batch_norm,
+)
 from ssl_lightning.methods.method import Objective, SSLMethod, detached, joined
 from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
 from ssl_lightning.ranges import Count, NonNegative, Number, Positive, Temperature
-
-Parameters = Sequence[Tensor]
 
 
 class _Task(NamedTuple):
@@ -39,31 +42,6 @@ class _Task(NamedTuple):
     base: Objective
     meta: Tensor
     buffers: dict[str, Tensor]
-
-
-class _BaseLoss(nn.Module):
-    """Makes `ssl_loss` callable by `functional_call`, which calls `forward`."""
-
-    def __init__(self, base: SSLMethod) -> None:
-        super().__init__()
-        self.base = base
-
-    def forward(self, batch: Batch, draw: Draw) -> Objective:
-        return self.base.ssl_loss(batch, LOCAL, draw)
-
-
-class _WithGradient(torch.autograd.Function):
-    """A loss of known value whose gradients are given: one backward pass hands them to the parameters, so that
-    DistributedDataParallel reduces them once and automatic optimisation sees an ordinary loss."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: Parameters, *parameters: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> Any:
-        return None, None, *torch._foreach_mul(list(ctx.gradients), upstream[0])
 
 
 class GeSSL(SSLMethod):
@@ -192,7 +170,7 @@ class GeSSL(SSLMethod):
             )
         size = num_images // self.tasks
         parts = [slice(i, i + size) for i in range(0, num_images, size)]
-        named: dict[str, Tensor] = {f"base.{n}": p for n, p in self.base.named_parameters() if p.requires_grad}
+        named = {name: p for name, p in self.base.named_parameters() if p.requires_grad}
         tasks: list[_Task] = []
         total: list[Tensor] = []  # G, the gradient of 𝓛
         for number, part in enumerate(parts):
@@ -203,83 +181,61 @@ class GeSSL(SSLMethod):
             else:
                 total = gradient
             del gradient  # while the next task is at work, only the sum is held
-        self._update_batch_norm([task.buffers for task in tasks])
+        update_batch_norm(self.base, [task.buffers for task in tasks])
         base = torch.stack([task.base.loss for task in tasks]).mean()
         meta = torch.stack([task.meta for task in tasks]).mean()
         loss = self.weight_base * base + self.weight_meta * meta
         scalars = {"base_loss": base, "meta_loss": meta}
-        return joined([task.base for task in tasks], _WithGradient.apply(loss, total, *named.values()), scalars)
+        return joined([task.base for task in tasks], WithGradient.apply(loss, total, *named.values()), scalars)
 
     def _task(self, named: dict[str, Tensor], batch: Batch, draw: Draw) -> tuple[_Task, list[Tensor]]:
         """Its outcome, and its part of the gradient of 𝓛."""
-        call = _BaseLoss(self.base)
-        names, theta = list(named), list(named.values())
-        buffers = {f"base.{n}": b for n, b in self.base.named_buffers()}
+        at = Elsewhere(self.base, list(named), draw, twice=self.second_order)
+        theta = list(named.values())
 
-        def evaluate(at: Parameters, on: Batch) -> tuple[Objective, dict[str, Tensor]]:
-            clones = {n: b.clone() for n, b in buffers.items()}
-            state = dict(zip(names, at, strict=True)) | clones
-            # Of fused attention there is no gradient of the gradient.
-            with sdpa_kernel(SDPBackend.MATH) if self.second_order else contextlib.nullcontext():
-                return functional_call(call, state, (on, draw)), clones
-
-        def gradient(loss: Tensor, at: Parameters, again: bool = False, differentiable: bool = False) -> list[Tensor]:
-            found = torch.autograd.grad(
-                loss,
-                list(at),
-                retain_graph=again or differentiable,
-                create_graph=differentiable,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-            return list(found)
-
-        def step(at: Parameters, direction: Parameters) -> list[Tensor]:
-            return list(torch._foreach_add(list(at), list(direction), alpha=-self.inner_lr))
-
-        def leaves(at: Parameters) -> list[Tensor]:
-            return [p.detach().requires_grad_() for p in at]
+        def step(point: Parameters, direction: Parameters) -> list[Tensor]:
+            return list(torch._foreach_add(list(point), list(direction), alpha=-self.inner_lr))
 
         adapt_on, match_on = self._halves(batch) if self.match_views == "fresh" else (batch, batch)
-        objective, clones = evaluate(theta, adapt_on)
+        objective, clones = at.objective(theta, adapt_on)
         if self.weight_meta == 0:
-            outcome = _Task(detached(objective), objective.loss.new_zeros(()), self._of_batch_norm(clones))
-            return outcome, self._weighted(gradient(objective.loss, theta), None)
+            outcome = _Task(detached(objective), objective.loss.new_zeros(()), of_batch_norm(self.base, clones))
+            return outcome, self._weighted(gradient_of(objective.loss, theta), None)
 
         # Inner steps. The first one's gradient is the base gradient at θ: the base term costs nothing more.
         base, base_gradient, point = detached(objective), None, list(theta)
         for _ in range(self.inner_steps):
-            direction = gradient(objective.loss, point, differentiable=self.second_order)
+            direction = gradient_of(objective.loss, point, differentiable=self.second_order)
             base_gradient = base_gradient or [g.detach() for g in direction]
             point = step(point, direction)
             if not self.second_order:
-                point = leaves(point)
-            objective, _ = evaluate(point, adapt_on)
+                point = leaves_of(point)
+            objective, _ = at.objective(point, adapt_on)
 
         # The future target. One pass at θ^K gives its first step and the prediction to be matched.
         future = [p.detach() for p in point]
         if self.future_steps or base_gradient is None:
-            direction = gradient(objective.loss, point, again=True)
+            direction = gradient_of(objective.loss, point, again=True)
             base_gradient = base_gradient or direction
             if self.future_steps:
                 future = step(future, [g.detach() for g in direction])
         for _ in range(self.future_steps - 1):
-            ahead = leaves(future)
-            future = step(future, gradient(evaluate(ahead, adapt_on)[0].loss, ahead))
+            ahead = leaves_of(future)
+            future = step(future, gradient_of(at.objective(ahead, adapt_on)[0].loss, ahead))
 
         if self.match == "parameters":
             meta = torch.stack([((p - f) ** 2).sum() for p, f in zip(point, future, strict=True)]).sum() / 2
         else:
             fresh = self.match_views == "fresh"
-            prediction = self.base.predictions(evaluate(point, match_on)[0] if fresh else objective)
+            prediction = self.base.predictions(at.objective(point, match_on)[0] if fresh else objective)
             target = prediction
             if self.future_steps:
                 with torch.no_grad():
-                    target = self.base.predictions(evaluate(future, match_on)[0])
+                    target = self.base.predictions(at.objective(future, match_on)[0])
             meta = matching_kl(prediction, target, self.temperature)
         outer = theta if self.second_order else point
-        outcome = _Task(base, meta.detach(), self._of_batch_norm(clones))
-        return outcome, self._weighted(base_gradient, gradient(meta, outer))
+        outcome = _Task(base, meta.detach(), of_batch_norm(self.base, clones))
+        return outcome, self._weighted(base_gradient, gradient_of(meta, outer))
 
     def _weighted(self, base: list[Tensor], meta: list[Tensor] | None) -> list[Tensor]:
         """What the gradients of a task's losses add to that of 𝓛."""
@@ -298,22 +254,3 @@ class GeSSL(SSLMethod):
             )
         first, second = zip(*(views.chunk(2) for views in batch.views), strict=True)
         return batch._replace(views=first), batch._replace(views=second)
-
-    def _batch_norm(self) -> dict[str, Tensor]:
-        """BatchNorm's buffers by name."""
-        return {
-            f"base.{name}.{key}": buffer
-            for name, module in self.base.named_modules()
-            if isinstance(module, nn.modules.batchnorm._BatchNorm)
-            for key, buffer in module.named_buffers(recurse=False)
-        }
-
-    def _of_batch_norm(self, buffers: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: buffers[name] for name in self._batch_norm()}
-
-    def _update_batch_norm(self, passes: Sequence[dict[str, Tensor]]) -> None:
-        """Running statistics move once a step, by the mean over tasks of what the passes at θ would have done."""
-        with torch.no_grad():
-            for name, buffer in self._batch_norm().items():
-                after = [buffers[name] for buffers in passes]
-                buffer.copy_(after[0] if len(after) == 1 else torch.stack(after).double().mean(0))

@@ -111,7 +111,15 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     return Steps(monkeypatch)
 
 
-PROXIES = {"sas": 1, "sas_row_sum": 1, "prototypes": 1, "el2n": 3, "el2n_hardest": 3, "grand": 3, "forgetting": 3}
+SCORES = (
+    *("alignment", "d2", "dbp", "density", "facility_location", "herding", "hierarchical_kmeans", "k_center"),
+    *("moderate", "random_in_groups", "semdedup", "ssl_loss"),
+)
+"""Rules that look at embeddings as `sas` and `prototypes` do."""
+PROXIES = {
+    **dict.fromkeys(("sas", "sas_row_sum", "prototypes", *SCORES), 1),
+    **dict.fromkeys(("ccs", "el2n", "el2n_hardest", "grand", "forgetting"), 3),
+}
 """Rules that rank, once for all methods, and how many proxies they train for it."""
 
 METHODS = ("simclr", "gessl", "supervised")
@@ -129,6 +137,8 @@ def _grid() -> Iterator[Any]:
             continue
         if dataset in ("arrays", "huggingface", *WRITERS) and (method, subset) != ("simclr", "random"):
             continue  # decoded once, they are as others
+        if subset in SCORES and dataset not in ("fashion_mnist", "imagenet", "stl10"):
+            continue  # grey, streamed, partly labelled: they know nothing else of a dataset
         grey = dataset == "fashion_mnist"
         rule_by_kind = method == "simclr" and grey and subset in RULES
         method_by_kind = subset == "random" and (grey or (dataset == "imagenet" and method in METHODS))
@@ -145,7 +155,16 @@ SETTINGS = {
     "tiny_imagenet": ["dataset.num_classes=3"],
     **{name: [f"dataset.num_classes={CLASSES}", "dataset.image_size=16"] for name in WRITERS},
 }
-ALL_LABELS = ("sas", "sas_row_sum", "random_balanced", "el2n", "el2n_hardest", "grand", "forgetting", "supervised")
+CLUSTERS = {
+    **{name: ["subset.clusters=4"] for name in ("prototypes", "dbp")},
+    **{name: ["subset.latent.clusters=4"] for name in ("density", "facility_location", "herding")},
+    **{name: ["subset.latent.clusters=4"] for name in ("random_in_groups", "semdedup")},
+    "hierarchical_kmeans": ["subset.latent.clusters=[4,2]"],
+}
+ALL_LABELS = (
+    *("sas", "sas_row_sum", "random_balanced", "el2n", "el2n_hardest", "grand", "forgetting", "ccs", "moderate"),
+    "supervised",
+)
 """What needs a label of every image, which STL-10 has not."""
 
 
@@ -157,7 +176,7 @@ def test_every_method_runs_on_every_dataset_and_subset(method, dataset, subset, 
     overrides = [f"method={method}", f"dataset={dataset}", f"subset={subset}", "trainer.fast_dev_run=true"]
     overrides += [f"paths.data={data}", f"paths.cache={data / 'cache'}"]
     overrides += SETTINGS.get(dataset, [])
-    overrides += ["subset.clusters=4"] if subset == "prototypes" else []
+    overrides += CLUSTERS.get(subset, [])
     overrides += [f"subset.path={data / 'positions.txt'}"] if subset == "file" else []
     overrides += [] if subset in ("full", "file") else ["subset.fraction=0.5"]
     if dataset == "stl10" and {method, subset} & {*ALL_LABELS}:
