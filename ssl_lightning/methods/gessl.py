@@ -10,6 +10,7 @@ The paper states its scheme in words; the equations here are this project's spec
 with match = KL(π_θ̃ ‖ π_θ^K), where π classifies the mini-batch's images by similarity, or ½‖θ̃ − θ^K‖².
 """
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -188,7 +189,7 @@ class GeSSL(SSLMethod):
         scalars = {"base_loss": base, "meta_loss": meta}
         return joined([task.base for task in tasks], WithGradient.apply(loss, total, *named.values()), scalars)
 
-    def _task(self, named: dict[str, Tensor], batch: Batch, draw: Draw) -> tuple[_Task, list[Tensor]]:
+    def _task(self, named: Mapping[str, Tensor], batch: Batch, draw: Draw) -> tuple[_Task, list[Tensor]]:
         """Its outcome, and its part of the gradient of 𝓛."""
         at = Elsewhere(self.base, list(named), draw, twice=self.second_order)
         theta = list(named.values())
