@@ -150,6 +150,14 @@ def _together() -> Iterator[None]:
         ) from error
 
 
+def owns_cores(cores: int) -> bool:
+    """Whether the cores that this process may use are those of a task of SLURM's, which binds each task to its own.
+    Processes that we start inherit all cores, and share them."""
+    from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+    return SLURMEnvironment.detect() and cores < int(os.environ.get("SLURM_CPUS_ON_NODE", "0"))
+
+
 def share_buffers(module: torch.nn.Module, processes: ProcessGroup) -> None:
     """All processes take the buffers of the first, which a checkpoint holds: without synchronised statistics, each
     BatchNorm has those of its own part of the batches."""

@@ -17,6 +17,7 @@ from ssl_lightning.data.sizes import by_size, views_of
 from ssl_lightning.data.sources.listing import ImageFiles
 from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import UserError
+from ssl_lightning.processes import owns_cores
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
 """Of Pillow's, which opens no other: some of them start programs."""
@@ -126,7 +127,7 @@ class StreamedImages:
         if self._workers is not None:
             return self._workers
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, cores if _own(cores) else cores // self.processes)
+        return max(1, cores if owns_cores(cores) else cores // self.processes)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -286,14 +287,6 @@ def cut_out(
             view = image.resize((size, size), Image.Resampling.BILINEAR, box=inside)
         views.append(np.asarray(view).reshape(size, size, channels).transpose(2, 0, 1))
     return views
-
-
-def _own(cores: int) -> bool:
-    """Whether the cores that this process may use are those of a task of SLURM's, which binds each task to its own.
-    Processes that we start inherit all cores, and share them."""
-    from lightning.pytorch.plugins.environments import SLURMEnvironment
-
-    return SLURMEnvironment.detect() and cores < int(os.environ.get("SLURM_CPUS_ON_NODE", "0"))
 
 
 def _undecodable(path: str, error: Exception) -> UserError:
