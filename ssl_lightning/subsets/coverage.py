@@ -2,19 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
-from annotated_types import Gt
 from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_lightning.config.markers import Speed
 from ssl_lightning.subsets.candidates import Candidates, cosines_of
 from ssl_lightning.subsets.greedy import CPU_BLOCK, GreedyOrder, similarity_sums
-from ssl_lightning.subsets.grouped import Group, GroupedRule
+from ssl_lightning.subsets.grouped import GreedyRule
 
 # Rows of similarities whose gains are computed at a time: they should stay in a CPU's cache.
 ROWS = 8
@@ -145,16 +143,10 @@ def _exceeding(
 
 
 @dataclass(frozen=True, kw_only=True)
-class FacilityLocation(GroupedRule):
-    """Greedy coverage of each group by those that are taken.
-
-    Args:
-        memory_gib: for similarities of a group; a larger group is ranked without holding all of them.
-    """
-
-    memory_gib: Annotated[float, Gt(0), Speed] = 1.0
+class FacilityLocation(GreedyRule):
+    """Greedy coverage of each group by those that are taken."""
 
     name: ClassVar[str] = "facility_location"
 
-    def order_of(self, group: Group) -> GreedyOrder:
-        return facility_location(self.vectors(group.features), self.memory_gib * 2**30)
+    def greedy(self, features: Float[Tensor, "m d"], memory: float) -> GreedyOrder:
+        return facility_location(features, memory)

@@ -10,10 +10,11 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
+from annotated_types import Gt
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
-from ssl_lightning.config.markers import Unset
+from ssl_lightning.config.markers import Speed, Unset
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.devices import device_of
 from ssl_lightning.errors import UserError
@@ -225,3 +226,21 @@ class GroupedRule(EmbeddingRule, QuotaRule):
         """A file for what processes write together, removed by whoever builds the ranking next if it is left over."""
         path = self.ranking_file(dataset, [proxy.digest]) if processes.size > 1 else None
         return path and path.with_name(f".{path.name}.{name}.part")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GreedyRule(GroupedRule):
+    """A rule that orders each group by features alone, and looks at similarities again and again.
+
+    Args:
+        memory_gib: for similarities of a group; a larger group is ranked without holding all of them.
+    """
+
+    memory_gib: Annotated[float, Gt(0), Speed] = 1.0
+
+    @abstractmethod
+    def greedy(self, features: Float32[Tensor, "m d"], memory: float) -> GreedyOrder:
+        """The order of a group, with so many bytes for similarities."""
+
+    def order_of(self, group: Group) -> GreedyOrder:
+        return self.greedy(self.vectors(group.features), self.memory_gib * 2**30)

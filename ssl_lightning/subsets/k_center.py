@@ -1,18 +1,16 @@
 """Farthest first: members of a group that leave no other far away."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_lightning.config.markers import Speed
 from ssl_lightning.subsets.candidates import Candidates, cosines_of
 from ssl_lightning.subsets.greedy import GreedyOrder
-from ssl_lightning.subsets.grouped import Group, GroupedRule
+from ssl_lightning.subsets.grouped import GreedyRule
 
 
 def k_center(features: Float[Tensor, "n d"], memory: float = 2**31) -> GreedyOrder:
@@ -37,16 +35,10 @@ def k_center(features: Float[Tensor, "n d"], memory: float = 2**31) -> GreedyOrd
 
 
 @dataclass(frozen=True, kw_only=True)
-class KCenter(GroupedRule):
-    """Farthest first in each group.
-
-    Args:
-        memory_gib: for similarities of a group; a larger group is ranked without holding all of them.
-    """
-
-    memory_gib: Annotated[float, Gt(0), Speed] = 1.0
+class KCenter(GreedyRule):
+    """Farthest first in each group."""
 
     name: ClassVar[str] = "k_center"
 
-    def order_of(self, group: Group) -> GreedyOrder:
-        return k_center(self.vectors(group.features), self.memory_gib * 2**30)
+    def greedy(self, features: Float[Tensor, "m d"], memory: float) -> GreedyOrder:
+        return k_center(features, memory)
