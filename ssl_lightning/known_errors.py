@@ -96,7 +96,12 @@ KNOWN = (
     ),
     Known(
         "BackendCompilerFailed|InductorError",
-        "(?P<what>[^\n]*)",
+        "C\\+\\+ compile error.*Output:\\s*(?P<what>[^\n]*)",
+        "The C++ compiler says: {what}. Mend that (Debian: g++ and python3-dev), or choose compile=null.",
+    ),
+    Known(
+        "BackendCompilerFailed|InductorError",
+        "(backend='\\w+' raised:\\s*)?(?P<what>[^\n]*)",
         f"torch.compile failed: {{what}}. Choose compile=null, or another mode. {DEBUG}",
     ),
     # Processes that work together

@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 import pytest
 from beartype import BeartypeConf, beartype
 
+for place in ("SSL_RUNS", "SSL_DATA", "SSL_CACHE"):  # tests write into folders of their own, wherever they are started
+    os.environ.pop(place, None)
+
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
 """Run-time check of annotations, in which an int is a float, as everywhere in Python."""
 

@@ -152,7 +152,16 @@ def deep(number: int = 0) -> int:
             with_text("InductorError", "InvalidCxxCompiler: No working C++ compiler found in torch._inductor.config"),
             ["compile needs a C++ compiler", "compile=null"],
         ),
-        (with_text("BackendCompilerFailed", "backend='inductor' raised:\n..."), ["torch.compile failed: backend="]),
+        (
+            with_text(
+                "InductorError", "CppCompileError: C++ compile error\n\nCommand:\ng++ x\n\nOutput:\nx.h:3: no y\n\nSet"
+            ),
+            ["The C++ compiler says: x.h:3: no y.", "compile=null"],
+        ),
+        (
+            with_text("BackendCompilerFailed", "backend='inductor' raised:\nTypeError: no such\n\nSet"),
+            ["torch.compile failed: TypeError: no such."],
+        ),
         (with_text("RuntimeError", "MPS backend out of memory (MPS allocated: 4 GB)"), ["GPU is full"]),
         (with_text("RuntimeError", "unable to open shared memory object </torch_1_2_3> in read-write"), ["--shm-size"]),
         (with_text("RuntimeError", "unable to mmap 4194304 bytes from file </torch_1>: No"), ["dataset.workers=0"]),

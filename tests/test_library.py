@@ -144,9 +144,7 @@ def test_mypy_from_outside(tmp_path):
 @pytest.mark.parametrize(
     "name", ["Digits", "FashionMNIST", "CIFAR10", "CIFAR100", "STL10", "TinyImageNet", "ImageFolder"]
 )
-def test_datasets_have_the_defaults_of_their_configs(name, monkeypatch):
-    for variable in ("SSL_DATA", "SSL_CACHE"):
-        monkeypatch.delenv(variable, raising=False)
+def test_datasets_have_the_defaults_of_their_configs(name):
     made = getattr(ssl_lightning, name)(**({"root": "mine"} if name == "ImageFolder" else {}))
     config = composed(f"dataset={made.name}", *(["dataset.root=mine"] if name == "ImageFolder" else []))
     written = OmegaConf.to_container(config.dataset, resolve=True)

@@ -15,8 +15,7 @@ Command = Callable[..., Outcome]
 SHORT = ("augmentation.steps=20", "depth.steps=20", "alignment.steps=20")
 
 
-def test_numbers_and_pictures_of_all_experiments(command: Command, monkeypatch):
-    monkeypatch.delenv("SSL_RUNS", raising=False)
+def test_numbers_and_pictures_of_all_experiments(command: Command):
     done = command("ssl-theory", *SHORT, "seed=1")
     assert done.code == 0, done.err
     to = Path("runs/theory")

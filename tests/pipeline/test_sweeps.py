@@ -1,7 +1,6 @@
 """How far a sweep is, by real runs, and by folders as interruptions leave them."""
 
 import math
-import os
 import shutil
 import signal
 import subprocess
@@ -48,8 +47,7 @@ def made(tmp_path_factory) -> Path:
 
 def sweep(folder: Path, *more: str) -> str:
     program = [sys.executable, "-m", "ssl_lightning.commands.sweep", "grid.yaml", *TINY, *more]
-    environment = {k: v for k, v in os.environ.items() if k not in ("SSL_RUNS", "SSL_CACHE")}
-    done = subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     return done.stdout
 
@@ -59,7 +57,6 @@ def copy(made, tmp_path, monkeypatch) -> Path:
     """Of it, to be tampered with; the working directory, as another machine would see it."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SSL_RUNS", raising=False)
     return tmp_path
 
 

@@ -137,6 +137,8 @@ def _images(what: str, array: np.ndarray) -> np.ndarray:
     array = array[..., None] if array.ndim == 3 else array
     if array.ndim != 4 or not len(array):
         raise UserError(f"{what} is {shape}: give images [n, h, w, c], or [n, h, w] of one channel.")
+    if array.shape[3] > MOST_CHANNELS and array.shape[1] == array.shape[2] != array.shape[3]:
+        raise UserError(f"{what} is {shape}: images have at most {MOST_CHANNELS} channels. Choose some: x[..., :3].")
     if array.shape[3] > MOST_CHANNELS:
         advice = ": x.transpose(0, 2, 3, 1)" if array.shape[1] <= MOST_CHANNELS else ""
         raise UserError(f"{what} is {shape}: channels, of which there are 1 to {MOST_CHANNELS}, come last{advice}.")

@@ -138,6 +138,7 @@ def test_settings_that_do_not_fit_are_given(tmp_path):
         ({"x": pixels().astype(np.float32)}, r"float32\[12, 8, 8, 3\]: images are of uint8 or uint16\. Convert"),
         ({"x": pixels().transpose(0, 3, 1, 2).repeat(4, 2).repeat(4, 3)}, r"come last: x.transpose\(0, 2, 3, 1\)"),
         ({"x": pixels().transpose(0, 3, 1, 2)}, r"uint8\[12, 3, 8, 8\]: channels come last: x.transpose\(0, 2, 3, 1\)"),
+        ({"x": pixels().repeat(6, 3)}, r"uint8\[12, 8, 8, 18\]: images have at most 16 channels\. Choose some"),
         ({"x": pixels()[:, :6]}, r"uint8\[12, 6, 8, 3\]: images are square"),
         ({"x": pixels()[0, 0]}, r"uint8\[8, 3\]: give images \[n, h, w, c\]"),
         ({"x": pixels()[:0]}, r"give images \[n, h, w, c\]"),
