@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL ?= $(BIN)/python -m pip install --quiet
+# Bytecode is kept: else each of the many processes that tests start would compile all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: quickstart test test-nightly test-rest slurm lint docs smoke storm wheel-smoke clean
 .DEFAULT_GOAL := quickstart

@@ -40,6 +40,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(__import__("sys").modules, peer, None)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("part", marked(peers.PARTS))
 def test_a_part_gives_finite_figures_without_any_peer(part, alone, capsys):
     options = small(part)
@@ -50,6 +51,7 @@ def test_a_part_gives_finite_figures_without_any_peer(part, alone, capsys):
     assert len([line for line in said if "pip install 'ssl-lightning[bench]'" in line]) == len(PEERS.get(part, ()))
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("part", marked(PEERS))
 def test_a_part_gives_finite_figures_of_its_peers(part):
     for peer in PEERS[part]:

@@ -159,6 +159,7 @@ def _modes() -> Iterator[Any]:
         yield pytest.param(mode, toy, id=f"{mode.name}-{'toy' if toy else 'whole'}", marks=marks)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(("mode", "toy"), list(_modes()))
 def test_modes_are_configs(mode, toy, tmp_path):
     config = Setting(toy, tmp_path).config(*mode.overrides)
@@ -169,6 +170,7 @@ def test_modes_are_configs(mode, toy, tmp_path):
     assert (config["trainer"]["accelerator"] == "cpu") == toy
 
 
+@pytest.mark.nightly
 def test_a_mode_beside_the_bare_loop(tmp_path, monkeypatch):
     monkeypatch.setattr("ssl_lightning.pipeline.finished.run_figures", lambda run, results: {})
     figures: dict[str, float] = {}
@@ -254,6 +256,7 @@ def test_a_record_counts_every_seed():
     assert "worth nothing" in ladder.row_of(ladder.record_of(rung, [climbed(0, 1, 0.5)], [], True))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("rung", ladder.RUNGS)
 def test_rungs_are_configs(rung, tmp_path):
     overrides = ladder.RUNGS[rung].overrides

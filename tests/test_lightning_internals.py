@@ -303,6 +303,7 @@ def test_wandb_workspaces():
     assert lightning_internals.place_of(page) == {"id": "5"}
 
 
+@pytest.mark.nightly
 def test_jobs_are_those_that_the_sweeper_launches(command, tmp_path):
     (tmp_path / "grid.yaml").write_text(
         "defaults: [/train, _self_]\n"

@@ -117,7 +117,7 @@ def trained(names: list[str]) -> list[Any]:
     return [pytest.param(name, marks=() if name in WHOLE else pytest.mark.nightly) for name in names]
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize("method", trained(METHODS))
 def test_no_value_is_read_between_two_rows(method, config, tmp_path):
     at, places = reads_of_training(0, config(f"method={method}"), 1, str(tmp_path))
@@ -197,6 +197,7 @@ def test_a_step_runs_where_no_value_can_be_read(method, optimizer, config):
     step_on_meta(config(f"method={method}", f"optimizer={optimizer}"), images, grey, grey)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("augment", AUGMENTS)
 def test_views_are_made_where_no_value_can_be_read(augment, config):
     images = torch.empty(32, 3, 32, 32, dtype=torch.uint8, device="meta")

@@ -98,6 +98,7 @@ def test_one_that_fails_between_meetings_ends_the_other(tmp_path, failing):
 linux = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 
 
+@pytest.mark.nightly
 @pytest.mark.reliability("one of several processes fails or is killed, also before they meet")
 @linux
 def test_the_second_process_ends_when_the_first_is_killed_before_they_meet(tmp_path):

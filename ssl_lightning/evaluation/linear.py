@@ -132,8 +132,8 @@ def few_label_probe(
     the same seed are nested: a larger budget adds samples to a smaller one's. There is nothing to tune on:
     features are standardised with the subset's statistics, and `l2 = 1 / size`, scikit-learn's C = 1.
 
-    Returns the mean accuracy in [0, 1], `linear_5shot/top1` or `linear_1pct/top1`, and the standard deviation
-    over draws (n - 1; 0 for a single draw), `linear_5shot/top1_std`.
+    Returns the mean accuracy in [0, 1], `linear_5shot/top1` or `linear_1pct/top1`, and of several draws their standard
+    deviation (n - 1), `linear_5shot/top1_std`.
     """
     if (shots is None) == (percent is None):
         raise ValueError("few_label_probe takes exactly one of shots and percent: leave the other out")
@@ -152,7 +152,5 @@ def few_label_probe(
         standardise = Standardiser.fit(features)
         weights = fit_logistic(standardise(features), train_labels[subset], num_classes, l2=1 / len(subset))
         accuracies.append(accuracy(weights.logits(standardise(test)), test_labels))
-    return {
-        f"{name}/top1": statistics.fmean(accuracies),
-        f"{name}/top1_std": statistics.stdev(accuracies) if draws > 1 else 0.0,
-    }
+    spread = {f"{name}/top1_std": statistics.stdev(accuracies)} if draws > 1 else {}
+    return {f"{name}/top1": statistics.fmean(accuracies), **spread}

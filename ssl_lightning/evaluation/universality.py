@@ -54,6 +54,10 @@ class Universality(Evaluator):
     shots: Count = 5
     queries: Count = 15
     """A class."""
+    episodes: Annotated[int, Ge(2)] = 600
+    """Few-shot tasks of the ridge regression."""
+    corrupted: Count | None = 2000
+    """Test images that are corrupted; None: all."""
     seed: SeedNumber = 0
     l2_grid: Penalties = PENALTIES
     """Of the linear probe."""
@@ -73,11 +77,11 @@ class Universality(Evaluator):
 
     @property
     def explanation(self) -> str:
-        corrupted, tasks = Corruptions().limit, self._episodes.episodes
+        corrupted = "all test images" if self.corrupted is None else f"{self.corrupted:,} test images at most"
         return (
             f"linear, k-NN: on the full test split; {self.shots}-shot: ridge regression, {self.ways} classes at most, "
-            f"mean over {tasks} tasks; corrupted: the linear probe, mean over corruptions of {corrupted:,} test images "
-            "at most. σ: KL divergence in nats after T steps of SGD on a task, without labels and with them, mean over "
+            f"mean over {self.episodes} tasks; corrupted: the linear probe, mean over corruptions of {corrupted}. "
+            "σ: KL divergence in nats after T steps of SGD on a task, without labels and with them, mean over "
             f"{self.tasks} tasks; gain: percentage points of accuracy that these steps add."
         )
 
@@ -87,7 +91,14 @@ class Universality(Evaluator):
 
     @property
     def _episodes(self) -> Episodes:
-        return Episodes(ways=self.ways, shots=(self.shots,), queries=self.queries, heads=("ridge",), seed=self.seed)
+        return Episodes(
+            ways=self.ways,
+            shots=(self.shots,),
+            queries=self.queries,
+            episodes=self.episodes,
+            heads=("ridge",),
+            seed=self.seed,
+        )
 
     def evaluate(self, subject: Subject) -> Evaluation:
         assert subject.splits.test is not None
@@ -96,7 +107,7 @@ class Universality(Evaluator):
         data = (train.representations, train.labels, test.representations, test.labels, num_classes)
         metrics = probe_metrics(subject.probe(self.l2_grid), *data[2:]) | knn(*data)
         metrics |= self._episodes.evaluate(subject).metrics
-        corrupted = Corruptions(l2_grid=self.l2_grid).evaluate(subject).metrics
+        corrupted = Corruptions(limit=self.corrupted, l2_grid=self.l2_grid).evaluate(subject).metrics
         metrics |= {name: corrupted[name] for name in ("corruptions/top1", "corruptions/relative_drop")}
         found: dict[str, dict[int, Sigma]] = {"sigma_ssl": {}, "sigma_supervised": {}}
         with Draw(self.seed).seeded(subject.encoder.mean.device):

@@ -15,6 +15,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from ssl_lightning.files import replacing
+from ssl_lightning.reports.comparison import scale_of
 from ssl_lightning.reports.costs import COSTS, SECONDS, known, pareto_front
 from ssl_lightning.runs.metrics import read_metrics
 
@@ -73,7 +74,7 @@ def run_figures(run: "Run", results: Mapping[str, Any]) -> dict[str, Path]:
 def accuracy_against_fraction(
     cells: Sequence["Cell"],
     untrained: Mapping[str, Mapping[str, Sequence[float]]],
-    metrics: Sequence[str],
+    metrics: Mapping[str, str],
     path: Path,
     title: str,
     narrow: bool = False,
@@ -82,17 +83,19 @@ def accuracy_against_fraction(
 
     Args:
         untrained: metrics of untrained encoders, one value a seed, by backbone.
+        metrics: what is drawn, with the names of their columns in tables.
 
     Where all cells have one fraction, accuracies stand side by side instead, a row for each line.
     """
     lines = _lines(cells)
     fractions = sorted({cell.fraction for cell in cells})
     figure, axes = panels(len(metrics), narrow)
-    for metric, axis in zip(metrics, axes, strict=True):
+    for (metric, column), axis in zip(metrics.items(), axes, strict=True):
+        name, scale = _axis_of(cells, metric, column), scale_of(column)
         for i, (line, members) in enumerate(lines.items()):
             points = sorted((cell.fraction, *cell.statistics(metric)) for cell in members)
             x, mean, deviation = (np.array(values) for values in zip(*points, strict=True))
-            error = np.nan_to_num(deviation)
+            mean, error = scale * mean, scale * np.nan_to_num(deviation)
             style: Any = {"label": line, "marker": MARKERS[i % len(MARKERS)], "capsize": 3, "markersize": 5}
             if len(fractions) == 1:
                 axis.errorbar(mean, [-i], xerr=error, color=f"C{i}", **style)
@@ -101,16 +104,16 @@ def accuracy_against_fraction(
         if len(fractions) == 1:
             names = [_folded(line, 16 if narrow else 40) if narrow or axis is axes[0] else "" for line in lines]
             axis.set_yticks([-i for i in range(len(lines))], names, fontsize="small")
-            axis.set(xlabel=f"{metric} (test), fraction {fractions[0]:g}", ylim=(0.5 - len(lines), 0.5))
+            axis.set(xlabel=f"{name}, fraction {fractions[0]:g}", ylim=(0.5 - len(lines), 0.5))
             axis.locator_params(axis="x", nbins=4)  # numbers of four digits beside one another
         else:
-            axis.set(xlabel="fraction of the training images", ylabel=f"{metric} (test)")
+            axis.set(xlabel="fraction of the training images", ylabel=name)
             axis.set_xlim(left=0)
         for (backbone, measured), style in zip(untrained.items(), itertools.cycle(("--", ":", "-.")), strict=False):
             if measured.get(metric):
                 mark = axis.axvline if len(fractions) == 1 else axis.axhline
-                name = f"untrained encoder {backbone}".strip()
-                mark(float(np.mean(measured[metric])), color="grey", linestyle=style, label=name)
+                label = f"untrained encoder {backbone}".strip()
+                mark(scale * float(np.mean(measured[metric])), color="grey", linestyle=style, label=label)
     if len(fractions) > 1 or untrained:
         handles, labels = axes[0].get_legend_handles_labels()
         shown = len(labels) if len(fractions) > 1 else len(untrained)  # rows have names; untrained encoders come first
@@ -119,9 +122,12 @@ def accuracy_against_fraction(
 
 
 @own_style()
-def accuracy_against_cost(cells: Sequence["Cell"], metric: str, path: Path, title: str, narrow: bool = False) -> Path:
+def accuracy_against_cost(
+    cells: Sequence["Cell"], metric: str, column: str, path: Path, title: str, narrow: bool = False
+) -> Path:
     """A point a cell, a panel a kind of cost that is known of all and differs; a line joins the fractions of a method,
-    a grey one the cells than which none is both cheaper and better."""
+    a grey one the cells than which none is both cheaper and better, in their means."""
+    scale = scale_of(column)
     lines = _lines(cells)
     costs = {cost: {known(cell, cost) for cell in cells} for cost in COSTS}
     shown = {cost: COSTS[cost] for cost, of in costs.items() if 0 not in of and len(of) > 1} or {
@@ -134,15 +140,16 @@ def accuracy_against_cost(cells: Sequence["Cell"], metric: str, path: Path, titl
             x, y, error, fractions = (np.array(values) for values in zip(*points, strict=True))
             marker = MARKERS[i % len(MARKERS)]
             style: Any = {"color": f"C{i}", "marker": marker, "capsize": 2, "markersize": 5, "zorder": 3}
-            axis.errorbar(x, y, np.nan_to_num(error), label=line, **style)
+            y = scale * y
+            axis.errorbar(x, y, scale * np.nan_to_num(error), label=line, **style)
             for at_x, at_y, fraction in zip(x, y, fractions, strict=True) if len(points) > 1 else ():
                 axis.annotate(
                     f"{fraction:g}", (at_x, at_y), textcoords="offset points", xytext=(5, -11), fontsize="x-small"
                 )
-        front = pareto_front([(known(cell, cost), cell.statistics(metric)[0]) for cell in cells])
+        front = pareto_front([(known(cell, cost), scale * cell.statistics(metric)[0]) for cell in cells])
         front_x, front_y = zip(*front, strict=True) if front else ((), ())
-        axis.plot(front_x, front_y, color="grey", linewidth=4, alpha=0.35, label="Pareto front", zorder=1)
-        axis.set(xlabel=name, ylabel=f"{metric} (test)", xscale="log")
+        axis.plot(front_x, front_y, color="grey", linewidth=4, alpha=0.35, label="Pareto front of means", zorder=1)
+        axis.set(xlabel=name, ylabel=_axis_of(cells, metric, column), xscale="log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
         axis.xaxis.set_minor_formatter(NullFormatter())  # its numbers would overlap
@@ -187,6 +194,12 @@ def rank_over_training(cells: Sequence["Cell"], path: Path, title: str, narrow: 
     labelled = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     _legend_below(figure, list(labelled.values()), list(labelled), columns=3)
     return save(figure, path, title)
+
+
+def _axis_of(cells: Sequence["Cell"], metric: str, column: str) -> str:
+    """What is written at an axis: the column of the tables, and what the bars are, where there are some."""
+    bars = any(len(cell.values(metric)) > 1 for cell in cells)
+    return f"{column} (test{', ± s.d. over seeds' * bars})"
 
 
 def _largest(cells: Sequence["Cell"]) -> list[tuple[str, "Cell"]]:

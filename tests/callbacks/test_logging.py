@@ -130,6 +130,7 @@ def test_nothing_that_is_logged_is_lost(tmp_path, hook):
         assert rows[-1]["mine"] == "1.0"
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "value",
     [2, 2.0, True, np.float32(2), np.float64(2), np.int64(2), torch.tensor(2), torch.tensor([2.0]), torch.tensor(True)],
@@ -182,6 +183,7 @@ def _reduce(tensor, reduce_op):
     return tensor
 
 
+@pytest.mark.nightly
 def test_ranks_may_log_different_things(pair):
     for row in pair(_rows_of_ranks):
         assert {name: row[name] for name in ("a", "both", "first")} == {"a": 5.0, "both": 0.5, "first": 3.0}

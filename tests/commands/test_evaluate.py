@@ -147,6 +147,7 @@ def test_two_processes_give_the_evaluation_of_one(run, tmp_path):
     assert results[0] == results[1]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -174,6 +175,7 @@ def torchvision_encoder(weights: str | None = None) -> TorchvisionEncoder:
     return TorchvisionEncoder(architecture="resnet18", weights=weights, size=32, mean=[0.5] * 3, std=[0.2] * 3)
 
 
+@pytest.mark.nightly
 def test_an_encoder_of_torchvision(command, tmp_path):
     from torchvision.models import resnet18
 
@@ -227,6 +229,7 @@ def test_the_dataset_of_a_foreign_run_executes_nothing(command, run, tmp_path):
         assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.nightly
 def test_random_weights_are_those_of_every_call(command, tmp_path):
     arguments = ("encoder=torchvision", "encoder.architecture=resnet18", "encoder.size=16", "encoder.weights=null")
     for fraction in (0.1, 0.1, 0.2):
@@ -282,7 +285,7 @@ def several(run: Run) -> list[Run]:
     return [run, other, begun]
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("given", ["{sweep}/*", "'{sweep}/[a-z]*'", "{sweep}", "{sweep}/.."])
 def test_several_runs_at_once(command, several, given):
     sweep = several[0].folder.parent

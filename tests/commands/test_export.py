@@ -63,7 +63,7 @@ def normalised(described: dict[str, Any], images: torch.Tensor) -> torch.Tensor:
     return values
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.nightly
 @pytest.mark.parametrize("format", ["safetensors", "torchvision", "timm"])
 def test_the_lines_of_the_card_give_the_encoder(command: Command, large: Run, format, tmp_path, monkeypatch):
     pytest.importorskip(format)
@@ -82,6 +82,7 @@ def test_the_lines_of_the_card_give_the_encoder(command: Command, large: Run, fo
     assert described["num_features"] == found.shape[1] == 512
 
 
+@pytest.mark.nightly
 def test_onnx_gives_the_representations_of_the_encoder(command: Command, tiny: Run):
     runtime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
     to = exported(command, tiny, "onnx")

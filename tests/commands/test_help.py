@@ -12,6 +12,7 @@ def groups_of(help: str) -> dict[str, list[str]]:
     return {group: options.split(", ") for group, _, options in (line.partition(": ") for line in lines)}
 
 
+@pytest.mark.nightly
 def test_each_command_lists_its_own_groups(command):
     of_train, of_select, of_evaluate = (
         groups_of(command(f"ssl-{name}", "--help").out) for name in ("train", "select", "evaluate")

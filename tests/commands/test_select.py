@@ -39,6 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -51,7 +52,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("latent@subset.latent=few_labels", "subset.latent.file=short.npy"), "is no .npy file of floats [1257, d]"),
     ],
 )
-@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", ["ssl-select", "ssl-train"])
 def test_latent_classes_that_cannot_be_made_are_refused_before_a_proxy_trains(command, tmp_path, name, arguments, said):
     np.save(tmp_path / "short.npy", np.zeros((3, 2)))
@@ -179,6 +179,7 @@ def test_another_rule_takes_the_same_proxy_and_features(command: Command, here, 
     assert f"purity {found:.3f}" in " ".join(outcome.out.split())
 
 
+@pytest.mark.nightly
 def test_a_finished_run_can_be_the_proxy(command: Command, here, monkeypatch):
     expected, former = ranking_in(here), ranking_file(here)
     (proxy,) = proxies(here)
@@ -226,6 +227,7 @@ def test_a_ranking_needs_a_place(command: Command, tmp_path):
     assert not list(tmp_path.rglob("config.yaml"))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("subset", ["sas", "el2n"])
 def test_a_fast_dev_run_keeps_nothing(command: Command, tmp_path, subset):
     outcome = command("ssl-select", *TINY, f"subset={subset}", "trainer.fast_dev_run=true")
@@ -266,6 +268,7 @@ def test_forgetting_is_read_from_the_proxies_checkpoints(command: Command, tmp_p
     assert ranking.score[ranking.mask(0.1).positions].mean() > ranking.score.mean()
 
 
+@pytest.mark.nightly
 def test_proxies_that_difficulty_cannot_use(command: Command, here):
     (proxy,) = proxies(here)
     run = f"subset.proxy.run={proxy.folder}"
@@ -314,7 +317,7 @@ def test_the_ranking_of_other_data_is_one_message_that_says_what_to_do(command: 
     assert "Make it again" in found
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.nightly
 @pytest.mark.parametrize("content", [None, b"", b"half"])
 def test_damaged_features_are_one_message_that_says_what_to_do(command: Command, here, content):
     (file,) = here.glob("cache/features/*.npy")
@@ -389,6 +392,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "moment",
     [pytest.param(when, marks=() if when in ("embedding", "writing") else pytest.mark.nightly) for when in MOMENTS],

@@ -57,6 +57,7 @@ def test_a_file_that_is_no_grid(command, tmp_path, content):
     )
 
 
+@pytest.mark.nightly
 def test_nothing_to_report_is_said(command, odd):
     outcome = command("ssl-sweep", "two grids.yaml", *TINY, "trainer.fast_dev_run=true")
     assert outcome.code == 0, outcome.err
@@ -88,6 +89,7 @@ JOBS = ["method=mine seed=1", "method=mine seed=2", "method=directclr seed=1", "
 TEMPERATURE = "method.temperature=0.3"
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("launcher", [(), ("hydra/launcher=pool", "hydra.launcher.slots=2"), ("hydra/launcher=slurm",)])
 def test_a_dry_run_lists_the_jobs_and_leaves_nothing(command, tmp_path, own, launcher):
     before = sorted(tmp_path.rglob("*"))

@@ -50,6 +50,7 @@ def test_every_command_is_what_ssl_train_takes(command):
     assert "wandb" in config["logger"]
 
 
+@pytest.mark.nightly
 def test_the_agents_run_is_the_wandb_run(tmp_path):
     """It has the id that the agent gives, and the metric that the sweep maximises."""
     parameters = tmp_path / "config-sweep.yaml"

@@ -66,6 +66,7 @@ def refused(command: Command, finished: Path, *arguments: str) -> str:
     return found[0]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -82,6 +83,7 @@ def test_a_missing_dataset_says_how_to_get_it(command, finished, monkeypatch, tm
     assert all(part in message for part in parts)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("fraction", "range"),
     [
@@ -255,7 +257,7 @@ def test_a_full_disk(command, finished, tmp_path, monkeypatch):
     assert list((run.folder / "checkpoints").iterdir()) == []
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.nightly
 @pytest.mark.parametrize("choices", ["1000,4", "4,1000"])
 def test_a_failing_job_does_not_stop_the_others(command, finished, tmp_path, choices):
     before = contents(finished)
@@ -297,6 +299,7 @@ def test_a_sweep_with_a_failing_job_reports_and_fails(command, tmp_path):
     assert (tmp_path / "runs/grid/report/report.md").exists()
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("method", "arguments", "message"),
     [
@@ -311,6 +314,7 @@ def test_one_image_cannot_be_contrasted(command, method, arguments, message):
     assert not list(Path("runs").rglob("*.ckpt"))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", ["encoders", "report", "Report", "theory"])
 def test_names_of_the_product_s_own_folders_are_no_sweeps(command, name, tmp_path):
     done = command("ssl-train", *TINY, f"sweep={name}")

@@ -50,6 +50,7 @@ def test_an_unknown_key_is_named_with_the_nearest(override, key, suggestion):
     assert suggestion in message
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("key", "meant"),
     [
@@ -148,7 +149,7 @@ def test_an_unknown_option_inside_a_component():
 # Wrong values
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     ("override", "key", "expected"),
     [
@@ -241,7 +242,7 @@ def test_the_parts_of_a_proxy_are_checked_before_any_of_them_is_made(tmp_path, k
     assert not (tmp_path / "evil").exists()
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", ["ssl-select", "ssl-train"])
 @pytest.mark.parametrize(
     ("override", "said"),
@@ -260,7 +261,7 @@ def test_wrong_parts_of_a_proxy_are_one_message_when_it_is_needed(command: Comma
     assert not list(tmp_path.rglob("*.np?"))
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     ("override", "said"),
     [

@@ -24,6 +24,7 @@ def _options() -> list[str]:
     return [option for option in found if option not in OF_EVALUATE]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("recipe", sorted(file.stem for file in (CONF / "experiment").glob("*_solo.yaml")))
 def test_recipes_of_solo_learn_warm_up_alike(recipe):
     """For 10 epochs, from 3e-5."""
@@ -33,7 +34,7 @@ def test_recipes_of_solo_learn_warm_up_alike(recipe):
     assert optimizer["warmup_epochs"] == 10
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("option", _options())
 def test_every_option_is_valid(option):
     group, _, name = option.partition("=")
@@ -48,6 +49,7 @@ def test_every_option_is_valid(option):
         proxy_of(config)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("encoder", sorted(file.stem for file in (CONF / "encoder").glob("*.yaml")))
 @pytest.mark.parametrize("evaluation", sorted(file.stem for file in (CONF / "evaluation").glob("*.yaml")))
 def test_every_evaluation_of_every_encoder_is_valid(encoder, evaluation):
@@ -81,7 +83,7 @@ def _rows(jobs: list[Any]) -> list[Any]:
     return rows
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize(("grid", "job"), _rows(_sweep_jobs()))
 def test_every_value_of_every_grid_is_valid(grid, job):
     config = resolve(composed(*job, name=grid, folder=SWEEPS))

@@ -60,7 +60,7 @@ def parts(*overrides: str) -> Parts:
 # Runs
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -440,6 +440,7 @@ def components(value: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("overrides", options(), ids=" ".join)
 def test_every_marker_of_every_component_is_honoured(overrides):
     config = resolved(*overrides)
@@ -551,6 +552,7 @@ NOT_OF_A_PROXY = {
 """What every proxy has alike; its subset is all images."""
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("key", TrainConfig.__dataclass_fields__)
 def test_every_key_of_a_run_may_differ_in_its_proxy(key):
     """A key that is added to a run needs nothing else to be one of proxies."""

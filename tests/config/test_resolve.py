@@ -22,6 +22,7 @@ def test_a_base_method_may_be_named_as_a_value_or_as_an_option():
     assert component_name(by_value["method"]) == "gessl-directclr"
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", sorted(file.stem for file in (CONF / "projector").glob("*.yaml")))
 def test_a_projector_may_be_named_as_a_value_or_as_an_option(name):
     by_value = resolve(composed(f"method.projector={name}"))
@@ -47,6 +48,7 @@ def test_a_stem_follows_the_size_of_the_images(override, size, stem):
     assert config["backbone"]["stem"] == config["method"]["backbone"]["stem"] == stem
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("override", ["backbone.stem=auto", "dataset.stem=auto", "~dataset.stem"])
 @pytest.mark.parametrize("dataset", ["digits", "cifar10", "stl10", "imagenet"])
 def test_it_is_that_of_the_dataset_and_makes_no_other_run(dataset, override):
@@ -61,6 +63,7 @@ def test_a_stem_that_is_named_is_kept():
 # Rankings
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("subset", ["sas", "prototypes"])
 @pytest.mark.parametrize("name", sorted(file.stem for file in (CONF / "proxy").glob("*.yaml")))
 def test_a_proxy_may_be_named_as_a_value_or_as_an_option(subset, name):
@@ -70,6 +73,7 @@ def test_a_proxy_may_be_named_as_a_value_or_as_an_option(subset, name):
     assert by_value["subset"]["proxy"]["method"]["_target_"].lower().endswith(f".{name}")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", ["labels", "kmeans", "few_labels", "one", "hierarchical_kmeans"])
 def test_latent_classes_may_be_named_as_a_value_or_as_an_option(name):
     by_value = resolve(composed("subset=sas", f"subset.latent={name}"))
@@ -78,6 +82,7 @@ def test_latent_classes_may_be_named_as_a_value_or_as_an_option(name):
     assert kind.lower() == name.replace("_", "")
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("subset", ["sas", "prototypes", "semdedup"])
 @pytest.mark.parametrize(
     ("group", "name"), [("quota", "proportional"), ("quota", "density"), ("redundancy", "none"), ("latent", "one")]
@@ -106,7 +111,7 @@ def test_ssl_select_takes_what_ssl_train_takes(overrides):
     assert selected == resolve(composed(*overrides, name="select"))
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize("subset", sorted(file.stem for file in (CONF / "subset").glob("*.yaml")))
 def test_ssl_select_takes_every_subset(subset):
     overrides = f"subset={subset}", "trainer.max_epochs=7", *NEEDED.get(f"subset={subset}", [])

@@ -203,6 +203,7 @@ def test_a_batch_is_a_function_of_the_step_however_many_workers_decode(tmp_path)
     assert expected[0].images[0].shape == (2, 8, 3, 16, 16)
 
 
+@pytest.mark.nightly
 def test_iteration_goes_on_from_the_step_and_ranks_share_a_batch(tmp_path):
     write_image_folder(tmp_path / "data")
     made = 7
@@ -242,6 +243,7 @@ def exchanged_in_place(one: Path, other: Path) -> None:
     os.utime(one, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
+@pytest.mark.nightly
 @pytest.mark.reliability(
     "an image of a folder is replaced, of the same size and name",
     lost="nothing: training images make another run, test images another evaluation of the same one",
@@ -345,6 +347,7 @@ def trained(folder: Path, *arguments: str, at: Signal | None = None) -> Run | No
     return run
 
 
+@pytest.mark.nightly
 @pytest.mark.reliability(
     "SIGKILL of a run, at any moment",
     lost="steps since the last checkpoint (`checkpoint.every_minutes`, `every_steps`); the same command ends with the "
@@ -390,6 +393,7 @@ def test_shared_memory_that_is_full_ends_the_wait_for_workers(tmp_path, monkeypa
     assert "dataset.workers=0" in explained(caught.value)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("storage", ["resident", "streamed"])
 @pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
 def test_pixels_of_sixteen_bits_are_scaled(tmp_path, suffix, storage):

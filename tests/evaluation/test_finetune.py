@@ -363,6 +363,7 @@ def test_the_standard_settings_are_those_of_the_file_and_others_name_a_protocol(
     }
 
 
+@pytest.mark.nightly
 def test_the_command_from_end_to_end(command, tmp_path: Path):
     done = command("ssl-train", *TINY, "trainer.limit_train_batches=2", "evaluation.few_shots=[]")
     assert done.code == 0, done.err

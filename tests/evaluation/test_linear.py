@@ -308,7 +308,7 @@ def test_few_label_probe_equals_its_definition(subsets):
 
 
 def test_one_draw_has_no_deviation():
-    assert _few(shots=5, draws=1, seed=0)["linear_5shot/top1_std"] == 0.0
+    assert set(_few(shots=5, draws=1, seed=0)) == {"linear_5shot/top1"}
 
 
 @pytest.mark.parametrize(("percent", "name"), [(1.0, "1pct"), (0.5, "0.5pct"), (10.0, "10pct")])

@@ -20,6 +20,7 @@ def state() -> dict[str, torch.Tensor]:
     return resnet18(num_classes=7).state_dict()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("wrap", [None, "state_dict", "model"])
 @pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "model.encoder."])
 def test_weights_under_a_prefix(tmp_path, state, prefix, wrap):

@@ -11,6 +11,7 @@ from tests.composing import composed
 SLURM = ("ssl-train", "-m", "trainer=ddp", "hydra/launcher=slurm")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -104,6 +104,7 @@ class KillWandb(L.Callback):
                 Path("killed").touch()
 
 
+@pytest.mark.nightly
 @pytest.mark.reliability("a logger fails in mid-training, or wandb's own process is killed")
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 def test_wandb_whose_own_process_is_killed(tmp_path):

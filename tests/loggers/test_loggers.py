@@ -38,6 +38,7 @@ def board(folder: Path) -> TensorBoard:
     return logger
 
 
+@pytest.mark.nightly
 def test_two_loggers_hold_what_the_run_holds(tmp_path):
     arguments = ("logger=[wandb,tensorboard]", "logger.wandb.mode=offline", "trainer.log_every_n_steps=5")
     ended = ssl_train(tmp_path, *TINY, "batch_size=64", *arguments, figures=True, environment={"HOME": str(tmp_path)})
@@ -123,6 +124,7 @@ def test_a_logger_that_fails_at_the_end_stops_no_other(tmp_path, capsys):
     assert (event.step, event.value) == (3, 0.5)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("choice", "names"),
     [

@@ -284,6 +284,7 @@ def test_without_login_a_sweep_goes_offline_at_once_and_says_so_once(tmp_path, s
         assert flat(summary(file)["summary"])["linear/top1"] == run.results()["metrics"]["linear/top1"]
 
 
+@pytest.mark.nightly
 @pytest.mark.reliability("wandb's server does not answer, or stops answering")
 @pytest.mark.parametrize("mode", [pytest.param("auto", marks=pytest.mark.nightly), "online"])
 def test_a_server_that_never_answers_is_waited_for_once(tmp_path, server, mode):

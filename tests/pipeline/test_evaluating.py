@@ -141,6 +141,7 @@ def test_one_class_leaves_probes_nothing_to_tell_apart(command: Command, tmp_pat
     assert not list(tmp_path.rglob("checkpoints"))
 
 
+@pytest.mark.nightly
 def test_what_needs_labels_says_so_before_training(command: Command, tmp_path, unlabelled):
     message = error(command("ssl-train", *NONE, *unlabelled, "subset=random_balanced"))
     assert "subset=random_balanced needs the labels of all images, but 48 of the 48" in message
@@ -159,6 +160,7 @@ def test_what_needs_labels_says_so_before_training(command: Command, tmp_path, u
     assert not list(tmp_path.rglob("checkpoints"))
 
 
+@pytest.mark.nightly
 def test_they_are_ranked_within_clusters(command: Command, tmp_path, unlabelled):
     clusters = ("subset=sas", "latent@subset.latent=kmeans", "subset.latent.clusters=4", "subset.looks=1")
     done = command("ssl-select", *NONE, *unlabelled, *clusters)
@@ -171,6 +173,7 @@ def test_they_are_ranked_within_clusters(command: Command, tmp_path, unlabelled)
     assert len(np.load(next(tmp_path.glob("cache/rankings/*.npz")))["order"]) == 48
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("probe", ["lbfgs", "sgd"])
 def test_some_labels_are_enough_for_every_probe(command: Command, tmp_path, unlabelled, probe):
     labels = synthetic_images(48, 3, 3, 16)[1]
@@ -231,6 +234,7 @@ def test_other_data_with_labels_evaluate_what_was_trained_without(command: Comma
     assert "To evaluate on labelled data, name them: dataset=cifar10" in here.out
 
 
+@pytest.mark.nightly
 def test_data_that_have_moved_can_be_named(command: Command, tmp_path):
     folder = ("dataset=image_folder", "dataset.image_size=8")
     write_image_folder(tmp_path / "here", num_train=20, num_test=10)
@@ -247,6 +251,7 @@ def test_data_that_have_moved_can_be_named(command: Command, tmp_path):
     assert found.code == 0, found.err
 
 
+@pytest.mark.nightly
 def test_a_finished_run_says_why_it_is_evaluated_again(command: Command, tmp_path):
     write_image_folder(tmp_path / "here", num_train=40, num_test=20)
     args = ("dataset=image_folder", "dataset.root=here", "dataset.image_size=8", "batch_size=8", "trainer=cpu")
@@ -280,6 +285,7 @@ def left_out(outcome: Outcome) -> dict[str, str]:
     return {name: reason for name, _, reason in lines}
 
 
+@pytest.mark.nightly
 def test_transfer_takes_what_is_there_and_names_what_is_not(command: Command, tmp_path, monkeypatch, trained):
     write_fashion_mnist(tmp_path / "data", num_train=60, num_test=40)
     write_cifar10(tmp_path / "data")

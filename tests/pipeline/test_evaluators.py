@@ -20,7 +20,13 @@ SETTINGS = {
     "corruptions": ("evaluation.kinds=[contrast]", "evaluation.limit=50"),
     "episodes": ("evaluation.episodes=5",),
     "map": (),
-    "universality": ("evaluation.tasks=2", "evaluation.steps=[1]", "evaluation.untrained=false"),
+    "universality": (
+        "evaluation.tasks=2",
+        "evaluation.steps=[1]",
+        "evaluation.episodes=5",
+        "evaluation.corrupted=50",
+        "evaluation.untrained=false",
+    ),
 }
 HEADINGS = {
     "calibration": "ECE %",
@@ -65,6 +71,7 @@ def test_each_has_a_file_a_table_and_pictures(command: Command, tmp_path):
         assert list(report.glob(f"accuracy_against_fraction_{name}*.png"))
 
 
+@pytest.mark.nightly
 def test_the_untrained_encoder_stands_beside(command: Command, tmp_path):
     assert command("ssl-train", *TINY, "seed=3").code == 0
     run = only_run(tmp_path)
@@ -113,6 +120,7 @@ class Own(Evaluator):
 OWN = "evaluation._target_=tests.pipeline.test_evaluators.Own"
 
 
+@pytest.mark.nightly
 def test_what_cannot_be_drawn_costs_no_result(command: Command, tmp_path):
     assert command("ssl-train", *TINY).code == 0
     run = only_run(tmp_path)
@@ -127,6 +135,7 @@ def test_what_cannot_be_drawn_costs_no_result(command: Command, tmp_path):
     assert "Warning: 'no kind' is left out" in done.err
 
 
+@pytest.mark.nightly
 def test_of_two_processes_the_second_waits_for_what_the_first_measures(tmp_path, command: Command):
     assert command("ssl-train", *TINY).code == 0
     run = only_run(tmp_path)

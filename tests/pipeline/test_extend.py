@@ -62,6 +62,7 @@ def test_without_a_shorter_run_it_starts_from_the_beginning(place, capsys):
     assert run.results()["cost"]["optimizer_steps"] == 2 * (63 // 8)
 
 
+@pytest.mark.nightly
 def test_a_warm_up_that_was_cut_short_is_no_beginning(place, capsys):
     own = "optimizer.warmup_epochs=1"
     cut = start(1, own)  # which warms up in half of it
@@ -73,7 +74,7 @@ def test_a_warm_up_that_was_cut_short_is_no_beginning(place, capsys):
     assert "goes on from" in capsys.readouterr().out
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.nightly
 @pytest.mark.parametrize("damage", ["checkpoint", "rows", "results"])
 def test_a_damaged_run_is_left_out(place, capsys, damage):
     shortest, shorter = start(1), start(2)

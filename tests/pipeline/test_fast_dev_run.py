@@ -131,7 +131,7 @@ several, and none."""
 def _grid() -> Iterator[Any]:
     """The product of methods, datasets and rules. What does not interact is left to the nightly tests: rules do not
     know the method, and neither of both knows more of a dataset than its kind. On grey images all methods are tried,
-    and the rules that stand for others; on streamed ones the methods that do."""
+    and the rules that stand for others; on streamed ones the methods that do; torchvision's further datasets never."""
     for method, dataset, subset in itertools.product(options("method"), options("dataset"), options("subset")):
         if subset in PROXIES and method != "simclr":
             continue
@@ -142,7 +142,7 @@ def _grid() -> Iterator[Any]:
         grey = dataset == "fashion_mnist"
         rule_by_kind = method == "simclr" and grey and subset in RULES
         method_by_kind = subset == "random" and (grey or (dataset == "imagenet" and method in METHODS))
-        any_dataset = (method, subset) == ("simclr", "random")
+        any_dataset = (method, subset) == ("simclr", "random") and dataset not in WRITERS
         marks = () if rule_by_kind or method_by_kind or any_dataset else pytest.mark.nightly
         yield pytest.param(method, dataset, subset, marks=marks)
 
@@ -193,8 +193,8 @@ def test_every_method_runs_on_every_dataset_and_subset(method, dataset, subset, 
 SHORT = ("trainer.limit_train_batches=2", "trainer.log_every_n_steps=1")
 
 
-ALONE = ("simclr", "directclr", "byol", "gessl", "supervised")
-"""With and without a projector, a teacher, another method inside, and labels: others are left to the nightly tests."""
+ALONE = ("byol", "gessl", "supervised")
+"""With a teacher, another method inside, and labels: others are left to the nightly tests."""
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_a_further_evaluation_needs_no_training(place, steps):
     assert len(after) == len(before) + 1
     (now,) = run.evaluations()
     assert now["protocol"]["settings"] == results["protocol"]["settings"] | {"few_shots": [2]}
-    assert set(now["metrics"]) - set(results["metrics"]) == {"linear_2shot/top1", "linear_2shot/top1_std"}
+    assert set(now["metrics"]) - set(results["metrics"]) == {"linear_2shot/top1"}
     alike = [name for name in results["metrics"] if "shot" not in name]
     assert {name: now["metrics"][name] for name in alike} == pytest.approx({n: results["metrics"][n] for n in alike})
 

@@ -117,6 +117,7 @@ CONTENTS = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("init", "said"),
     [

@@ -51,7 +51,7 @@ LEFT = [
 """Variables that launchers set, in the shell of somebody who uses none."""
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.reliability(
     "`RANK`, `LOCAL_RANK`, `SLURM_…` of a launcher left in the environment",
     lost="nothing: one process that trains alone logs; of several, others are waited for 10 minutes",
@@ -93,6 +93,7 @@ def test_one_of_several_says_what_it_has_believed(monkeypatch, capsys, left):
         assert name == "SLURM_JOB_NAME" or f"{name}={value}" in said
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("precision", "computed", "kept"),
     [("32-true", torch.float32, torch.float32), ("bf16-mixed", torch.bfloat16, torch.float32)],

@@ -35,6 +35,7 @@ def named(out: str) -> Path:
     return Path(out.splitlines()[-1].removeprefix("Profile: ")).resolve()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("arguments", "written"),
     [
@@ -67,6 +68,7 @@ def test_a_profile_lies_in_the_folder_of_the_same_run(command, unprofiled, argum
         assert torch.equal(value, weights(unprofiled)[name]), name
 
 
+@pytest.mark.nightly
 def test_of_each_command_that_an_interrupted_run_takes(tmp_path, unprofiled):
     profiled = (*SHORT, "trainer.profiler=simple", "checkpoint.every_steps=2")
     ended = ssl_train(tmp_path, *profiled, at=Signal(STEP, 6, number=signal.SIGTERM))
@@ -102,6 +104,7 @@ def test_of_a_run_that_fails(command):
     assert named(done.out) == run.profiles
 
 
+@pytest.mark.nightly
 def test_where_there_is_none(command):
     """A rehearsal keeps nothing, and what is finished is not trained again."""
     done = command("ssl-train", *SHORT, "trainer.profiler=pytorch", "trainer.fast_dev_run=true")

@@ -44,6 +44,7 @@ class Mute(CSVLogger):
         raise AssertionError("a rehearsal writes nothing to other places")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.reliability("what is drawn, logged, saved or evaluated after a long training has a mistake")
 @pytest.mark.parametrize(
     ("overrides", "error", "words"),

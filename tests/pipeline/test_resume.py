@@ -182,7 +182,7 @@ EXAMPLES = (
 """The other moments are left to the nightly tests."""
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.reliability("SIGKILL of a run, at any moment")
 @pytest.mark.parametrize(
     ("name", "step", "moment"),
@@ -246,6 +246,7 @@ def _rows(folder: Path) -> list[list[dict[str, str]]]:
     return [read_metrics(file) for file in folder.glob("runs/*/*/metrics.csv")]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.reliability("Ctrl-C, or SIGTERM to one of several processes")
 @pytest.mark.parametrize(
     ("number", "code", "call"),

@@ -23,6 +23,7 @@ def test_every_argument_of_lightnings_trainer_can_be_set_or_is_said_to_be_set_el
     assert not settings & set(TrainerSettings.ELSEWHERE)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("plus", ["", "+"])
 @pytest.mark.parametrize(
     ("key", "instead"),
@@ -80,6 +81,7 @@ def test_strategies_that_do_not_work_are_refused(strategy):
     assert refused(f"trainer.strategy={strategy}").startswith(said)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("limit", ["banana", "00:00:00:00", "{seconds: 0}", "{fortnights: 1}"])
 def test_a_time_limit_in_which_nothing_can_be_trained_is_refused(limit, command):
     done = command("ssl-train", *TINY, f"trainer.max_time={limit}")

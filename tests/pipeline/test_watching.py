@@ -65,6 +65,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Watched]:
     return of
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("every", [1, 2, 5, 100])
 def test_at_the_end_of_an_epoch_they_are_means_over_it(place, whole, every):
     """However often rows are written; and where rows lie across its end, or there is none yet."""
@@ -90,6 +91,7 @@ def test_they_are_the_same_after_a_resume(place, whole):
     assert resumed == expected[1:]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("monitor", "mode"), [("loss", "max"), ("online/val_top1", "min"), ("online/loss", "max")])
 def test_early_stopping_from_the_command_line(place, capsys, monitor, mode):
     """Of what gets better the worst is asked for, so that the second epoch ends it."""

@@ -1,5 +1,7 @@
 """Accuracies of classifiers are a column of the tables that have one."""
 
+import pytest
+
 from tests.reports.test_report import Folder, markdown, report, rows
 
 
@@ -33,6 +35,7 @@ def test_where_a_method_classifies(command, tmp_path, monkeypatch):
     assert "…" not in out
 
 
+@pytest.mark.nightly
 def test_where_none_does(command, tmp_path):
     sweep = Folder(tmp_path / "runs" / "grid")
     sweep.finish(0.5)

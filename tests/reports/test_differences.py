@@ -169,6 +169,7 @@ def test_too_few_seeds_are_told(sweep, capsys):
     assert too_few(sweep.cells()) in capsys.readouterr().out
 
 
+@pytest.mark.nightly
 def test_the_page_has_the_table_too(browser, tmp_path: Path):
     sweep = Folder(tmp_path / "runs" / "grid")
     for seed in (1, 2, 3):

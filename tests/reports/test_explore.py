@@ -218,6 +218,7 @@ def test_runs_that_have_logged_the_same(browser, tmp_path):
     assert len(chart.lines()) == 1
 
 
+@pytest.mark.nightly
 def test_pictures_of_several_datasets_are_folded_up(browser, tmp_path):
     sweep = Folder(tmp_path / "runs" / "grid")
     sweep.finish(0.5)

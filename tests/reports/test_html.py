@@ -474,6 +474,7 @@ def test_no_finished_runs(browser, tmp_path, capsys):
     HydraConfig.instance().cfg = None
 
 
+@pytest.mark.nightly
 def test_several_datasets_stand_in_one_table(browser, tmp_path):
     sweep = Folder(tmp_path / "runs" / "grid")
     sweep.finish(0.5, untrained=0.1)

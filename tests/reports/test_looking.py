@@ -152,6 +152,7 @@ def test_points(browser, looked):
     assert drawn.about == "Map: 4 points of 3 classes"
 
 
+@pytest.mark.nightly
 def test_many_classes_have_no_legend(browser, tmp_path):
     folder = Folder(tmp_path / "runs" / "grid")
     run = folder.finish(0.5)
@@ -241,6 +242,7 @@ def test_an_image(browser, looked):
     assert "left: test images" in drawn.node.text
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("width", [1280, 375])
 def test_two_runs_side_by_side(browser, looked, width):
     from selenium.webdriver.support.ui import Select
@@ -345,6 +347,7 @@ def test_hostile_words_stay_text(browser, tmp_path):
     HydraConfig.instance().cfg = None
 
 
+@pytest.mark.nightly
 def test_extreme_and_missing_numbers(browser, tmp_path):
     folder = Folder(tmp_path / "runs" / "grid")
     run = folder.finish(0.5)
@@ -379,6 +382,7 @@ def test_ticks_of_numbers_that_hardly_differ(browser, looked):
     assert browser.run("return ticks(1e14, 1e14 + 1)") == [1e14]  # at larger ones, a step would be lost in rounding
 
 
+@pytest.mark.nightly
 def test_a_damaged_picture_is_named_and_stops_no_other(browser, tmp_path, capsys):
     folder = Folder(tmp_path / "runs" / "grid")
     damaged, whole = folder.finish(0.5, seed=1), folder.finish(0.7, seed=2)

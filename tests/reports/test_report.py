@@ -450,6 +450,7 @@ def test_a_run_named_twice_counts_once(command, sweep):
     assert row["seeds"] == "1"
 
 
+@pytest.mark.nightly
 def test_a_report_made_again_is_the_same(command, sweep, drawn):
     sweep.finish(0.5)
     report(command)
@@ -507,11 +508,35 @@ def test_numbers_at_an_axis_stand_apart(sweep: Folder, monkeypatch):
     monkeypatch.setattr("ssl_lightning.reports.figures.save", look)
     for i, top1 in enumerate((0.8648, 0.8704, 0.8759, 0.8852)):
         sweep.finish(top1, f"optimizer.lr=0.0012345{i}", "method=gessl")
-    metrics = ["linear/top1", "knn/top1", "linear/top1"]
+    metrics = {"linear/top1": "linear %", "knn/top1": "k-NN %", "linear_5shot/top1": "5-shot %"}
     accuracy_against_fraction(sweep.cells(), {}, metrics, sweep.folder / "figure.png", "a title")
     for some in boxes:
         assert len(some) > 1
         assert all(left.x1 < right.x0 for left, right in pairwise(some))
+
+
+def test_axes_are_in_the_units_of_the_tables(sweep: Folder, monkeypatch):
+    """And say what their bars are, where there are several seeds."""
+    seen: list[tuple[set[str], float]] = []
+
+    def look(figure, path, title):
+        axis = figure.axes[0]
+        values = [float(line.get_ydata()[0]) for line in axis.get_lines() if line.get_xdata().size]
+        seen.append(({axis.get_xlabel(), axis.get_ylabel()}, max(values)))
+        return path
+
+    monkeypatch.setattr("ssl_lightning.reports.figures.save", look)
+    path, columns = sweep.folder / "figure.png", {"linear/top1": "linear %"}
+    for fraction in (0.1, 0.5):
+        sweep.finish(0.5, seed=1, fraction=fraction)
+    for bars, seed in (("", None), (", ± s.d. over seeds", 2)):
+        if seed is not None:
+            sweep.finish(0.7, seed=seed, fraction=0.5)
+        seen.clear()
+        accuracy_against_fraction(sweep.cells(), {}, columns, path, "")
+        accuracy_against_cost(sweep.cells(), "linear/top1", "linear %", path, "")
+        assert [value for _, value in seen] == pytest.approx([50, 60 if bars else 50])
+        assert all(f"linear % (test{bars})" in labels for labels, _ in seen)
 
 
 # What users have named and configured
@@ -526,8 +551,8 @@ def test_figures_know_nothing_of_the_users_style(sweep: Folder, drawn, monkeypat
     sweep.finish(0.7, "optimizer.lr=0.2", seed=2)
     cells = [replace(cell, variant=f"path=$x_${{ {i}") for i, cell in enumerate(sweep.cells())]
     for draw in (
-        lambda: accuracy_against_fraction(cells, {}, ["linear/top1"], path, "a title of $5"),
-        lambda: accuracy_against_cost(cells, "linear/top1", path, "$"),
+        lambda: accuracy_against_fraction(cells, {}, {"linear/top1": "linear %"}, path, "a title of $5"),
+        lambda: accuracy_against_cost(cells, "linear/top1", "linear %", path, "$"),
         lambda: log_spectra(cells, path, "$$"),
     ):
         draw()
@@ -542,6 +567,6 @@ def test_long_names_are_folded_and_cut(sweep: Folder, drawn, length):
         sweep.finish(0.5, seed=1, fraction=fraction)
     cells = [replace(cell, variant="word " * (length // 5)) for cell in sweep.cells()]
     for some in (cells, cells[:1]):
-        accuracy_against_fraction(some, {}, ["linear/top1"], path, "word " * length)
+        accuracy_against_fraction(some, {}, {"linear/top1": "linear %"}, path, "word " * length)
         with Image.open(path) as image:
             assert (image.width, image.height < 1200) == (600, True)

@@ -85,6 +85,7 @@ def told(command: Command, sweep: Folder, file: str) -> str:
     return out
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(("path", "value"), RESULTS, ids=[f"{path}={str(value)[:9]}" for path, value in RESULTS])
 def test_results(sweep: Folder, path, value):
     sweep.finish(0.5)

@@ -80,6 +80,7 @@ def test_unit_vectors_follow_the_definition(rule, memory, seed):
         assert abs(order.scores[k] - gain) < 1e-12
 
 
+@pytest.mark.one_in(3)
 @rules
 @pytest.mark.parametrize("clusters", [1, 5, 300])
 def test_gains_never_increase_and_memory_changes_nothing(rule, clusters):
@@ -110,6 +111,7 @@ def test_a_group_is_covered_cluster_by_cluster():
     np.testing.assert_array_equal(k_center(features).scores, [2, 1, 1, 0, 0, 0, 0, 0, 0])
 
 
+@pytest.mark.nightly
 def test_apricot_covers_as_well_at_each_pick():
     apricot = pytest.importorskip("apricot", reason="needs the extra `oracles`")
     features = unit(80)

@@ -128,6 +128,7 @@ def variance(products, views):
     return (weights * values**2).sum() - (weights * values).sum() ** 2
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("views", [1, 2, 5])
 def test_products_of_different_images_are_unbiased(views):
     """The expectation is that of products of unit vectors: the mean over mirrored and not of both. It is not that of
@@ -159,6 +160,7 @@ def reweighted(images):
     return images.flatten(1) * torch.linspace(-1, 1.5, 64)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("num_images", [1, GROUP - 1, GROUP, 5 * GROUP + 17])
 def test_neither_batches_nor_processes_change_a_bit(num_images, tmp_path):
     images = images_of(num_images)

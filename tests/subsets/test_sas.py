@@ -396,8 +396,8 @@ def test_what_changes_a_ranking_changes_its_file(override):
     assert re.fullmatch(r"sas-[0-9a-f]{16}\.npz", changed.name)
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.usefixtures("forget")
-@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "override",
     [

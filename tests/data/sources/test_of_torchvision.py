@@ -186,6 +186,7 @@ def test_no_image_starts_a_program(which, tmp_path, monkeypatch):
         dataset_of(which, tmp_path).prepare()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("which", ALL)
 def test_its_config_opens_it(which, tmp_path, monkeypatch):
     write(which, tmp_path, monkeypatch)
