@@ -51,7 +51,9 @@ def test_it_is_evaluated_again(command: Command, former):
     )
     assert done.code == 0, done.err
     (file,) = former.folder.glob("evaluations/digits-*.json")
-    assert json.loads(file.read_text())["metrics"] == pytest.approx(former.results()["metrics"], rel=1e-4)
+    expected = former.results()["metrics"]
+    assert expected.pop("linear_5shot/top1_std") == 0  # of one draw, which has no deviation today
+    assert json.loads(file.read_text())["metrics"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_it_stands_beside_new_runs_in_one_report(command: Command, former, tmp_path):
