@@ -21,11 +21,18 @@ def main() -> None:
         metavar="PROJECT",
         help="save workspaces and a report in wandb too, in the project of the runs, or this one, or entity/project",
     )
+    parser.add_argument("--watch", action="store_true", help="write it anew while runs train, until Ctrl-C")
+    parser.add_argument("--every", type=float, default=30.0, metavar="SECONDS", help="of --watch (default: 30)")
     run_command(lambda: _report(parser.parse_intermixed_args()))
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    report(arguments.folders, arguments.output, arguments.reference)
+    if arguments.watch:
+        from ssl_lightning.pipeline.watching import watch
+
+        watch(arguments.folders, arguments.output, arguments.reference, arguments.every)
+    else:
+        report(arguments.folders, arguments.output, arguments.reference)
     if arguments.wandb is not None:
         from ssl_lightning.pipeline.dashboard import dashboard
 

@@ -13,7 +13,7 @@ from ssl_lightning.config.grid import Grid
 from ssl_lightning.errors import UserError
 from ssl_lightning.launchers.journal import Told, journal_of
 from ssl_lightning.pipeline.matching import runs_of
-from ssl_lightning.runs.progress import Progress, read_progress
+from ssl_lightning.runs.progress import Progress, in_time, read_progress
 from ssl_lightning.runs.run import Run, Status
 
 State = Literal["finished", "stopped", "running", "failed", "interrupted", "to do"]
@@ -174,28 +174,6 @@ def in_lines(name: str, jobs: Sequence[Job]) -> list[str]:
 
 
 def _how_far(job: Job) -> str:
-    progress = job.progress
-    if progress is None:
+    if job.progress is None:
         return "before its training" if job.state == "running" else "nobody knows how far"
-    epochs = f" of {progress.epochs}" if progress.epochs > 0 else ""
-    steps = f" of {progress.planned_steps:,}" if progress.planned_steps > 0 else ""
-    words = [f"epoch {progress.epoch}{epochs}", f"step {progress.step:,}{steps}"]
-    if job.state == "running" and 0 < progress.planned_steps <= progress.step:
-        words.append("in evaluation")
-    elif job.state == "running" and not math.isnan(progress.images_per_second):
-        words.append(f"{progress.images_per_second:,.0f} images/s")
-        words.append(f"{in_time(progress.seconds_left)} of training left")
-    return ", ".join(words)
-
-
-def in_time(seconds: float) -> str:
-    """Such as `45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
-    if math.isnan(seconds):
-        return "an unknown time"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, rest = divmod(minutes, 60)
-    return f"{hours} h {rest:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+    return job.progress.in_words(job.state == "running")

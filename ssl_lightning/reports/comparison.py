@@ -129,20 +129,23 @@ def table_of_runs(records: Sequence[Record], cells: Sequence[Cell]) -> list[Row]
     """All runs, finished or not."""
     metrics = metrics_of(cells)
     variants = {record.run.id: cell.variant for cell in cells for record in cell.records}
+    has_variants, has_errors = any(variants.values()), any(record.error for record in records)
+    has_progress = any(record.progress for record in records)
     rows: list[Row] = []
     for record in records:
         what = record.results.get("identity") or _identity(record)
         measured, cost = record.results.get("metrics", {}), record.results.get("cost", {})
         rows.append(
             {"status": record.status}
+            | ({"progress": record.progress} if has_progress else {})
             | {key: str(what.get(key, MISSING)) for key in ("method", "dataset", "subset")}
-            | ({"variant": variants.get(record.run.id) or MISSING} if any(variants.values()) else {})
+            | ({"variant": variants.get(record.run.id) or MISSING} if has_variants else {})
             | {"fraction": quantity(what.get("fraction"), "g"), "seed": quantity(what.get("seed"), "d")}
             | {column: mean_of(measured.get(name), math.nan, column) for name, column in metrics.items()}
             | {"seconds": quantity(cost.get("train_seconds"), ".1f")}
             | {"images/s": quantity(cost.get("images_per_second"), ".0f")}
             | {"id": record.run.id}
-            | ({"error": record.reason} if any(r.error for r in records) else {})
+            | ({"error": record.reason} if has_errors else {})
         )
     return rows
 

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ssl_lightning.reports.comparison import MISSING, Quantity, Row
 from ssl_lightning.reports.rows import no_formula
@@ -36,7 +36,7 @@ def in_csv(rows: Sequence[Row]) -> str:
 
 
 def in_latex(rows: Sequence[Row], caption: str) -> str:
-    """A floating table; its preamble needs `\\usepackage{booktabs}`."""
+    """A floating table, in which what is bold in Markdown is; its preamble needs `\\usepackage{booktabs}`."""
     columns = "".join("l" if isinstance(value, str) else "r" for value in rows[0].values())
     lines = [
         r"\begin{table}",
@@ -44,9 +44,9 @@ def in_latex(rows: Sequence[Row], caption: str) -> str:
         rf"  \caption{{{latex(caption)}}}",
         rf"  \begin{{tabular}}{{{columns}}}",
         r"    \toprule",
-        _line(list(rows[0])),
+        _line(map(latex, rows[0])),
         r"    \midrule",
-        *(_line([value if isinstance(value, str) else value.text for value in row.values()]) for row in rows),
+        *(_line(map(_cell, row.values())) for row in rows),
         r"    \bottomrule",
         r"  \end{tabular}",
         r"\end{table}",
@@ -59,8 +59,14 @@ def latex(text: str) -> str:
     return "".join(_LATEX.get(mark, mark) for mark in " ".join(text.split()))
 
 
-def _line(texts: Sequence[str]) -> str:
-    return f"    {' & '.join(map(latex, texts))} \\\\"
+def _line(cells: Iterable[str]) -> str:
+    return f"    {' & '.join(cells)} \\\\"
+
+
+def _cell(value: str | Quantity) -> str:
+    if isinstance(value, str):
+        return latex(value)
+    return rf"\textbf{{{latex(value.text)}}}" if value.strong else latex(value.text)
 
 
 def _of_text(text: str) -> str:

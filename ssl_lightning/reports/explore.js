@@ -2,10 +2,11 @@
 
 const BIG = { width: 760, height: 340 };
 
-function choice(label, options, preferred = 0) {
+// `key`: by which the address knows it.
+function choice(key, label, options, preferred) {
   const select = make("select", {}, ...options.map((option) => make("option", { value: option }, option)));
-  select.selectedIndex = Math.max(0, typeof preferred === "string" ? options.indexOf(preferred) : preferred);
-  return [make("label", {}, label, select), select];
+  select.selectedIndex = Math.max(0, options.indexOf(preferred));
+  return [make("label", {}, label, kept(select, `${key}.${slug(label)}`, "change")), select];
 }
 
 // Of texts by key, the keys by which the entries differ, or at least the first.
@@ -26,22 +27,19 @@ function legend(names, key = stroke) {
   return make("ul", { class: "legend" }, ...items);
 }
 
-/* Choices, words that lines must have, and below them the chart. `lines(...values of the choices)` are
-   {name, what: {key: text}, points, address?}. */
-function explorer(name, choices, lines, xLabel, options) {
-  const keys = differing(lines(...choices.map(([, select]) => select.value)).map((line) => line.what));
-  const [colourLabel, colour] = choice("colours by", keys);
-  const input = searchField("words");
+/* Choices, a filter, and below them the chart of what it leaves. `what`: entries are, {...entryOf, what: {key: text}}, of
+   which `lines(entries, ...values of the choices)` are {name, what, points, address?}. */
+function explorer(key, what, choices, columns, entries, lines, xLabel, options) {
+  const [colourLabel, colour] = choice(key, "colours by", differing(entries.map((entry) => entry.what)));
   const result = make("div", {});
+  let meant = entries;
   function redraw() {
     const values = choices.map(([, select]) => select.value);
-    const words = wordsOf(input);
-    const has = (line) => words.every((word) => [line.name, ...Object.values(line.what)].some((text) => text.toLowerCase().includes(word)));
-    const shown = lines(...values).filter((line) => line.points.length && has(line));
+    const shown = lines(meant, ...values).filter((line) => line.points.length);
     if (!shown.length) return result.replaceChildren(make("p", { class: "faint" }, "Nothing of this was measured."));
     const groups = [...new Set(shown.map((line) => line.what[colour.value]))];
     const coloured = shown.map((line) => ({ ...line, style: groups.indexOf(line.what[colour.value]) }));
-    const about = `${name}: ${values.join(" against ")}, ${shown.length} line${shown.length > 1 ? "s" : ""}, ` +
+    const about = `${values.join(" against ")}, ${shown.length} line${shown.length > 1 ? "s" : ""}, ` +
       `colours by ${colour.value}: ${groups.join(", ")}`;
     result.replaceChildren(
       make("figure", {}, make("figcaption", {}, values[0]), plot(about, xLabel(...values), coloured, { ...BIG, ...options })),
@@ -49,9 +47,11 @@ function explorer(name, choices, lines, xLabel, options) {
     );
   }
   for (const control of [...choices.map(([, select]) => select), colour]) control.addEventListener("change", redraw);
-  input.addEventListener("input", redraw);
-  redraw();
-  const tools = [...choices.map(([label]) => label), colourLabel, make("label", {}, "Filter", input)];
+  const filter = filterField(key, what, columns, entries, (kept) => {
+    meant = kept;
+    redraw();
+  });
+  const tools = [...choices.map(([label]) => label), colourLabel, ...filter];
   return make("div", { class: "explorer" }, make("div", { class: "tools" }, ...tools), result);
 }
 
@@ -66,11 +66,15 @@ function deviation(values) {
 
 // Metrics of cells: a point a cell, a line through those that differ in the fraction alone.
 function metrics() {
-  const cells = report.cells;
-  const names = [...new Set(cells.flatMap((cell) => Object.keys(cell.values)))];
-  function lines(metric, against) {
+  const names = [...new Set(report.cells.flatMap((cell) => Object.keys(cell.values)))];
+  const columns = [...Object.keys(report.cells[0].what).map((key) => [key, false]), ...names.map((name) => [name, true])];
+  const entries = report.cells.map(({ what, values }) => {
+    const means = names.map((name) => (values[name] ? mean(values[name]) : null));
+    return { ...entryOf([...Object.values(what), ...means.map((value) => [worded(value), value])]), what, values };
+  });
+  function lines(meant, metric, against) {
     const found = new Map();
-    for (const { what, values } of cells) {
+    for (const { what, values } of meant) {
       const name = Object.values(what).filter((text) => text && text !== MISSING).join(" ");
       if (!found.has(name)) found.set(name, { name, what, points: [] });
       if (!values[metric] || !values[against]) continue;
@@ -79,32 +83,30 @@ function metrics() {
     for (const line of found.values()) line.points.sort(([a], [b]) => a - b);
     return [...found.values()];
   }
-  const fractions = new Set(cells.map(({ values }) => values.fraction[0]));
+  const fractions = new Set(report.cells.map(({ values }) => values.fraction[0]));
   const against = fractions.size > 1 ? "fraction" : "train_seconds";
-  const choices = [choice("Show", names, "linear %"), choice("against", names, against)];
-  return explorer("Metrics", choices, lines, (metric, against) => against, { marks: true });
+  const choices = [choice("metrics", "Show", names, "linear %"), choice("metrics", "against", names, against)];
+  return explorer("metrics", "cells", choices, columns, entries, lines, (metric, against) => against, { marks: true });
 }
 
 // What was logged in training: a line a run.
 function curves() {
-  const columns = report.overview.columns.map(([column]) => column);
-  const keys = ["method", "dataset", "subset", "variant", "fraction", "seed", "status"].filter((key) => columns.includes(key));
-  const logged = new Map();
-  for (const run of report.runs) for (const { name } of run.curves) logged.set(name, (logged.get(name) ?? 0) + 1);
-  const described = report.runs.map((run, i) => {
-    const row = report.overview.rows[i];
-    return { run, what: Object.fromEntries(keys.map((key) => [key, textOf(row[columns.indexOf(key)])])) };
+  const { columns, rows } = report.overview, titles = columns.map(([column]) => column);
+  const keys = ["method", "dataset", "subset", "variant", "fraction", "seed", "status"].filter((key) => titles.includes(key));
+  const names = [...new Set(report.runs.flatMap((run) => run.curves.map(({ name }) => name)))];
+  const entries = report.runs.map((run, i) => {
+    const what = Object.fromEntries(keys.map((key) => [key, textOf(rows[i][titles.indexOf(key)])]));
+    return { ...entryOf(rows[i], run.config), what, run };
   });
-  function lines(wanted) {
-    return described.map(({ run, what }) => {
+  function lines(meant, wanted) {
+    return meant.map(({ run, what }) => {
       const curve = run.curves.find(({ name }) => name === wanted);
       const values = curve ? numbers(curve.values) : [];
       const points = curve ? numbers(curve.steps).map((step, i) => [step, values[i], 0]) : [];
       return { name: run.id, what, points, address: addressOf(run.id) };
     });
   }
-  const names = [...logged.keys()];
-  const choices = [choice("Show", names, names.includes("online/val_top1") ? "online/val_top1" : "loss")];
-  return explorer("Curves", choices, lines, () => "optimizer step", { whole: true });
+  const choices = [choice("curves", "Show", names, names.includes("online/val_top1") ? "online/val_top1" : "loss")];
+  return explorer("curves", "runs", choices, columns, entries, lines, () => "optimizer step", { whole: true });
 }
 

@@ -10,12 +10,13 @@ import hashlib
 import json
 import math
 import re
+import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from ssl_lightning.evaluation.protocol import protocol_in
 from ssl_lightning.reports.agreement import EXPLANATION as EXPLANATION_OF_AGREEMENT
@@ -33,6 +34,7 @@ from ssl_lightning.reports.comparison import (
     table_of_runs,
     times,
 )
+from ssl_lightning.reports.content import Content, subheading
 from ssl_lightning.reports.differences import EXPLANATION as EXPLANATION_OF_DIFFERENCES
 from ssl_lightning.reports.differences import Compared, too_few, uncertainty
 from ssl_lightning.reports.figures import Plot
@@ -43,47 +45,52 @@ from ssl_lightning.reports.transfer import EXPLANATION as EXPLANATION_OF_TRANSFE
 from ssl_lightning.reports.transfer import transfer
 from ssl_lightning.runs.run import Status
 
-PARTS = ("page", "table", "chart", "explore", "looking", "pages")
+PARTS = ("page", "keep", "filter", "export", "table", "chart", "explore", "looking", "pages", "ways")
 """Of the script, in their order."""
 
 
-def page(
-    heading: str,
-    explanation: str,
-    cells: Sequence[Cell],
-    records: Sequence[Record],
-    figures: Sequence[Plot],
-    compared: Sequence[Compared] = (),
-    agreed: Sequence[tuple[Sequence[Cell], Sequence[Row]]] = (),
-) -> str:
+class Live(NamedTuple):
+    """Of a page that is written anew while runs train.
+
+    Args:
+        every: seconds between two looks for a newer one.
+        written: when, in seconds since 1970.
+    """
+
+    every: float
+    written: float
+
+
+def page(content: Content, figures: Sequence[Plot], live: Live | None = None) -> str:
     """The whole file.
 
     Args:
-        cells: what is compared.
-        records: of all runs, finished or not.
         figures: which become a part of the page.
-        compared: differences from a reference, of each table.
-        agreed: which metrics agree with the linear probe, of tables where that can be said.
+        live: of a page that loads itself anew.
     """
+    cells, records = content.cells, content.records
     further = [kind for kind in kinds(cells) if columns_of(kind)]
     standard = [cell for cell in cells if not columns_of([cell])]
     counts = Counter(record.status for record in records)
     summary = ", ".join(f"{counts[status]} {status}" for status in get_args(Status) if counts[status])
     data = {
-        "heading": heading,
+        "heading": ", ".join(
+            [content.heading, *(subheading(cells) if len({cell.protocol for cell in cells}) == 1 else [])]
+        ),
         "summary": f"{len(records)} run{'s' * (len(records) > 1)}: {summary}",
-        "explanation": explanation,
+        "live": live and live._asdict(),
+        "explanation": content.explanation,
         "comparison": _table(comparison(standard)),
         "further": [
             {"title": _title(here), "table": _table(comparison(here)), "explanation": explanation_of(here)}
             for here in further
         ],
-        "differences": [_differences(one) for one in compared],
+        "differences": [_differences(one) for one in content.differences],
         "explanation_of_differences": f"{EXPLANATION_OF_DIFFERENCES} {too_few(cells)}".strip(),
         "cells": [_cell(cell) for cell in cells],
         "agreement": [
             {"title": ", ".join(["Which metric to trust", *_about(here)]), "table": _table(rows)}
-            for here, rows in agreed
+            for here, rows in content.agreed
         ],
         "explanation_of_agreement": EXPLANATION_OF_AGREEMENT,
         "times": _table(times(standard)),
@@ -98,7 +105,9 @@ def page(
                 "about": about,
                 "name": wide.stem.replace("_", " "),
                 "source": _data_uri(wide),
+                "size": _size(wide),
                 "narrow": _data_uri(narrow),
+                "narrow_size": _size(narrow),
             }
             for wide, narrow, about in figures
         ],
@@ -115,13 +124,16 @@ def page(
 
 
 def _table(rows: Sequence[Row]) -> dict[str, Any]:
-    """Columns [name, whether it is one of numbers]; cells as a text, or [text, number to sort by], and 1 where it is to
-    be seen at once."""
+    """Columns [name, whether it is one of numbers]; cells as a text, or as of `_quantity`."""
     columns = [[name, not isinstance(value, str)] for name, value in rows[0].items()] if rows else []
-    cells = [
-        [[v.text, v.value, *([1] * v.strong)] if isinstance(v, Quantity) else v for v in row.values()] for row in rows
-    ]
+    cells = [[_quantity(value) if isinstance(value, Quantity) else value for value in row.values()] for row in rows]
     return {"columns": columns, "rows": cells}
+
+
+def _quantity(shown: Quantity) -> list[str | float | None]:
+    """[text, number to sort by, 1 where it is to be seen at once, deviation], without the end that says nothing."""
+    made = [shown.text, shown.value, int(shown.strong), shown.deviation]
+    return made if shown.deviation is not None else made[: 2 + shown.strong]
 
 
 def _about(cells: Sequence[Cell]) -> list[str]:
@@ -166,6 +178,7 @@ def _run(record: Record) -> dict[str, Any]:
         "id": record.run.id,
         "status": record.status,
         "error": record.error,
+        "progress": record.progress,
         "config": dict(_flat(record.config)),
         "metrics": _shown(results.get("metrics", {})),
         "untrained": _shown(results.get("untrained", {})),
@@ -227,6 +240,12 @@ def _curve(curve: Curve) -> dict[str, str]:
 
 def _data_uri(file: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+def _size(file: Path) -> tuple[int, int]:
+    """Width and height of a PNG file."""
+    width, height = struct.unpack_from(">II", file.read_bytes(), 16)
+    return width, height
 
 
 def _part(file: str) -> str:

@@ -3,7 +3,7 @@
 const report = JSON.parse(document.getElementById("data").textContent);
 const MISSING = "–";
 const addressOf = (id) => "#run=" + encodeURIComponent(id);
-const runs = new Map(report.runs.map((run) => [addressOf(run.id), run]));
+const runs = new Map(report.runs.map((run) => [run.id, run]));
 
 // Strings among the children become text, never markup.
 function make(tag, attributes, ...children) {
@@ -13,8 +13,10 @@ function make(tag, attributes, ...children) {
   return node;
 }
 
-function folded(summary, open, ...children) {
-  return make("details", open ? { open: "" } : {}, make("summary", {}, summary), ...children);
+// `name`: by which the address knows that a reader has opened or closed it.
+function folded(name, summary, open, ...children) {
+  const made = make("details", open ? { open: "" } : {}, make("summary", {}, summary), ...children);
+  return keep(made, `${slug(name)}.open`, () => (made.open ? "yes" : "no"), (value) => (made.open = value === "yes"));
 }
 
 function section(title, ...children) {

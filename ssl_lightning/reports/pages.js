@@ -1,5 +1,9 @@
 // Pages
 
+// Of a page that is written anew while runs train.
+const liveness = ({ every, written }) =>
+  `. Written at ${new Date(1000 * written).toLocaleTimeString()}; looks for news every ${every} s.`;
+
 const FEW = 16; // numbers that stand open beside pictures
 
 function overview() {
@@ -26,23 +30,26 @@ function overview() {
       });
       return row;
     },
+    report.runs.map((run) => run.config),
   );
-  const picture = ({ name, source, narrow }) => {
-    const image = make("img", { src: source, alt: `Plot: ${name}. The comparison has its numbers.` });
-    return make("figure", {}, make("picture", {}, make("source", { media: "(max-width: 40rem)", srcset: narrow }), image));
+  const picture = ({ name, source, size, narrow, narrow_size }) => {
+    const [width, height] = size, [narrowWidth, narrowHeight] = narrow_size; // nothing moves when they have been read
+    const image = make("img", { src: source, width, height, alt: `Plot: ${name}. The comparison has its numbers.` });
+    const other = { media: "(max-width: 40rem)", srcset: narrow, width: narrowWidth, height: narrowHeight };
+    return make("figure", {}, make("picture", {}, make("source", other), image));
   };
   const about = [...new Set(report.figures.map((figure) => figure.about))];
   const plots = about.map((title, i) => {
     const pictures = report.figures.filter((figure) => figure.about === title).map(picture);
     const group = make("div", { class: "plots" }, ...pictures);
-    return about.length > 1 ? folded(title, i === 0, group) : group;
+    return about.length > 1 ? folded(title, title, i === 0, group) : group;
   });
   const logged = report.runs.some((run) => run.curves.length);
   return make(
     "div",
     {},
     make("h1", { tabindex: "-1" }, report.heading),
-    make("p", { class: "faint" }, report.summary),
+    make("p", { class: "faint" }, report.summary, report.live ? liveness(report.live) : ""),
     ...(report.comparison.rows.length ? [section("Comparison", ...ofCells("Comparison", report.comparison))] : []),
     make("p", { class: "faint explanation" }, report.explanation),
     ...report.further.map(({ title, table, explanation }) =>
@@ -118,7 +125,7 @@ function evaluated(made) {
   const pictures = make("div", { class: "pictures" }, ...figures);
   const [heads, rows] = measured(made);
   const table = plain(name, heads, rows);
-  const numbers = rows.length > FEW ? folded(`${rows.length} numbers`, false, table) : table;
+  const numbers = rows.length > FEW ? folded(name, `${rows.length} numbers`, false, table) : table;
   return section(name, make("div", { class: "evaluation" }, numbers, pictures));
 }
 
@@ -140,7 +147,7 @@ function difference(run) {
     "select",
     {},
     make("option", { value: "" }, "choose a run"),
-    ...report.runs.filter((other) => other !== run).map((other) => make("option", { value: addressOf(other.id) }, other.id)),
+    ...report.runs.filter((other) => other !== run).map((other) => make("option", { value: other.id }, other.id)),
   );
   const result = make("div", { "aria-live": "polite" }), pictures = make("div", {});
   select.addEventListener("change", () => {
@@ -157,6 +164,7 @@ function difference(run) {
         : make("p", {}, "Their configs are the same."),
     );
   });
+  kept(select, "with", "change");
   return [make("div", { class: "tools" }, make("label", {}, "Compare with", select)), result, pictures];
 }
 
@@ -180,7 +188,7 @@ function details(run) {
     {},
     make("p", {}, make("a", { href: "#" }, "← All runs")),
     make("h1", { tabindex: "-1" }, run.id),
-    make("p", { class: `status ${run.status}` }, run.status),
+    make("p", { class: `status ${run.status}` }, [run.status, run.progress].filter(Boolean).join(": ")),
     ...(run.error ? [section("Error", make("pre", { tabindex: "0", role: "region", "aria-label": "Error" }, run.error))] : []),
     ...(short.length
       ? [make("div", { class: "columns" }, ...short.map(([name, heads, rows]) => section(name, plain(name, heads, rows))))]
@@ -188,35 +196,10 @@ function details(run) {
     ...drawn.map(evaluated),
     ...(training.length ? [section("Training", charts(training))] : []),
     ...(watched.length
-      ? [section("Spectra", folded(`${watched.length} curves`, false, charts(watched)))]
+      ? [section("Spectra", folded("spectra", `${watched.length} curves`, false, charts(watched)))]
       : []),
     section("Difference to another run", ...difference(run)),
     section("Config", plain("Config", ["key", "value"], Object.entries(run.config), "config")),
   );
 }
 
-// Ways between them: a run's page is made when it is opened, the overview stays as it was left.
-
-const main = document.querySelector("main");
-const home = overview();
-let left = { y: 0, focused: document.body };
-
-function show() {
-  const run = runs.get(location.hash);
-  if (run) {
-    if (home.isConnected) left = { y: scrollY, focused: document.activeElement };
-    main.replaceChildren(details(run));
-    document.title = run.id;
-    scrollTo(0, 0);
-    main.querySelector("h1").focus({ preventScroll: true });
-  } else if (!home.isConnected) {
-    main.replaceChildren(home);
-    document.title = report.heading;
-    scrollTo(0, left.y);
-    left.focused.focus();
-  }
-}
-
-history.scrollRestoration = "manual";
-addEventListener("hashchange", show);
-show();

@@ -10,6 +10,7 @@ from jaxtyping import Float64, Int64
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import in_one_line
 from ssl_lightning.runs.metrics import read_metrics
+from ssl_lightning.runs.progress import Progress, read_progress
 from ssl_lightning.runs.reading import Damaged
 from ssl_lightning.runs.run import MEASURED, Identity, Run, Status
 
@@ -35,6 +36,7 @@ class Record(NamedTuple):
         evaluations: of it, under other protocols than that of its results.
         error: of a failed or damaged run, else empty.
         damage: of files of the run that were passed over.
+        reached: how far its training is, where there are no results and this is known.
     """
 
     run: Run
@@ -46,10 +48,13 @@ class Record(NamedTuple):
     curves: Sequence[Curve]
     error: str
     damage: Sequence[str] = ()
+    reached: Progress | None = None
 
     @property
     def progress(self) -> str:
-        """How far a run came that was stopped, in words."""
+        """How far a run is that has not finished, in words; empty where nobody knows."""
+        if self.status != "stopped":
+            return self.reached.in_words(self.status == "running") if self.reached else ""
         return f"after {self.results['cost']['optimizer_steps']:,} of {self.results['planned_steps']:,} optimizer steps"
 
     @property
@@ -64,11 +69,16 @@ class Record(NamedTuple):
 
 
 def records_of(runs: Iterable[Run]) -> list[Record]:
-    """A record for each id: of a run that several sweeps have made, the one that has come furthest, with all that it
-    was evaluated with in any of them."""
+    """A record for each id, see `joined`."""
+    return joined([record_of(run, run.status) for run in runs])
+
+
+def joined(records: Iterable[Record]) -> list[Record]:
+    """One for each id: of a run that several sweeps have made, the one that has come furthest, with all that it was
+    evaluated with in any of them."""
     found: dict[str, list[Record]] = {}
-    for run in runs:
-        found.setdefault(run.id, []).append(_record(run, run.status))
+    for record in records:
+        found.setdefault(record.run.id, []).append(record)
     return [_joined(several) for several in found.values()]
 
 
@@ -79,7 +89,7 @@ def _joined(several: Sequence[Record]) -> Record:
     return furthest._replace(evaluations=[*furthest.evaluations, *more])
 
 
-def _record(run: Run, status: Status) -> Record:
+def record_of(run: Run, status: Status) -> Record:
     """A run of which a file is damaged is not compared, and stops no other."""
     damage: list[str] = []
     try:
@@ -98,7 +108,8 @@ def _record(run: Run, status: Status) -> Record:
     except (UserError, OSError, ValueError) as wrong:
         return Record(run, "damaged", Identity(), {}, {}, [], [], str(wrong))
     curves, unread = _curves(run)
-    return Record(run, status, identity, config, results, current, curves, error, [*damage, *unread])
+    reached = None if measured else read_progress(run.progress_file)
+    return Record(run, status, identity, config, results, current, curves, error, [*damage, *unread], reached)
 
 
 def _curves(run: Run) -> tuple[list[Curve], list[str]]:

@@ -37,6 +37,18 @@ class Progress(NamedTuple):
         """Of training; NaN where this is not known."""
         return (self.planned_steps - self.step) * self.seconds_per_step if self.planned_steps > 0 else math.nan
 
+    def in_words(self, running: bool) -> str:
+        """Such as `epoch 2 of 5, step 30 of 100`; of a run that is at work also how fast, and how long yet."""
+        epochs = f" of {self.epochs}" if self.epochs > 0 else ""
+        steps = f" of {self.planned_steps:,}" if self.planned_steps > 0 else ""
+        words = [f"epoch {self.epoch}{epochs}", f"step {self.step:,}{steps}"]
+        if running and 0 < self.planned_steps <= self.step:
+            words.append("in evaluation")
+        elif running and not math.isnan(self.images_per_second):
+            words.append(f"{self.images_per_second:,.0f} images/s")
+            words.append(f"{in_time(self.seconds_left)} of training left")
+        return ", ".join(words)
+
 
 def write_progress(file: Path, progress: Progress) -> None:
     """What cannot be written, as on a full disk, stops no training."""
@@ -51,6 +63,19 @@ def read_progress(file: Path) -> Progress | None:
         return Progress(**{key: _number(content, key, kind) for key, kind in Progress.__annotations__.items()})
     except (OSError, ValueError, TypeError, KeyError, RecursionError, UserError):
         return None
+
+
+def in_time(seconds: float) -> str:
+    """Such as `45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
+    if math.isnan(seconds):
+        return "an unknown time"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 def _number(content: Mapping[str, Any], key: str, kind: type) -> Any:

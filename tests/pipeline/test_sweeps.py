@@ -12,8 +12,8 @@ import pytest
 from filelock import FileLock
 
 from ssl_lightning.config.grid import grid_of
-from ssl_lightning.pipeline.sweeps import Job, in_a_line, in_time, jobs_of, seconds_left
-from ssl_lightning.runs.progress import Progress, read_progress, write_progress
+from ssl_lightning.pipeline.sweeps import Job, in_a_line, jobs_of, seconds_left
+from ssl_lightning.runs.progress import Progress, in_time, read_progress, write_progress
 from tests.composing import TINY
 
 GRID = (
