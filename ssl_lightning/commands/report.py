@@ -22,15 +22,23 @@ def main() -> None:
         help="save workspaces and a report in wandb too, in the project of the runs, or this one, or entity/project",
     )
     parser.add_argument("--watch", action="store_true", help="write it anew while runs train, until Ctrl-C")
-    parser.add_argument("--every", type=float, default=30.0, metavar="SECONDS", help="of --watch (default: 30)")
-    run_command(lambda: _report(parser.parse_intermixed_args()))
+    parser.add_argument("--every", type=float, metavar="SECONDS", help="of --watch, between two looks (default: 30)")
+    arguments = parser.parse_intermixed_args()
+    if arguments.every is not None and not arguments.watch:
+        parser.error("--every is an option of --watch: give both")
+    run_command(lambda: _report(arguments))
 
 
 def _report(arguments: argparse.Namespace) -> None:
     if arguments.watch:
         from ssl_lightning.pipeline.watching import watch
 
-        watch(arguments.folders, arguments.output, arguments.reference, arguments.every)
+        watch(
+            arguments.folders,
+            arguments.output,
+            arguments.reference,
+            30.0 if arguments.every is None else arguments.every,
+        )
     else:
         report(arguments.folders, arguments.output, arguments.reference)
     if arguments.wandb is not None:

@@ -13,8 +13,8 @@ import pytest
 
 from ssl_lightning.evaluation.protocol import Protocol
 from ssl_lightning.files import write_text
-from ssl_lightning.pipeline.report import SHOWN
 from ssl_lightning.reports.cells import cells_of
+from ssl_lightning.reports.content import SHOWN
 from ssl_lightning.reports.records import MAX_POINTS, records_of
 from ssl_lightning.runs.run import Run, find_runs
 from tests.reports.test_report import Folder, config_of, forget, markdown, report, results_of, rows, sweep
