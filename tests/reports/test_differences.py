@@ -1,5 +1,6 @@
 """What a report says of differences: paired by seed, with intervals, from a reference that is chosen or told."""
 
+import itertools
 import math
 from pathlib import Path
 from statistics import fmean
@@ -33,6 +34,27 @@ def test_differences_are_paired_by_seed():
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
     assert found.p == pytest.approx(stats.wilcoxon(ours - theirs).pvalue)
     assert found.separated == (expected.pvalue < 0.05)
+
+
+@pytest.mark.parametrize("seeds", [5, 8, 13, 14])
+def test_p_of_tied_and_equal_seeds_is_that_of_all_signs(seeds):
+    """Each difference is as likely with either sign; equal seeds count for nothing."""
+    random = np.random.default_rng(seeds)
+    for _ in range(5):
+        differences = random.integers(-3, 4, seeds) / 64
+        found = difference(dict(enumerate(differences)), dict.fromkeys(range(seeds), 0.0))
+        assert found is not None
+        assert found.p is not None
+        if not differences.any():
+            assert found.p == 1
+        elif seeds > 8:
+            assert found.p == pytest.approx(stats.wilcoxon(differences).pvalue, abs=0.01)
+        else:
+            ranks = stats.rankdata(abs(differences[differences != 0]))
+            sums = [sum(chosen) for chosen in itertools.product(*((0, rank) for rank in ranks))]
+            own = sum(ranks[differences[differences != 0] > 0])
+            tails = [sum(s <= own for s in sums), sum(s >= own for s in sums)]
+            assert found.p == min(1, 2 * min(tails) / len(sums))
 
 
 def test_a_shift_that_all_seeds_share_is_separated_though_seeds_differ():
