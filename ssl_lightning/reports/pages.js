@@ -7,7 +7,7 @@ const liveness = ({ every, written }) =>
 const FEW = 16; // numbers that stand open beside pictures
 
 function overview() {
-  const cell = (column, text) => make("td", column === "variant" ? { class: "wide" } : {}, text);
+  const cell = (column, text) => make("td", ["variant", "progress"].includes(column) ? { class: "wide" } : {}, text);
   const ofCells = (name, table) =>
     sortable(name, table, (column, text) =>
       ["method", "metric"].includes(column) ? make("th", { scope: "row" }, text) : cell(column, text),

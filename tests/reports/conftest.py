@@ -120,6 +120,13 @@ class Browser:
             lambda _: self.run(f"return document.querySelector('{selector}').textContent") == text
         )
 
+    def until(self, script: str) -> None:
+        """Asks again until it is true, also where the page is loaded meanwhile."""
+        from selenium.common.exceptions import JavascriptException
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.driver, 20, ignored_exceptions=[JavascriptException]).until(lambda _: self.run(script))
+
     def logged(self) -> list[str]:
         """Errors and warnings since the last time."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
@@ -167,13 +174,13 @@ def chromium(tmp_path_factory) -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(chromium: Browser) -> Iterator[Browser]:
-    """After each test: no message in the console, and no address but files and data."""
+    """After each test: no message in the console, and no address but files, data, and what the page itself has made."""
     chromium.emulate()
     chromium.happened("")
     yield chromium
     assert chromium.logged() == []
     urls = [event["request"]["url"] for event in chromium.happened("requestWillBeSent")]
-    assert {url.partition(":")[0] for url in urls} <= {"file", "data"}
+    assert {url.partition(":")[0] for url in urls} <= {"file", "data", "blob"}
 
 
 # Tables

@@ -32,7 +32,10 @@ def many(folder: Path, number: int) -> Folder:
             untrained=0.1 + seed / 1000,
             seconds=100 * FRACTIONS[fraction] + method,
         )
-        lines = [f"{10 * s},{s},{0.1 / s},{3 / math.sqrt(s) + seed / 100:.6f},{top1 * (1 - 1 / (s + 1)):.4f}" for s in range(1, STEPS + 1)]
+        lines = [
+            f"{10 * s},{s},{0.1 / s},{3 / math.sqrt(s) + seed / 100:.6f},{top1 * (1 - 1 / (s + 1)):.4f}"
+            for s in range(1, STEPS + 1)
+        ]
         write_text(run.metrics_file, "step,epoch,lr,loss,online/val_top1\n" + "\n".join(lines) + "\n")
     return grid
 

@@ -55,7 +55,8 @@ def test_latex_has_the_rows_of_markdown(command: Command, sweep: Folder):
     report(command)
     text = written(sweep, "report.tex")
     assert text.startswith("% \\usepackage{booktabs}\n")
-    (table,) = re.findall(r"\\begin\{table\}.*?\\end\{table\}", text, re.S)
+    table, differences = re.findall(r"\\begin\{table\}.*?\\end\{table\}", text, re.S)
+    assert r"\caption{Differences from simclr random temperature=0.1, fraction 1}" in differences
     (columns,) = re.findall(r"\\begin\{tabular\}\{([lr]+)\}", table)
     head, *body = [line.strip().removesuffix(r" \\").split(" & ") for line in table.splitlines() if " & " in line]
     assert {len(line) for line in (head, *body)} == {len(columns)}
@@ -74,6 +75,17 @@ def test_latex_of_any_text_is_that_text():
     table = in_latex([{"method": r"\write18{rm}", "n": Quantity("–", None)}], "two\nlines")
     assert r"\textbackslash{}write18\{rm\} & -- \\" in table
     assert r"\caption{two lines}" in table
+
+
+def test_latex_is_bold_where_markdown_is(command: Command, sweep: Folder):
+    for seed in range(3):
+        sweep.finish(0.5 + seed / 1000, seed=seed)
+        sweep.finish(0.7 + seed / 1000, "method=byol", seed=seed)
+        sweep.finish(0.7 - 0.2 * seed, "method=vicreg", seed=seed)
+    report(command)
+    bold = re.findall(r"\*\*([^*]+)\*\*", markdown(sweep).partition("## Which metric")[0])
+    assert len(bold) > 2
+    assert re.findall(r"\\textbf\{([^}]+)\}", written(sweep, "report.tex")) == bold
 
 
 def test_without_results_there_are_runs_alone(command: Command, sweep: Folder):

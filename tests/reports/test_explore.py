@@ -177,6 +177,8 @@ def test_colours_and_words(browser, tmp_path):
     assert chart.legend() == ["batch_size=128", "batch_size=256"]
     chart.filter("DIRECT 128")
     assert list(chart.lines()) == ["directclr digits random epochs standard batch_size=128"]
+    chart.filter("variant=*256 linear>=50 fraction<2")
+    assert {name.rpartition("=")[2] for name in chart.lines()} == {"256"}
     chart.filter("nothing of the kind")
     assert chart.lines() == {}
     assert "Nothing of this was measured." in chart.ask("return section.textContent;")

@@ -148,9 +148,30 @@ def test_a_filter_compares_numbers(browser, sweeps):
     assert kept("rankme<10") == ["9.8"]  # what is missing is not less
     assert kept("seed=3") == ["–"]
     assert kept("5-shot>=0 fraction=0.2") == []
-    assert kept("method>3") == []  # no column of numbers: a word, which no cell has
+    assert kept("seed!=1 linear>60") == ["100.0", "70.3"]
+    assert kept("method=dir*") == ["60.0"]
+    assert kept("METHOD!=directclr linear>=60") == ["100.0", "70.3"]
+    assert kept("method.temperature=0.7") == kept("temperature=0.7") == ["60.0"]  # a setting, no column
+    assert kept('"no luck at"') == ["–"]
     browser.filter(0, "linear>60")
     assert {row["method"] for row in browser.table("Comparison")} == {"simclr"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("method>3", "method>3: method has words, no numbers. Try = or !=."),
+        ("simclr linear>much", "linear>much: much is no number. Try = or !=."),
+        ("s=3", "s=3: s may be status, subset, seed, seconds. Write more of it."),
+        ("metod=simclr", "metod=simclr: no column begins with metod. There are status, method, "),
+        ("seed=", "seed= compares with nothing"),
+    ],
+)
+def test_a_wrong_filter_is_told_in_a_line_and_keeps_nothing(browser, sweeps, words, said):
+    browser.open(sweeps.page)
+    assert browser.filter(-1, words).startswith(said)
+    assert browser.table("Runs") == []
+    assert browser.filter(-1, "simclr").endswith(" of 11 rows")
 
 
 def test_by_keyboard(browser, sweeps):
