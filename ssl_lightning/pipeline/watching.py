@@ -67,6 +67,7 @@ class Watched:
         self._looks: Mapping[Path, Look] | None = None
         self._records: dict[Path, Record] = {}
         self._content: Content | None = None
+        self._written = False
         self._figures: list[Plot] = []
         self._drawn: object = None
         self._told = ""
@@ -83,7 +84,7 @@ class Watched:
             self._read(former or {}, looks)
             self._write()
         except UserError as error:
-            if self._content is None:
+            if not self._written:
                 raise
             self._looks = None  # and tried again
             if str(error) != self._told:
@@ -94,7 +95,7 @@ class Watched:
         _say(changes(former or {}, looks, [record for record in self._records.values() if record.error]))
 
     def end(self) -> None:
-        """Of a page that was written, leaves one that stays as it is."""
+        """Leaves a page that stays as it is."""
         if self._content is not None:
             from ssl_lightning.reports.files import write
 
@@ -119,13 +120,14 @@ class Watched:
 
         assert self._looks is not None
         content = content_of(joined(self._records[folder] for folder in self._looks), self._reference)
+        self._content = content
         drawn = {folder: look for folder, look in self._looks.items() if look.status in MEASURED}
         with writing_to(self._output):
             if drawn != self._drawn:
                 self._figures = plots_of(content.tables, self._output, self._narrow)
                 self._drawn = drawn
             write(content, self._output, self._figures, Live(self._every, time.time()))
-        self._content = content
+        self._written = True
 
 
 def look_at(run: Run) -> Look:

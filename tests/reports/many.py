@@ -16,7 +16,7 @@ STEPS = 100
 
 
 def many(folder: Path, number: int) -> Folder:
-    """Finished runs of a grid of methods, fractions and batch sizes, with as many seeds as it takes, each with curves."""
+    """Finished runs of a grid of methods, fractions and batch sizes, in as many seeds as it takes, with curves."""
     grid = Folder(folder)
     for i in range(number):
         rest, method = divmod(i, len(METHODS))
@@ -33,8 +33,8 @@ def many(folder: Path, number: int) -> Folder:
             seconds=100 * FRACTIONS[fraction] + method,
         )
         lines = [
-            f"{10 * s},{s},{0.1 / s},{3 / math.sqrt(s) + seed / 100:.6f},{top1 * (1 - 1 / (s + 1)):.4f}"
-            for s in range(1, STEPS + 1)
+            f"{10 * step},{step},{0.1 / step},{3 / math.sqrt(step) + seed / 100:.6f},{top1 * (1 - 1 / (step + 1)):.4f}"
+            for step in range(1, STEPS + 1)
         ]
         write_text(run.metrics_file, "step,epoch,lr,loss,online/val_top1\n" + "\n".join(lines) + "\n")
     return grid

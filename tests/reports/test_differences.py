@@ -36,7 +36,7 @@ def test_differences_are_paired_by_seed():
     assert found.separated == (expected.pvalue < 0.05)
 
 
-@pytest.mark.parametrize("seeds", [5, 8, 13, 14])
+@pytest.mark.parametrize("seeds", [5, 8, 14])
 def test_p_of_tied_and_equal_seeds_is_that_of_all_signs(seeds):
     """Each difference is as likely with either sign; equal seeds count for nothing."""
     random = np.random.default_rng(seeds)
