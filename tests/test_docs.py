@@ -11,6 +11,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import ssl_lightning
+from ssl_lightning.commands.report import parser as parser_of_report
 from ssl_lightning.commands.runs import asked
 from ssl_lightning.commands.sweep import parser
 from ssl_lightning.config.places import CONF, SWEEPS
@@ -87,7 +88,7 @@ def commands() -> Iterator[str]:
     left out."""
     lines = [line for page in PAGES for line in blocks(page).replace("\\\n", " ").splitlines()]
     lines = [re.sub(r"<([^<>]+)>", r"\1", line.partition(" # ")[0]).strip() for line in lines]
-    told = re.compile(r"(\w+ )*?(ssl-(?:train|select|sweep|runs|evaluate|export) .*)")
+    told = re.compile(r"(\w+ )*?(ssl-(?:train|select|sweep|runs|report|evaluate|export) .*)")
     found = [match[2] for line in lines if (match := told.fullmatch(re.sub(r"^srun \S+ \S+ ", "", line)))]
     yield from dict.fromkeys(found)
 
@@ -118,6 +119,9 @@ def test_commands_are_what_the_commands_take(line, monkeypatch):
     if words[0] == "--help":
         assert all((CONF / group).is_dir() for group in words[1:])
         return
+    if name == "report":
+        assert all(folder.parts[0] == "runs" for folder in parser_of_report().parse_intermixed_args(words).folders)
+        return
     if name == "runs":
         what = asked(words).what
         assert what
@@ -140,7 +144,7 @@ def test_there_are_commands_to_test():
     found = list(commands())
     assert len(found) > 25
     assert {line.partition(" ")[0] for line in found} == {
-        f"ssl-{name}" for name in ("train", "select", "sweep", "runs", "evaluate", "export")
+        f"ssl-{name}" for name in ("train", "select", "sweep", "runs", "report", "evaluate", "export")
     }
 
 

@@ -8,6 +8,14 @@ from ssl_lightning.pipeline.report import report
 
 
 def main() -> None:
+    known = parser()
+    arguments = known.parse_intermixed_args()
+    if arguments.every is not None and not arguments.watch:
+        known.error("--every is an option of --watch: give both")
+    run_command(lambda: _report(arguments))
+
+
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ssl-report", description="Compare the runs in some folders.")
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders of runs or of sweeps")
     parser.add_argument("--output", type=Path, help="where to write the report (default: <first DIR>/report)")
@@ -23,22 +31,15 @@ def main() -> None:
     )
     parser.add_argument("--watch", action="store_true", help="write it anew while runs train, until Ctrl-C")
     parser.add_argument("--every", type=float, metavar="SECONDS", help="of --watch, between two looks (default: 30)")
-    arguments = parser.parse_intermixed_args()
-    if arguments.every is not None and not arguments.watch:
-        parser.error("--every is an option of --watch: give both")
-    run_command(lambda: _report(arguments))
+    return parser
 
 
 def _report(arguments: argparse.Namespace) -> None:
     if arguments.watch:
         from ssl_lightning.pipeline.watching import watch
 
-        watch(
-            arguments.folders,
-            arguments.output,
-            arguments.reference,
-            30.0 if arguments.every is None else arguments.every,
-        )
+        every = {} if arguments.every is None else {"every": arguments.every}
+        watch(arguments.folders, arguments.output, arguments.reference, **every)
     else:
         report(arguments.folders, arguments.output, arguments.reference)
     if arguments.wandb is not None:

@@ -45,6 +45,7 @@ function show() {
   if (opened) page.querySelector("h1").focus({ preventScroll: true });
   else if (back) focused.focus({ preventScroll: true });
   restoreTransient(page, noted);
+  history.replaceState({ ...noted, home: addressOfHome }, "");
   seen = location.hash;
 }
 
