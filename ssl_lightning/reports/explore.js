@@ -1,6 +1,6 @@
 // Charts of what the reader asks for: any metric of all cells, and curves of all runs.
 
-const BIG = { width: 760, height: 340 };
+const BIG = innerWidth < 640 ? { width: 360, height: 260 } : { width: 760, height: 340 }; // so that words can be read
 
 // `key`: by which the address knows it.
 function choice(key, label, options, preferred) {

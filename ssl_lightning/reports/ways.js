@@ -9,16 +9,20 @@ let addressOfHome = "#";
 let opened = null; // the run whose page is shown
 let seen = null; // the address that what is shown is noted in: another one is that of a page to come
 let waiting = 0;
+let noted = ""; // last, so that nothing is noted twice
 
 function remember() {
   clearTimeout(waiting);
   if (location.hash !== seen) return;
-  const state = stateOf(main), place = placeOf(main.firstElementChild);
-  if (place) state.set("at", place);
-  const whole = [...(opened ? [addressOf(opened.id).slice(1)] : []), ...(state.size ? [state] : [])].join("&");
+  const chosen = stateOf(main), place = placeOf(main.firstElementChild);
+  if (place) chosen.set("at", place);
+  const whole = [...(opened ? [addressOf(opened.id).slice(1)] : []), ...(chosen.size ? [chosen] : [])].join("&");
   if (!opened) addressOfHome = `#${whole}`;
   const address = whole ? `#${whole}` : location.pathname + location.search;
-  history.replaceState({ home: addressOfHome, ...transient(main) }, "", address);
+  const state = { home: addressOfHome, ...transient(main) };
+  if (JSON.stringify([state, address]) === noted) return; // browsers slow down pages that note too much
+  noted = JSON.stringify([state, address]);
+  history.replaceState(state, "", address);
   seen = location.hash;
 }
 
@@ -30,12 +34,13 @@ function rememberLater() {
 function show() {
   clearTimeout(waiting);
   seen = null;
+  noted = "";
   const state = new URLSearchParams(location.hash.slice(1));
-  const noted = history.state ?? {};
+  const former = history.state ?? {};
   if (home.isConnected) focused = document.activeElement;
   const back = opened && !home.isConnected;
   opened = runs.get(state.get("run")) ?? null;
-  addressOfHome = opened ? (noted.home ?? addressOfHome) : location.hash || "#";
+  addressOfHome = opened ? (former.home ?? addressOfHome) : location.hash || "#";
   document.title = opened ? opened.id : report.heading;
   const page = opened ? details(opened) : home;
   if (page !== home || !home.isConnected) main.replaceChildren(page);
@@ -44,13 +49,13 @@ function show() {
   goTo(page, state.get("at") ?? "");
   if (opened) page.querySelector("h1").focus({ preventScroll: true });
   else if (back) focused.focus({ preventScroll: true });
-  restoreTransient(page, noted);
-  history.replaceState({ ...noted, home: addressOfHome }, "");
+  restoreTransient(page, former);
+  history.replaceState({ ...former, home: addressOfHome }, "");
   seen = location.hash;
 }
 
-for (const event of ["change", "input"]) addEventListener(event, remember);
-for (const event of ["toggle", "focusin", "scroll"]) addEventListener(event, rememberLater, { capture: true, passive: true });
+addEventListener("change", remember);
+for (const event of ["input", "toggle", "focusin", "scroll"]) addEventListener(event, rememberLater, { capture: true, passive: true });
 for (const event of ["click", "pagehide"]) addEventListener(event, remember, { capture: true }); // before it leads elsewhere
 addEventListener("hashchange", show);
 history.scrollRestoration = "manual";
