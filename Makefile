@@ -16,11 +16,11 @@ test: .venv/installed-dev
 
 # Also what `make test` proves by examples, such as the whole product of methods, datasets and subsets.
 test-nightly: .venv/installed-dev
-	$(BIN)/python -m pytest -q -m ""
+	$(BIN)/python -m pytest -q -n 2 -m ""
 
-# Of the nightly tests, those that `make test` leaves out.
+# Of the nightly tests, those that `make test` leaves out. Many of them are several processes already.
 test-rest: .venv/installed-dev
-	$(BIN)/python -m pytest -q -m nightly
+	$(BIN)/python -m pytest -q -n 2 -m nightly
 
 # On a SLURM of two nodes that the tests start on this machine, from Debian's packages slurm-wlm and munge.
 slurm: .venv/installed-dev .venv/installed-slurm
