@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -32,6 +33,8 @@ def _select() -> None:
         _app()
         return
     grid = grid_of(str(CONF / "select.yaml"), overrides, asked.config_dir)
+    if not asked.multirun:  # Hydra takes the words of its one job as they stand
+        grid = replace(grid, jobs=[tuple(word for word in overrides if not word.startswith(("hydra.", "hydra/")))])
     failure = None
     with kept_in(journal_of(grid.runs, grid.file, grid.folders)):
         try:

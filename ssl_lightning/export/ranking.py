@@ -64,6 +64,7 @@ def card_of_ranking(ranking: Ranking) -> str:
     made_for = ranking.fingerprint
     dataset, digest = (made_for.name, made_for.digest) if made_for else ("unnamed data", "unknown")
     reach = f" It goes up to the fraction {ranking.max_fraction:g}." if ranking.max_fraction < 1 else ""
+    fraction = min(0.3, ranking.max_fraction)
     facts = {
         "rule": said.get("rule"),
         "seed": said.get("seed"),
@@ -87,7 +88,7 @@ def card_of_ranking(ranking: Ranking) -> str:
             "In this folder, on the same images, which are known by their digest:",
             "",
             "```",
-            f"ssl-train dataset={text_of(dataset)} subset=file subset.path=. subset.fraction={min(0.3, ranking.max_fraction):g}",
+            f"ssl-train dataset={text_of(dataset)} subset=file subset.path=. subset.fraction={fraction:g}",
             "```",
             "",
             "With NumPy alone:",
@@ -99,7 +100,7 @@ def card_of_ranking(ranking: Ranking) -> str:
             'order = ranking["order"]  # positions, best first',
             'score = ranking["score"]  # of each position, larger is better; NaN where the rule has none',
             'groups = ranking["latent_class"]  # of each position',
-            "kept = np.sort(order[: round(0.3 * len(order))])",
+            f"kept = np.sort(order[: round({fraction:g} * len(order))])",
             "```",
             "",
             "## Provenance",

@@ -32,7 +32,7 @@ def compare(grid: Grid) -> None:
     for dataset, made, lists in _by_dataset(grid):
         rankings = {path: Ranking.load(path, dataset.fingerprint()) for path in made}
         chosen = [Chosen(made[path] or one.provenance["rule"], one) for path, one in rankings.items()]
-        chosen += [Chosen(name, File(path=path).ranking(dataset)) for path, name in _names_of_lists(lists).items()]
+        chosen += [Chosen(name, File(path=path).rank(dataset)) for path, name in _names_of_lists(lists).items()]
         if len(chosen) < 2:
             continue
         folder = grid.runs / FOLDER / dataset.name
@@ -48,7 +48,8 @@ def _by_dataset(grid: Grid) -> Iterator[tuple[ImageDataset, dict[Path, str], Seq
     """Each dataset, the files of its rankings with their names, and paths of lists."""
     journal, jobs = journal_of(grid.runs, grid.file, grid.folders), grid.jobs or ()
     found: dict[Fingerprint, tuple[ImageDataset, dict[Path, tuple[str, ...]], Sequence[str]]] = {}
-    for job, config in zip(jobs, grid.configs(jobs), strict=True):
+    plain = [[word for word in job if not word.startswith("export=")] for job in jobs]  # it may ask what Hydra runs
+    for job, config in zip(jobs, grid.configs(plain), strict=True):
         told = journal.told(job)
         if config is None or told is None or told.error or told.run is None or not told.run.is_file():
             continue
@@ -62,7 +63,8 @@ def _by_dataset(grid: Grid) -> Iterator[tuple[ImageDataset, dict[Path, str], Seq
 def names_of(jobs: Sequence[Sequence[str]]) -> list[str]:
     """What tells jobs apart, by their overrides: of `subset=sas subset.looks=2` and `subset=sas subset.looks=4` the
     rule and the looks. Empty where nothing does."""
-    everywhere = set.intersection(*(set(job) for job in jobs))
+    jobs = [[word for word in job if not word.startswith("export=")] for job in jobs]
+    everywhere = set.intersection(*map(set, jobs))
     names = []
     for job in jobs:
         rule = [word.partition("=")[2] for word in job if word.startswith("subset=")]

@@ -139,7 +139,7 @@ def show_tiles(
     shown = slice(3 if split.images.shape[1] >= 3 else 1)
     sheet = np.full((size * len(rows), size * columns, 3), 255, np.uint8)
     for row, positions in enumerate(rows):
-        for column, image in enumerate(split.images[positions][:, shown].permute(0, 2, 3, 1).numpy()):
+        for column, image in enumerate(split.images[np.array(positions)][:, shown].permute(0, 2, 3, 1).numpy()):
             sheet[row * size : (row + 1) * size - 1, column * size : (column + 1) * size - 1] = image
     axis.imshow(sheet, interpolation="nearest")
     axis.set_xticks([])

@@ -18,13 +18,13 @@ AGREE = (
     "the images that it names count."
 )
 KEPT = (
-    "Of the images that one rule keeps at a fraction, the share in % that the other keeps too. Chance is what two rules "
-    "share that know nothing of each other. A list is not known beyond what it names; its own size has a column."
+    "Of the images that one rule keeps at a fraction, the share in % that the other keeps too. Chance: of rules that "
+    "know nothing of each other. A list is not known beyond what it names; its own size has a column."
 )
 DROPPED = "The same of the images that are dropped. Rules may agree on what is best, and not on what is worst."
 BALANCED = (
-    "Labels of what is kept: to how many labels of equal share they amount (exp of their entropy), and of the images of "
-    "any label the least and the largest share that is kept, in %."
+    "Labels of what is kept: to how many labels of equal share they amount (exp of their entropy), and of the images "
+    "of any label the least and the largest share that is kept, in %."
 )
 SECONDS = (
     "seconds: of ranking, embedding included where no other rule had done it before; proxy seconds: of training the "
@@ -54,8 +54,9 @@ def costs(chosen: Sequence[Chosen]) -> list[Row]:
     for name, ranking in chosen:
         cost = ranking.cost
         groups = len(np.unique(ranking.latent_class))
+        row: Row = {"rule": name, "ranks": Quantity(_column(ranking.max_fraction), ranking.max_fraction)}
         rows.append(
-            {"rule": name, "ranks": Quantity(f"{100 * ranking.max_fraction:.4g} %", ranking.max_fraction)}
+            {**row}
             | {"groups": quantity(groups, ",d")}
             | {"seconds": quantity(cost.get("selection_seconds"), ".1f")}
             | {"proxy seconds": quantity(cost.get("proxy_seconds"), ".1f")}
@@ -102,11 +103,11 @@ def balances(chosen: Sequence[Chosen], labels: Int64[np.ndarray, " n"]) -> list[
         cells = [
             Quantity(MISSING, None)
             if one is None
-            else Quantity(f"{one.effective:.3g} ({100 * one.least:.0f}–{100 * one.most:.0f})", one.effective)
+            else Quantity(f"{one.effective:.2f} ({100 * one.least:.0f}–{100 * one.most:.0f})", one.effective)
             for one in found
         ]
         rows.append({"rule": name} | dict(zip(map(_column, fractions), cells, strict=True)))
-    same = [Quantity(f"{whole.effective:.3g}", whole.effective)] * len(fractions)
+    same = [Quantity(f"{whole.effective:.2f}", whole.effective)] * len(fractions)
     return [{"rule": "all images"} | dict(zip(map(_column, fractions), same, strict=True)), *rows]
 
 
