@@ -110,7 +110,8 @@ class TrainConfig:
 
 @dataclass
 class SelectConfig(TrainConfig):
-    """`conf/select.yaml`: the same, but what only a training needs is not looked at; and what is done with a ranking."""
+    """`conf/select.yaml`: the same, but what only a training needs is not looked at. Beside that, what is done
+    with a ranking."""
 
     backbone: Annotated[Any, Component("torch.nn.Module", late=True)]
     optimizer: Annotated[Any, Component("ssl_lightning.optim.recipe.OptimizerRecipe", late=True)]

@@ -248,6 +248,53 @@ def test_processes_inside_a_multirun_are_refused_before_a_proxy_is_trained(comma
     assert not list(tmp_path.rglob("config.yaml"))
 
 
+# Several rankings
+
+
+def test_a_multirun_ends_with_a_comparison_of_its_rankings_and_lists(command: Command, here, no_work_twice):
+    np.save(here / "friend.npy", np.random.default_rng(0).permutation(1257)[:200])
+    outcome = command("ssl-select", "-m", *QUICK, "subset=sas,sas_row_sum,random", "lists=[friend.npy]")
+    assert outcome.code == 1
+    assert "2 of 3 jobs done, 1 failed: #2" in outcome.err  # which needs no ranking
+    assert "3 rankings of digits" in outcome.out
+    folder = Path("runs/rankings/digits")
+    assert f"Comparison: {folder / 'report.html'}" in outcome.out
+    names = {"best_and_worst.png", "disputed.png", "report.html", "report.md"}
+    assert {file.name for file in (here / folder).iterdir()} == names
+    text = (here / folder / "report.md").read_text()
+    for pair in ("sas – sas_row_sum", "sas – friend.npy", "sas_row_sum – friend.npy"):
+        assert len(re.findall(rf"^\| {re.escape(pair)} ", text, flags=re.M)) == 2
+        assert re.search(rf"^{re.escape(pair)} +[+-]\d\.\d\d", outcome.out, flags=re.M)
+    assert "| 15.9 % |" in text
+    assert not find_runs([here / "runs" / "rankings"])
+
+
+@pytest.fixture
+def no_work_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever embeds fails."""
+    monkeypatch.setattr("ssl_lightning.subsets.embedding.embed", None)
+
+
+def test_one_ranking_is_not_compared(command: Command, here, no_work):
+    outcome = command("ssl-select", "-m", *QUICK, "subset.fraction=0.1,0.2")
+    assert outcome.code == 0, outcome.err
+    assert "Comparison" not in outcome.out
+    assert not (here / "runs" / "rankings").exists()
+
+
+def test_a_ranking_is_handed_on_and_read_back(command: Command, here, no_work):
+    outcome = command("ssl-select", *QUICK, "export=given")
+    assert outcome.code == 0, outcome.err
+    assert "subset=file subset.path=given reads it" in outcome.out
+    expected = ranking_in(here)
+    back = command("ssl-select", *TINY, "subset=file", "subset.path=given", "lists=[given]")
+    assert back.code == 0, back.err
+    assert "file ranking of digits" in back.out
+    assert re.search(r"file – given +\+1\.00", back.out)
+    (kept,) = here.glob("cache/rankings/file-*.npz")
+    np.testing.assert_array_equal(Ranking.load(kept, None).order, expected.order)
+
+
 # Difficulty
 
 
