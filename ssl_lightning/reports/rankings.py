@@ -129,7 +129,7 @@ def contact_sheet(ranking: Ranking, split: Split, path: Path) -> Path:
 def show_tiles(
     axis: "Axes",
     split: Split,
-    rows: Sequence[Int64[np.ndarray, " m"]],
+    rows: Sequence[Int64[np.ndarray, " _"]],
     names: Sequence[str],
     columns: int = SHEET_IMAGES,
 ) -> None:
