@@ -120,6 +120,7 @@ def safe_name(name: str, key: str) -> str:
 
 RESERVED = {
     "encoders": "ssl-evaluate keeps what it makes of encoders that belong to no run",
+    "rankings": "ssl-select keeps its comparisons",
     "report": "ssl-report keeps the report on all sweeps",
     "theory": "ssl-theory keeps its pictures",
 }

@@ -110,7 +110,8 @@ class TrainConfig:
 
 @dataclass
 class SelectConfig(TrainConfig):
-    """`conf/select.yaml`: the same, but what only a training needs is not looked at."""
+    """`conf/select.yaml`: the same, but what only a training needs is not looked at. Beside that, what is done
+    with a ranking."""
 
     backbone: Annotated[Any, Component("torch.nn.Module", late=True)]
     optimizer: Annotated[Any, Component("ssl_lightning.optim.recipe.OptimizerRecipe", late=True)]
@@ -118,6 +119,8 @@ class SelectConfig(TrainConfig):
     evaluation: Annotated[Any, Component(SUITE, late=True, beside=Evaluated)]
     callbacks: dict[str, Annotated[Any, Component(CALLBACK, late=True)]]
     logger: dict[str, Annotated[Any, Component(LOGGER, late=True)]]
+    export: str | None = None
+    lists: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -8,7 +8,6 @@ from ssl_lightning.reports.tables import plain
 from ssl_lightning.runs.reading import stopped_early
 from ssl_lightning.runs.run import Identity
 
-FILE = "README.md"
 WHAT = ("method", "dataset", "subset", "fraction", "seed", "budget")
 LICENCE = "No licence is given here: choose one that your code and the data allow, and write it in this place."
 
@@ -54,10 +53,10 @@ def card(
             "# license: yours to choose",
             "---",
             "",
-            f"# {_text(run)}",
+            f"# {text_of(run)}",
             "",
-            f"An image encoder, trained by {_text(what.get('method', 'an unnamed method'))} on images of "
-            f"{_text(what.get('dataset', 'an unnamed dataset'))}, without a classifier.",
+            f"An image encoder, trained by {text_of(what.get('method', 'an unnamed method'))} on images of "
+            f"{text_of(what.get('dataset', 'an unnamed dataset'))}, without a classifier.",
             "",
             "## Use",
             "",
@@ -71,19 +70,19 @@ def card(
             "",
             "## Training",
             "",
-            *_table(("", ""), training.items()),
-            f"Made with {_pairs(versions) or 'unknown versions'}, on "
-            f"{_text(environment.get('device', 'an unknown device'))}.",
+            *table(("", ""), training.items()),
+            f"Made with {pairs(versions) or 'unknown versions'}, on "
+            f"{text_of(environment.get('device', 'an unknown device'))}.",
             "",
             "## Metrics",
             "",
             "Of the frozen encoder: final weights, full test split. Evaluation: "
-            f"{_text(protocol.name(str(identity.get('dataset', ''))))}, protocol {protocol.digest}.",
+            f"{text_of(protocol.name(str(identity.get('dataset', ''))))}, protocol {protocol.digest}.",
             "",
             *_metrics(results),
             "## Cost",
             "",
-            *_table(("", ""), ((key.replace("_", " "), value) for key, value in cost.items())),
+            *table(("", ""), ((key.replace("_", " "), value) for key, value in cost.items())),
             "## Licence",
             "",
             LICENCE,
@@ -101,20 +100,20 @@ def _metrics(results: Mapping[str, Any]) -> list[str]:
     """Beside those of the same network before training, where they are known."""
     before = results.get("untrained")
     if not isinstance(before, Mapping):
-        return _table(("metric", "value"), results["metrics"].items())
+        return table(("metric", "value"), results["metrics"].items())
     rows = ((name, value, before.get(name, "")) for name, value in results["metrics"].items())
-    return _table(("metric", "value", "untrained"), rows)
+    return table(("metric", "value", "untrained"), rows)
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    lines = [heads, ["---"] * len(heads), *([_text(value) for value in row] for row in rows)]
+def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    lines = [heads, ["---"] * len(heads), *([text_of(value) for value in row] for row in rows)]
     return [*(f"| {' | '.join(line)} |" for line in lines), ""]
 
 
-def _pairs(values: Any) -> str:
-    return ", ".join(f"{_text(k)} {_text(v)}" for k, v in values.items()) if isinstance(values, Mapping) else ""
+def pairs(values: Any) -> str:
+    return ", ".join(f"{text_of(k)} {text_of(v)}" for k, v in values.items()) if isinstance(values, Mapping) else ""
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     said = f"{value:.4g}" if type(value) is float else "" if value is None else str(value)
     return plain(" ".join(said.split()))

@@ -128,6 +128,16 @@ def kept_in(journal: Journal) -> Iterator[list[Path]]:
         folders += sorted({told.sweep for told in journal.all_told() if told.sweep and told.call == call})
 
 
+def is_first() -> bool:
+    """Whether this is the first process of its job."""
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
+
+
+def is_job() -> bool:
+    """Whether this process was started where a journal is kept."""
+    return _JOURNAL in os.environ
+
+
 _job: list[tuple[Journal, Told]] = []
 """Of this process, at most one: what it has told so far."""
 
@@ -135,8 +145,7 @@ _job: list[tuple[Journal, Told]] = []
 @contextlib.contextmanager
 def job_told(overrides: Sequence[str]) -> Iterator[None]:
     """In the block, this process is the job of these overrides, where a journal is kept."""
-    first = all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
-    if (folder := os.environ.get(_JOURNAL)) is None or not first:
+    if (folder := os.environ.get(_JOURNAL)) is None or not is_first():
         yield
         return
     journal = Journal(Path(folder))
@@ -157,7 +166,7 @@ def tell_folder(runs: str, sweep: str) -> None:
 
 
 def tell_run(folder: Path) -> None:
-    """Which run this job makes."""
+    """Which run this job makes, or of ssl-select, which ranking: a file."""
     _tell(run=folder.absolute(), error="")
 
 

@@ -1,23 +1,19 @@
 """The way from a run to files for other programs, top to bottom."""
 
-import contextlib
-import hashlib
-import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ssl_lightning.errors import UserError
-from ssl_lightning.export import card, onnx, preprocessing, weights
+from ssl_lightning.export import onnx, preprocessing, weights
 from ssl_lightning.export.card import card as card_of
+from ssl_lightning.export.folder import CARD, digest_of_card, former, whole
 from ssl_lightning.export.onnx import write_onnx
 from ssl_lightning.export.preprocessing import preprocessing as preprocessing_of
 from ssl_lightning.export.weights import lines_for_timm, lines_for_torchvision, lines_for_us, loading, write_weights
-from ssl_lightning.files import read_text, write_json, write_text
+from ssl_lightning.files import write_json, write_text
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.runs.loading import config_of, folder_of, load_encoder
 from ssl_lightning.runs.run import Run
@@ -42,41 +38,25 @@ def export(run_folder: str, format: str, to: Path, trusted: Sequence[str] = ()) 
     results = run.results()
     _check_backbone(encoder)
     lines = _lines(format, encoder, config)  # what cannot be exported is said before anything is written
-    _check_folder(to)
+    former(to, preprocessing.FILE, preprocessing.MADE_BY, "to")
     file = onnx.FILE if format == "onnx" else weights.FILE
     described = preprocessing_of(encoder, config["dataset"], normalises=format == "onnx")
     text = card_of(
         results, run.id, run.described()[0], _data(config), [file, preprocessing.FILE], lines, _in_words(described)
     )
-    described |= {"format": format, "weights": file, "load": lines, "card": _digest(text)}
+    described |= {"format": format, "weights": file, "load": lines, "card": digest_of_card(text)}
 
-    with _whole(to) as folder:
+    with whole(to) as folder:
         if format == "onnx":
             write_onnx(encoder, described["image_size"], folder / file)
         else:
             write_weights(encoder.backbone.state_dict(), folder / file, {"format": "pt", "run": run.id})
         write_json(folder / preprocessing.FILE, described)
-        write_text(folder / card.FILE, text)
+        write_text(folder / CARD, text)
     for other in {onnx.FILE, weights.FILE} - {file}:  # of a former export
         (to / other).unlink(missing_ok=True)
-    print(f"{to}: {file}, {preprocessing.FILE}, {card.FILE}", flush=True)
+    print(f"{to}: {file}, {preprocessing.FILE}, {CARD}", flush=True)
     return to
-
-
-@contextlib.contextmanager
-def _whole(to: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `to` when the block ends well; of a former export, each file in turn."""
-    made = to.parent / f".{to.name}.{os.getpid()}.export"
-    made.mkdir(parents=True)
-    try:
-        yield made
-        if to.is_dir():
-            for file in sorted(made.iterdir(), key=lambda file: file.name == card.FILE):
-                file.replace(to / file.name)
-        else:
-            made.rename(to)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
 
 
 def _lines(format: str, encoder: Encoder, config: Mapping[str, Any]) -> list[str]:
@@ -101,29 +81,6 @@ def _check_backbone(encoder: Encoder) -> None:
             f"{type(encoder.network).__name__}.forward does more than call its backbone, which alone can be exported. "
             "Put what it does into the backbone."
         )
-
-
-def _check_folder(to: Path) -> None:
-    """Raises UserError where something would be lost: a folder of something else, or a card that was written on."""
-    if to.is_dir() and not any(to.iterdir()):
-        return
-    if to.is_symlink() or to.exists():
-        try:
-            described = json.loads(read_text(to / preprocessing.FILE, 2**20))
-            ours = described["made_by"] == preprocessing.MADE_BY
-        except (OSError, ValueError, KeyError, TypeError):
-            ours = False
-        if not ours:
-            raise UserError(f"to={to} is there, and is nothing that ssl-export has made. Choose a new folder.")
-        there = to / card.FILE
-        if there.exists() and _digest(read_text(there)) != described.get("card"):
-            raise UserError(
-                f"{there} was changed since it was made, and would be lost. Move it, or choose another to=."
-            )
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _data(config: Mapping[str, Any]) -> str:

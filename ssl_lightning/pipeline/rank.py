@@ -1,24 +1,36 @@
 """The way to a ranking, top to bottom."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ssl_lightning.config.components import make
+from ssl_lightning.config.schema import SelectConfig, TrainConfig
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
+from ssl_lightning.export.ranking import publish
+from ssl_lightning.launchers.journal import tell_run
 from ssl_lightning.pipeline.launch import fabric_of, start_processes
 from ssl_lightning.pipeline.parts import subset_of
 from ssl_lightning.pipeline.pretrain import train_proxy
 from ssl_lightning.reports.rankings import contact_sheet, describe, gain_curve
+from ssl_lightning.subsets.file import File
+from ssl_lightning.subsets.rule import SubsetRule
+
+OF_RANKINGS = {one.name for one in fields(SelectConfig)} - {one.name for one in fields(TrainConfig)}
+"""Keys that say what is done with a ranking, and are none of a training."""
 
 
 def rank(config: Mapping[str, Any]) -> Path | None:
-    """Makes the ranking of a resolved config unless it is there, and describes it. Returns its file."""
+    """Makes the ranking of a resolved config unless it is there, describes it, and hands it on where `export` says so.
+    Returns its file."""
+    to = config.get("export")
+    config = {key: value for key, value in config.items() if key not in OF_RANKINGS}
     dataset: ImageDataset = make(config["dataset"])
     subset, proxies = subset_of(config, train_proxy)
     rule = subset.rank
-    if not rule.expensive:
+    if not (rule.expensive or isinstance(rule, File)):
         raise UserError(
             f"subset={rule.name} needs no ranking beforehand: ssl-train draws it at once. Choose another subset, "
             "such as subset=sas."
@@ -33,9 +45,7 @@ def rank(config: Mapping[str, Any]) -> Path | None:
             "force=true trains a run anew, but a ranking is what its settings make it. Leave it out; to make a ranking "
             "again, delete its file."
         )
-    path = rule.ranking_file(dataset, digests)
-    if path is None:
-        raise UserError("subset.cache is null, but a ranking must be kept somewhere. Leave it at ${paths.cache}.")
+    path = _file(rule, dataset, digests, config["paths"]["cache"])
     fabric = fabric_of(make(config["trainer"]))
     if not path.exists():
         rule.check_dataset(dataset)
@@ -45,6 +55,8 @@ def rank(config: Mapping[str, Any]) -> Path | None:
     processes = start_processes(fabric)
     ranking = rule.ranking(dataset, digests, lambda: [proxy.load() for proxy in proxies], processes)
     if processes.rank == 0:
+        if isinstance(rule, File):
+            ranking.save(path)
         sheet, curve = path.with_suffix(".images.png"), path.with_suffix(".scores.png")
         figures = [sheet, *([curve] if ranking.scored else [])]
         if not all(figure.exists() for figure in figures):
@@ -54,4 +66,19 @@ def rank(config: Mapping[str, Any]) -> Path | None:
         describe(ranking, dataset.train().labels.numpy())
         for file in (path, *figures):
             print(file, flush=True)
+        if to is not None:
+            publish(ranking, Path(to))
+            print(f"{to}: to be handed on. subset=file subset.path={to} reads it.", flush=True)
+        tell_run(path)
+    return path
+
+
+def _file(rule: SubsetRule, dataset: ImageDataset, proxies: Sequence[str], cache: str) -> Path:
+    """Where the ranking is kept: also that of a list, which ssl-train reads where it lies."""
+    if isinstance(rule, File):
+        name = f"{rule.name}-{rule.content_digest()}-{dataset.fingerprint().digest}.npz"
+        return Path(cache).absolute() / "rankings" / name
+    path = rule.ranking_file(dataset, proxies)
+    if path is None:
+        raise UserError("subset.cache is null, but a ranking must be kept somewhere. Leave it at ${paths.cache}.")
     return path

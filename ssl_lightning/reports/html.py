@@ -104,21 +104,21 @@ def page(content: Content, figures: Sequence[Plot], live: Live | None = None) ->
             {
                 "about": about,
                 "name": wide.stem.replace("_", " "),
-                "source": _data_uri(wide),
+                "source": data_uri(wide),
                 "size": _size(wide),
-                "narrow": _data_uri(narrow),
+                "narrow": data_uri(narrow),
                 "narrow_size": _size(narrow),
             }
             for wide, narrow, about in figures
         ],
         "runs": [_run(record) for record in records],
     }
-    style, script = _part("page.css"), "".join(_part(f"{part}.js") for part in PARTS)
-    return Template(_part("page.html")).substitute(
+    style, script = part("page.css"), "".join(part(f"{name}.js") for name in PARTS)
+    return Template(part("page.html")).substitute(
         style=style,
-        style_hash=_hash(style),
+        style_hash=hash_of(style),
         script=script,
-        script_hash=_hash(script),
+        script_hash=hash_of(script),
         data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
     )
 
@@ -238,7 +238,7 @@ def _curve(curve: Curve) -> dict[str, str]:
     return {"name": curve.name, "steps": " ".join(map(str, curve.steps)), "values": values}
 
 
-def _data_uri(file: Path) -> str:
+def data_uri(file: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
@@ -248,10 +248,10 @@ def _size(file: Path) -> tuple[int, int]:
     return width, height
 
 
-def _part(file: str) -> str:
+def part(file: str) -> str:
     return (resources.files(__package__) / file).read_text(encoding="utf-8")
 
 
-def _hash(text: str) -> str:
+def hash_of(text: str) -> str:
     """By which the page's policy knows its own style and script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,7 +1,8 @@
 """What a ranking prefers: a description for the terminal, and two pictures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int64
@@ -9,6 +10,9 @@ from jaxtyping import Int64
 from ssl_lightning.data.dataset import Split
 from ssl_lightning.subsets.latent import purity
 from ssl_lightning.subsets.ranking import Ranking, turning_points
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 ROWS = 10  # latent classes in a table
 SHEET_CLASSES, SHEET_IMAGES = 8, 10
@@ -102,8 +106,7 @@ def gain_curve(ranking: Ranking, path: Path) -> Path:
 
 
 def contact_sheet(ranking: Ranking, split: Split, path: Path) -> Path:
-    """The best and the worst images of the largest latent classes, a row a class. Of images of more than three
-    channels, the first three are shown; of two, the first."""
+    """The best and the worst images of the largest latent classes, a row a class."""
     from matplotlib.figure import Figure
 
     from ssl_lightning.reports.figures import own_style, save
@@ -117,20 +120,32 @@ def contact_sheet(ranking: Ranking, split: Split, path: Path) -> Path:
             (0, -1),
             strict=True,
         ):
-            size = split.images.shape[-1] + 1
-            shown = slice(3 if split.images.shape[1] >= 3 else 1)
-            sheet = np.full((size * len(chosen), size * SHEET_IMAGES, 3), 255, np.uint8)
-            for row, members in enumerate(chosen.values()):
-                ends = members[:SHEET_IMAGES] if end == 0 else members[-SHEET_IMAGES:]
-                for column, image in enumerate(split.images[ends][:, shown].permute(0, 2, 3, 1).numpy()):
-                    sheet[row * size : (row + 1) * size - 1, column * size : (column + 1) * size - 1] = image
-            axis.imshow(sheet, interpolation="nearest")
+            rows = [members[:SHEET_IMAGES] if end == 0 else members[-SHEET_IMAGES:] for members in chosen.values()]
+            show_tiles(axis, split, rows, [str(k) for k in chosen])
             axis.set_title(title, fontsize="small")
-            axis.set_xticks([])
-            axis.set_yticks((np.arange(len(chosen)) + 0.5) * size, [str(k) for k in chosen], fontsize="x-small")
-            axis.spines[:].set_visible(False)
-            axis.tick_params(length=0)
         return save(figure, path, f"{ranking.provenance['rule']}: images of the {len(chosen)} largest latent classes")
+
+
+def show_tiles(
+    axis: "Axes",
+    split: Split,
+    rows: Sequence[Int64[np.ndarray, " _"]],
+    names: Sequence[str],
+    columns: int = SHEET_IMAGES,
+) -> None:
+    """Images side by side, a row for each name. Of images of more than three channels, the first three are shown; of
+    two, the first."""
+    size = split.images.shape[-1] + 1
+    shown = slice(3 if split.images.shape[1] >= 3 else 1)
+    sheet = np.full((size * len(rows), size * columns, 3), 255, np.uint8)
+    for row, positions in enumerate(rows):
+        for column, image in enumerate(split.images[np.array(positions)][:, shown].permute(0, 2, 3, 1).numpy()):
+            sheet[row * size : (row + 1) * size - 1, column * size : (column + 1) * size - 1] = image
+    axis.imshow(sheet, interpolation="nearest")
+    axis.set_xticks([])
+    axis.set_yticks((np.arange(len(rows)) + 0.5) * size, names, fontsize="x-small")
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
 
 
 def _largest(ranking: Ranking) -> dict[int, Int64[np.ndarray, " m"]]:

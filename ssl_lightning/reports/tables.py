@@ -76,7 +76,7 @@ def in_markdown(rows: Sequence["Row"]) -> str:
 
     table = Table(box=box.MARKDOWN)
     for column, value in rows[-1].items():
-        table.add_column(column, justify="left" if isinstance(value, str) else "right")
+        table.add_column(plain(column), justify="left" if isinstance(value, str) else "right")
     for row in rows:
         texts = {column: plain(_text(value)) for column, value in row.items()}
         table.add_row(*(f"**{text}**" if _is_strong(row[column]) else text for column, text in texts.items()))

@@ -21,7 +21,7 @@ from ssl_lightning.data.sources.pickles import read_pickle
 from ssl_lightning.errors import UserError
 from ssl_lightning.processes import ALONE, ProcessGroup
 from ssl_lightning.runs.loading import LoadedRun
-from ssl_lightning.subsets.ranking import Budget, Ranking, refuse_foreign, size_of
+from ssl_lightning.subsets.ranking import RANKING_FILE, Budget, Ranking, refuse_foreign, size_of
 from ssl_lightning.subsets.rule import SubsetRule
 
 
@@ -50,7 +50,7 @@ class File(SubsetRule):
     Args:
         path: .npy, .npz or .json of integers; .npy or .npz of as many booleans as there are images; .txt, an integer
             a line; .pkl or .pickle with a list of integers, or lists by class, which then give in proportion to
-            their lengths; or the .npz of a ranking, with its latent classes.
+            their lengths; or a ranking, with its latent classes: an .npz, or a folder of `ssl-select export=`.
     """
 
     path: Annotated[str, Content]
@@ -112,11 +112,16 @@ def read_positions(path: Path) -> PositionList:
 
     Raises UserError that names the file and, of a wrong value, its place.
     """
+    if path.is_dir():
+        path /= RANKING_FILE
     known = ", ".join(sorted(_READERS))
     if (read := _READERS.get(path.suffix.lower())) is None:
         raise UserError(f"subset.path is {path}, but the formats that are read end in {known}. Save the list as one.")
     if not path.is_file():
-        raise UserError(f"subset.path: there is no file {path}. Give a list of positions ({known}).")
+        raise UserError(
+            f"subset.path: there is no file {path}. Give a list of positions ({known}), or a "
+            "folder of ssl-select export=."
+        )
     try:
         listing = read(path)
     except UserError:

@@ -20,6 +20,8 @@ from ssl_lightning.files import writing
 
 RANKING_FORMAT, KEYED_FORMAT = 1, 2
 """Of files, without and with keys: what read only the first would cut the second by other shares."""
+RANKING_FILE = "ranking.npz"
+"""In a folder that is handed on."""
 
 
 Budget = Literal["exact", "floor"]

@@ -1,5 +1,6 @@
 """ssl-select and the rankings that ssl-train finds or builds: once, by whoever comes first, whole or not at all."""
 
+import itertools
 import os
 import re
 import shutil
@@ -104,6 +105,12 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever embeds or ranks fails."""
     monkeypatch.setattr("ssl_lightning.subsets.embedding.embed", None)
     monkeypatch.setattr("ssl_lightning.subsets.sas.graph_cut", None)
+
+
+@pytest.fixture
+def no_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever embeds fails."""
+    monkeypatch.setattr("ssl_lightning.subsets.embedding.embed", None)
 
 
 # One ranking for all
@@ -240,12 +247,54 @@ def test_jobs_of_a_multirun_share_a_ranking(command: Command, here, no_work):
     outcome = command("ssl-select", "-m", *QUICK, "subset.fraction=0.1,0.2")
     assert outcome.code == 0, outcome.err
     assert outcome.out.count(f"ranking of {ranking_in(here).fingerprint}") == 2
+    assert "Comparison" not in outcome.out  # with itself
+    assert not (here / "runs" / "rankings").exists()
 
 
 def test_processes_inside_a_multirun_are_refused_before_a_proxy_is_trained(command: Command, tmp_path):
     found = message(command("ssl-select", "-m", *QUICK, "trainer=ddp_cpu", "seed=0"))
     assert "trainer.devices asks for 2 processes a job" in found
     assert not list(tmp_path.rglob("config.yaml"))
+
+
+# Several rankings
+
+
+FAILING = pytest.param(
+    ("subset.proxy.run=null,nowhere",), "2 of 4 jobs done, 2 failed: #1, #3", marks=pytest.mark.nightly
+)
+
+
+@pytest.mark.parametrize(("further", "said"), [((), "2 of 2 jobs done"), FAILING], ids=["well", "failing"])
+def test_a_multirun_ends_with_a_comparison_of_its_rankings_and_lists(command, here, no_embedding, further, said):
+    np.save(here / "friend.npy", np.random.default_rng(0).permutation(1257)[:200])
+    outcome = command("ssl-select", "-m", *QUICK, "subset=sas,sas_row_sum", *further, "lists=[friend.npy]")
+    assert outcome.code == bool(further)
+    assert said in outcome.out + outcome.err
+    assert "3 rankings of digits" in outcome.out
+    folder = Path("runs/rankings/digits")
+    assert f"Comparison: {folder / 'report.html'}" in outcome.out
+    names = {"best_and_worst.png", "disputed.png", "report.html", "report.md"}
+    assert {file.name for file in (here / folder).iterdir()} == names
+    text = (here / folder / "report.md").read_text()
+    for pair in map(" – ".join, itertools.combinations(("sas", "sas_row_sum", "friend.npy"), 2)):
+        assert len(re.findall(rf"^\| {re.escape(pair)} ", text, flags=re.M)) == 2
+        assert re.search(rf"^{re.escape(pair)} +[+-]\d\.\d\d", outcome.out, flags=re.M)
+    assert "| 15.9 % |" in text
+    assert not find_runs([here / "runs" / "rankings"])
+
+
+def test_a_ranking_is_handed_on_and_read_back(command: Command, here, no_work):
+    outcome = command("ssl-select", *QUICK, "export=given")
+    assert outcome.code == 0, outcome.err
+    assert "subset=file subset.path=given reads it" in outcome.out
+    expected = ranking_in(here)
+    back = command("ssl-select", *TINY, "subset=file", "subset.path=given", "lists=[given]")
+    assert back.code == 0, back.err
+    assert "file ranking of digits" in back.out
+    assert re.search(r"file – given +\+1\.00", back.out)
+    (kept,) = here.glob("cache/rankings/file-*.npz")
+    np.testing.assert_array_equal(Ranking.load(kept, None).order, expected.order)
 
 
 # Difficulty
