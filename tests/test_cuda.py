@@ -73,7 +73,7 @@ def relative(found: torch.Tensor, reference: torch.Tensor) -> float:
     return float((found - reference).norm() / reference.norm())
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize("augment", AUGMENTS)
 def test_views_are_those_of_the_cpu(device, config, augment):
     """A pixel at the threshold of solarisation may fall to its other side."""
@@ -164,7 +164,7 @@ def step(config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> tu
     return objective.loss.detach(), gradient, torch.nn.utils.parameters_to_vector(method.parameters())
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_is_that_of_float64(device, config, method):
     made = config(f"method={method}", "optimizer=sgd", "backbone.width=8")
@@ -204,7 +204,7 @@ class Strict(L.Callback):
             self.batches.append(batch_idx)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(24)
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_waits_for_the_device_between_two_rows(device, config, method, tmp_path):
     """Of a whole training. What values are read on the host is seen without a GPU too: tests/test_no_waiting.py."""

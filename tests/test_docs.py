@@ -106,7 +106,7 @@ def jobs(words: list[str]) -> Iterator[list[str]]:
         yield [values[number % len(values)] for values in lists]
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("line", list(commands()))
 def test_commands_are_what_the_commands_take(line, monkeypatch):
     """Each is composed, and what a training consists of is checked, as before it starts."""

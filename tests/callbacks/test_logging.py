@@ -199,6 +199,7 @@ class Greedy(L.Callback):
         torch.ones(self.bytes, dtype=torch.uint8)
 
 
+@pytest.mark.nightly
 def test_memory_of_a_training_is_its_own():
     """A sweep trains in one process; a later job needs less than the one before."""
     large, small = Recorder(), Recorder()

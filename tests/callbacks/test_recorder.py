@@ -229,6 +229,7 @@ def _interval_of_two_ranks(rank, losses, top1, saved=(), resumed=None):
     return current.rows
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("resumed", [None, 2])
 def test_sums_of_all_ranks_survive_the_checkpoint_of_one(pair, resumed):
     losses, top1 = [(1.0, 11.0), (3.0, 13.0), (5.0, 15.0)], [((1, 4), (2, 4)), ((1, 4), (2, 4)), ((0, 8), (0, 8))]

@@ -53,6 +53,7 @@ def evaluated(run: Run) -> list[dict]:
     return made
 
 
+@pytest.mark.nightly
 def test_a_run_on_its_own_dataset_has_the_metrics_that_it_had(command, run):
     before = content(run.folder)
     done = command("ssl-evaluate", f"run={run.folder}", *PROBES)
@@ -135,6 +136,7 @@ def test_evaluation_by_sgd(command, run):
     assert abs(result["metrics"]["linear_sgd/top1"] - run.results()["metrics"]["linear/top1"]) < 0.15
 
 
+@pytest.mark.nightly
 def test_two_processes_give_the_evaluation_of_one(run, tmp_path):
     shutil.copytree(run.folder, tmp_path / "copy" / run.id)
     results = []

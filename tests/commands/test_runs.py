@@ -33,6 +33,7 @@ def listed(command, *words: str) -> dict[str, dict]:
     return {row["run"]: row for row in json.loads(outcome.out)}
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("filters", "names"),
     [

@@ -251,6 +251,7 @@ def test_jobs_of_a_multirun_share_a_ranking(command: Command, here, no_work):
     assert not (here / "runs" / "rankings").exists()
 
 
+@pytest.mark.nightly
 def test_processes_inside_a_multirun_are_refused_before_a_proxy_is_trained(command: Command, tmp_path):
     found = message(command("ssl-select", "-m", *QUICK, "trainer=ddp_cpu", "seed=0"))
     assert "trainer.devices asks for 2 processes a job" in found
@@ -300,6 +301,7 @@ def test_a_ranking_is_handed_on_and_read_back(command: Command, here, no_work):
 # Difficulty
 
 
+@pytest.mark.nightly
 def test_forgetting_is_read_from_the_proxies_checkpoints(command: Command, tmp_path):
     two_epochs = ("trainer.max_epochs=2", "subset.proxy.optimizer.lr=0.05")
     outcome = command("ssl-select", *TINY, "batch_size=128", *two_epochs, "subset=forgetting", "subset.runs=2")
@@ -339,7 +341,7 @@ def test_proxies_that_difficulty_cannot_use(command: Command, here):
 # Damage
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["ssl-train", "ssl-select"])
 def test_a_damaged_ranking_is_one_message_that_says_what_to_do(command: Command, here, name):
     file = ranking_file(here)
@@ -467,7 +469,7 @@ def test_a_process_that_is_killed_leaves_nothing_half_done(command: Command, tmp
     assert set(times(tmp_path / "cache")) == set(times(made / "cache"))
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "subset", ["density", "alignment", "ssl_loss", "facility_location", "k_center", "herding", "d2"]
 )

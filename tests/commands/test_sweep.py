@@ -99,6 +99,7 @@ def test_a_dry_run_lists_the_jobs_and_leaves_nothing(command, tmp_path, own, lau
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.nightly
 def test_a_dry_run_names_jobs_that_would_fail_at_once(command, own):
     outcome = command("ssl-sweep", "--dry-run", "grid", "--config-dir", "own", "method.temperature=0.3,0.0")
     assert outcome.code == 1
@@ -112,7 +113,7 @@ def test_a_dry_run_names_jobs_that_would_fail_at_once(command, own):
     assert errors[4] == "Error: 4 of 8 jobs would fail at once: #1, #3, #5, #7. Mend their settings."
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -66,7 +66,7 @@ def refused(command: Command, finished: Path, *arguments: str) -> str:
     return found[0]
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

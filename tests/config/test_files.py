@@ -34,7 +34,7 @@ def test_recipes_of_solo_learn_warm_up_alike(recipe):
     assert optimizer["warmup_epochs"] == 10
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("option", _options())
 def test_every_option_is_valid(option):
     group, _, name = option.partition("=")
@@ -83,7 +83,7 @@ def _rows(jobs: list[Any]) -> list[Any]:
     return rows
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(("grid", "job"), _rows(_sweep_jobs()))
 def test_every_value_of_every_grid_is_valid(grid, job):
     config = resolve(composed(*job, name=grid, folder=SWEEPS))

@@ -138,6 +138,7 @@ SELECTING = (
 )
 
 
+@pytest.mark.nightly
 def test_what_may_change_a_ranking_changes_the_digest():
     digests = [digest("subset=sas", *change) for change in [(), *((override,) for override in SELECTING)]]
     assert len(set(digests)) == 1 + len(SELECTING)
@@ -228,6 +229,7 @@ def test_a_rule_without_quota_redundancy_and_groups_of_its_own_is_what_it_was_be
     assert not {"quota", "redundancy"} & set(rules[0].parameters())
 
 
+@pytest.mark.nightly
 def test_relevant_keys_do_not_hide_one_another():
     assert len({digest(_override(override)) for override in RELEVANT}) == len(RELEVANT)
 
@@ -440,7 +442,7 @@ def components(value: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize("overrides", options(), ids=" ".join)
 def test_every_marker_of_every_component_is_honoured(overrides):
     config = resolved(*overrides)
@@ -459,6 +461,7 @@ def test_every_marker_of_every_component_is_honoured(overrides):
                 assert at not in found
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("overrides", options(), ids=" ".join)
 def test_no_marker_hides_where_it_is_not_seen(overrides):
     """Inside of a union, an annotation's metadata is not that of the parameter."""

@@ -282,6 +282,7 @@ def test_files_are_read_again_where_they_may_have_changed(tmp_path, monkeypatch)
     assert len(read) == 60
 
 
+@pytest.mark.nightly
 def test_a_file_that_has_just_been_written_is_not_remembered(tmp_path, monkeypatch):
     write_image_folder(tmp_path / "data", suffix="bmp")
     first = folder_of(tmp_path).content_digest("train")
@@ -301,6 +302,7 @@ def test_a_broken_image_is_named(tmp_path):
         list(in_order(split.images))
 
 
+@pytest.mark.nightly
 def test_workers_end_with_their_loader(tmp_path):
     write_image_folder(tmp_path / "data")
     loader = loader_of(tmp_path, 2)
@@ -443,6 +445,7 @@ def test_a_folder_that_cannot_be_read_is_no_empty_one(tmp_path, monkeypatch):
         folder_of(tmp_path).train()
 
 
+@pytest.mark.nightly
 def test_what_a_killed_decoder_has_left_is_removed(tmp_path):
     write_image_folder(tmp_path / "data")
     dataset = folder_of(tmp_path, storage="resident")

@@ -52,6 +52,7 @@ def test_an_image_that_only_the_evaluation_reads(split, images, place, steps: St
     assert steps.number == 0
 
 
+@pytest.mark.nightly
 def test_files_that_were_looked_at_are_not_looked_at_again(images, monkeypatch):
     looked = []
     real = StreamedImages.all
@@ -63,6 +64,7 @@ def test_files_that_were_looked_at_are_not_looked_at_again(images, monkeypatch):
     assert looked == ["test", "train"]
 
 
+@pytest.mark.nightly
 @pytest.mark.reliability("an image of a folder is replaced, of the same size and name")
 def test_a_test_image_that_is_mended_costs_an_evaluation_and_no_training(images, steps: Steps, capsys):
     run = start(*STREAMED)
@@ -88,6 +90,7 @@ def test_archives_of_which_a_test_file_is_cut(place, steps: Steps):
     assert steps.number == 0
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [

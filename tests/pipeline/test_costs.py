@@ -69,6 +69,7 @@ def test_a_loader_that_pauses_is_waited_for(monkeypatch):
     assert 6 * PAUSE <= recorder.waiting_seconds <= recorder.train_seconds
 
 
+@pytest.mark.nightly
 def test_sums_go_on_where_a_run_was_killed(tmp_path):
     arguments = (*SHORT, "checkpoint.every_steps=2")
     ssl_train(tmp_path, *arguments, at=Signal(STEP, 6))

@@ -38,6 +38,7 @@ def error(outcome: Outcome) -> str:
     return line
 
 
+@pytest.mark.nightly
 def test_without_labels_ranks_and_spectra_are_left(command: Command, tmp_path):
     done = command("ssl-train", *NONE, *SHORT)
     assert done.code == 0, done.err
@@ -342,6 +343,7 @@ def test_transfer_takes_what_is_there_and_names_what_is_not(command: Command, tm
     assert {*row} - {"method", "fraction"} == {f"{probe} % {name}" for probe in ("linear", "k-NN") for name in shown}
 
 
+@pytest.mark.nightly
 def test_transfer_with_nothing_there_or_two_answers_is_refused(command: Command, trained):
     asked = (f"run={trained.folder}", "trainer=cpu", "evaluation=transfer", *PROBES)
     message = error(command("ssl-evaluate", *asked, "dataset=digits"))

@@ -43,6 +43,7 @@ def evaluate(command: Command, run, name: str, *more: str) -> Outcome:
     return done
 
 
+@pytest.mark.nightly
 def test_each_has_a_file_a_table_and_pictures(command: Command, tmp_path):
     assert command("ssl-train", *TINY).code == 0
     run = only_run(tmp_path)

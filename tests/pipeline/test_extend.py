@@ -44,6 +44,7 @@ def test_an_extended_run_is_the_longer_run(place, capsys, method):
     assert start(1, own) == shorter  # it is what it was
 
 
+@pytest.mark.nightly
 def test_it_goes_on_from_the_longest_of_its_settings(place, capsys):
     start(1)
     shorter = start(2)

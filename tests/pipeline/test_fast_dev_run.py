@@ -168,6 +168,7 @@ ALL_LABELS = (
 """What needs a label of every image, which STL-10 has not."""
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.usefixtures("no_figures")  # which know none of them
 @pytest.mark.parametrize(("method", "dataset", "subset"), list(_grid()))
 def test_every_method_runs_on_every_dataset_and_subset(method, dataset, subset, data, place, steps):

@@ -75,6 +75,7 @@ def test_backbone_and_teachers_start_from_them(former, method):
     assert all(same(dict(teacher.networks[0].state_dict()), expected) for teacher in teachers)
 
 
+@pytest.mark.nightly
 def test_they_are_a_part_of_what_a_run_is(former, capsys):
     """By what they are, not by where they lie."""
     plain, run = start(), start(f"init={former.folder}")
@@ -88,6 +89,7 @@ def test_they_are_a_part_of_what_a_run_is(former, capsys):
     assert set(identity.contents) - set(plain.described()[0].contents) == {"init"}
 
 
+@pytest.mark.nightly
 def test_cells_are_told_apart_by_what_they_are(former):
     """Not by a null where former runs say nothing, nor by a path."""
     plain, seeds = start(), [start(f"init={former.folder}", "seed=1"), start(f"init={former.checkpoint}", "seed=2")]

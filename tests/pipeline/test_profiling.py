@@ -35,7 +35,7 @@ def named(out: str) -> Path:
     return Path(out.splitlines()[-1].removeprefix("Profile: ")).resolve()
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("arguments", "written"),
     [

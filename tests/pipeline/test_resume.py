@@ -182,7 +182,7 @@ EXAMPLES = (
 """The other moments are left to the nightly tests."""
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(4)
 @pytest.mark.reliability("SIGKILL of a run, at any moment")
 @pytest.mark.parametrize(
     ("name", "step", "moment"),
@@ -202,6 +202,7 @@ def test_killed(tmp_path, reference, name, step, moment):
     assert_ends_alike(tmp_path, reference(arguments))
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "moment",
     [
@@ -283,7 +284,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path, reference):
     assert_ends_alike(tmp_path, reference(SMALL))
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.nightly
 @pytest.mark.parametrize("place", ["an error of its own making", "evaluation"])
 def test_stopped_elsewhere(tmp_path, place):
     """A signal has its own exit code and line, also where what it breaks off reports another error."""
@@ -297,6 +298,7 @@ def test_stopped_elsewhere(tmp_path, place):
         assert "Traceback" not in ended.output
 
 
+@pytest.mark.nightly
 @pytest.mark.reliability(
     "SIGKILL while figures are drawn",
     lost="nothing: the run is finished by then, and the same command draws them",

@@ -84,6 +84,7 @@ def test_stopped_runs_stand_apart_in_reports(command: Command, sweep: Folder):
     assert {cell.variant for cell in cells_of(records_of(find_runs([sweep.folder])))} == {"stopped=early"}
 
 
+@pytest.mark.nightly
 @pytest.mark.reliability(
     "`force=true` on a run that is finished",
     lost="nothing: what there was is kept",

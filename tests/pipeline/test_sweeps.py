@@ -149,6 +149,7 @@ def test_a_config_that_is_edited_is_another_grid(copy):
     assert [job.state for job in jobs_of(grid_of("grid.yaml", []))] == ["to do"] * 4
 
 
+@pytest.mark.nightly
 def test_only_what_failed_is_run_again(copy, command, no_figures):
     """And as often as was asked for."""
     outcome = command("ssl-sweep", "grid.yaml", *TINY, "--only", "failed", "--retry", "1")
@@ -158,6 +159,7 @@ def test_only_what_failed_is_run_again(copy, command, no_figures):
     assert outcome.out.splitlines()[-1] == in_a_line(jobs())
 
 
+@pytest.mark.nightly
 def test_none_is_started_after_a_failure(copy, command, no_figures):
     shutil.rmtree(copy / "runs")
     overrides = ("method.temperature=0.0,0.5", "subset.fraction=0.05")
@@ -194,6 +196,7 @@ def test_times_in_words():
     assert words == ["0 s", "89 s", "2 min", "1 h 00 min", "1 h 01 min", "2 d 2 h", "an unknown time"]
 
 
+@pytest.mark.nightly
 def test_a_sweep_that_is_killed(copy, command):
     """Its job runs, as the lock says; afterwards it was interrupted, and what it had done is known."""
     long = [*TINY[:2], "trainer.max_epochs=100000", *TINY[3:], "method.temperature=0.5", "subset.fraction=0.05"]

@@ -122,6 +122,7 @@ def test_a_killed_and_resumed_run_is_one_history(tmp_path, command, wandb_server
     assert "other" in [one["project"] for one in wandb_server.run(id).upserts]
 
 
+@pytest.mark.nightly
 def test_what_its_own_logger_has_uploaded_is_left_alone(tmp_path, command, wandb_server):
     name = {"WANDB_BASE_URL": wandb_server.address, "WANDB_API_KEY": 40 * "a", "NO_PROXY": "127.0.0.1"}
     ended = ssl_train(tmp_path, "logger=wandb", *ARGUMENTS, environment=name)
@@ -138,6 +139,7 @@ def test_what_its_own_logger_has_uploaded_is_left_alone(tmp_path, command, wandb
     assert steps(rows[0]) == steps(rows[1])
 
 
+@pytest.mark.nightly
 def test_one_that_cannot_be_read_or_is_being_trained_stops_no_other(tmp_path, command):
     sweep = Folder(tmp_path / "runs" / "grid")
     damaged, trained = sweep.finish(0.5, seed=1), sweep.begin(seed=2)
@@ -154,6 +156,7 @@ def test_one_that_cannot_be_read_or_is_being_trained_stops_no_other(tmp_path, co
     assert "what went wrong" in flat(summary(built(failed))["summary"])["error"]
 
 
+@pytest.mark.nightly
 def test_what_the_config_said_of_wandb_counts(tmp_path, command):
     own = ("logger=wandb", "logger.wandb.project=mine", "logger.wandb.tags=[tuned]", "logger.wandb.notes=why")
     run = Folder(tmp_path / "runs" / "grid").finish(0.5, *own)

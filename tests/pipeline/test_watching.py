@@ -65,7 +65,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Watched]:
     return of
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.nightly
 @pytest.mark.parametrize("every", [1, 2, 5, 100])
 def test_at_the_end_of_an_epoch_they_are_means_over_it(place, whole, every):
     """However often rows are written; and where rows lie across its end, or there is none yet."""
@@ -80,6 +80,7 @@ def test_at_the_end_of_an_epoch_they_are_means_over_it(place, whole, every):
     assert found[0]["loss"] != found[1]["loss"]
 
 
+@pytest.mark.nightly
 def test_they_are_the_same_after_a_resume(place, whole):
     """Also where the training was stopped within a row that had begun in the epoch before."""
     again = ("trainer.log_every_n_steps=5", "+callbacks.stop={_target_: tests.parts.Stop, step: 9}")
@@ -91,7 +92,7 @@ def test_they_are_the_same_after_a_resume(place, whole):
     assert resumed == expected[1:]
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.nightly
 @pytest.mark.parametrize(("monitor", "mode"), [("loss", "max"), ("online/val_top1", "min"), ("online/loss", "max")])
 def test_early_stopping_from_the_command_line(place, capsys, monitor, mode):
     """Of what gets better the worst is asked for, so that the second epoch ends it."""
@@ -112,6 +113,7 @@ def test_early_stopping_from_the_command_line(place, capsys, monitor, mode):
     assert start(*settings).results()["cost"]["optimizer_steps"] == steps
 
 
+@pytest.mark.nightly
 def test_model_checkpoints_lie_in_the_run_and_make_no_other_run_of_it(place):
     plain = start()
     monitor = "{_target_: lightning.pytorch.callbacks.ModelCheckpoint, monitor: loss, save_top_k: 1}"
@@ -123,6 +125,7 @@ def test_model_checkpoints_lie_in_the_run_and_make_no_other_run_of_it(place):
     assert all(".former" in path.parts for path in others)
 
 
+@pytest.mark.nightly
 def test_a_bar_shows_loss_accuracy_and_images_a_second(place, capsys, monkeypatch):
     shown: list[dict[str, Any]] = []
     from ssl_lightning.callbacks.progress import Progress

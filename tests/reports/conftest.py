@@ -30,8 +30,8 @@ class Sweeps:
     begun: Run
 
 
-@pytest.fixture(scope="module")
-def sweeps(tmp_path_factory) -> Iterator[Sweeps]:
+@pytest.fixture(scope="session")
+def sweeps(tmp_path_factory) -> Sweeps:
     grid = Folder(tmp_path_factory.mktemp("report") / "runs" / "grid")
     finished = [
         grid.finish(top1, fraction=fraction, seed=seed, seconds=100 * fraction, untrained=0.05 + seed / 100)
@@ -52,8 +52,8 @@ def sweeps(tmp_path_factory) -> Iterator[Sweeps]:
     begun = grid.begin(seed=4, fraction=0.05)
     report([grid.folder])
     page = grid.folder / "report" / "report.html"
-    yield Sweeps(page, page.with_name("report.md").read_text(encoding="utf-8"), finished, tuned, failed, begun)
     HydraConfig.instance().cfg = None
+    return Sweeps(page, page.with_name("report.md").read_text(encoding="utf-8"), finished, tuned, failed, begun)
 
 
 class Browser:
@@ -143,7 +143,7 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium(tmp_path_factory) -> Iterator[Browser]:
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if program is None or driver is None:

@@ -13,6 +13,7 @@ def finish(sweep: Folder, top1: float, *overrides: str, **options) -> None:
     run.finish(results)
 
 
+@pytest.mark.nightly
 def test_where_a_method_classifies(command, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     sweep = Folder(tmp_path / "runs" / "grid")

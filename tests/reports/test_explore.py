@@ -129,6 +129,7 @@ def test_means_and_deviations_are_those_of_the_seeds(metrics, sweeps):
     ] == pytest.approx([5, 20, 50, 100], abs=0.5)
 
 
+@pytest.mark.nightly
 def test_bars_are_one_deviation_to_either_side(browser, tmp_path):
     sweep = Folder(tmp_path / "runs" / "grid")
     for fraction, values in ((0.5, (0.2, 0.4)), (1.0, (0.7, 0.8, 0.9))):
@@ -162,6 +163,7 @@ def test_what_a_cell_lacks_leaves_a_gap(metrics):
     assert len(metrics.lines()["simclr digits random epochs standard"]["marks"]) == len(TOP1) - 1
 
 
+@pytest.mark.nightly
 def test_colours_and_words(browser, tmp_path):
     sweep = Folder(tmp_path / "runs" / "grid")
     for overrides in (("method=directclr",), (), ("batch_size=128",), ("batch_size=128", "method=directclr")):
@@ -199,6 +201,7 @@ def test_curves_of_all_runs_lie_over_one_another(browser, curves, sweeps):
     browser.wait("h1", sweeps.finished[0].id)
 
 
+@pytest.mark.nightly
 def test_runs_that_have_logged_the_same(browser, tmp_path):
     sweep = Folder(tmp_path / "runs" / "grid")
     for seed in (1, 2):

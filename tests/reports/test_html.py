@@ -174,6 +174,7 @@ def test_a_wrong_filter_is_told_in_a_line_and_keeps_nothing(browser, sweeps, wor
     assert browser.filter(-1, "simclr").endswith(" of 11 rows")
 
 
+@pytest.mark.nightly
 def test_by_keyboard(browser, sweeps):
     """Tab and Enter reach what a mouse does: sort, then open a run, and come back to where one was."""
     from selenium.webdriver.common.keys import Keys
@@ -517,6 +518,7 @@ def test_several_datasets_stand_in_one_table(browser, tmp_path):
     HydraConfig.instance().cfg = None
 
 
+@pytest.mark.nightly
 def test_further_evaluations_and_spectra_on_a_run_s_page(browser, tmp_path):
     sweep = Folder(tmp_path / "runs" / "grid")
     run = sweep.finish(0.5)
@@ -536,6 +538,7 @@ def test_further_evaluations_and_spectra_on_a_run_s_page(browser, tmp_path):
     HydraConfig.instance().cfg = None
 
 
+@pytest.mark.nightly
 def test_a_page_made_again_is_the_same(sweeps):
     before = sweeps.page.read_bytes()
     report([sweeps.page.parents[1]])

@@ -242,7 +242,7 @@ def test_an_image(browser, looked):
     assert "left: test images" in drawn.node.text
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.nightly
 @pytest.mark.parametrize("width", [1280, 375])
 def test_two_runs_side_by_side(browser, looked, width):
     from selenium.webdriver.support.ui import Select
@@ -319,6 +319,7 @@ def test_every_picture_says_what_it_is(browser, looked):
 # Foreign files
 
 
+@pytest.mark.nightly
 def test_hostile_words_stay_text(browser, tmp_path):
     folder = Folder(tmp_path / "runs" / "grid")
     run = folder.finish(0.5)

@@ -26,6 +26,7 @@ def settings(*overrides: str) -> Protocol:
     return protocol_of(resolve(composed(*overrides))["evaluation"], "digits")
 
 
+@pytest.mark.nightly
 def test_settings_that_are_not_the_standard_ones_name_a_protocol():
     standard = settings()
     assert (standard.settings, standard.name("digits")) == ({}, "standard")
@@ -111,6 +112,7 @@ def test_data_that_a_former_version_did_not_name_are_those_of_the_others(sweep: 
     assert len(sweep.cells()) == 3  # now nobody knows
 
 
+@pytest.mark.nightly
 def test_lengths_that_differ_are_named_and_join_no_line(command: Command, sweep: Folder):
     """Runs of different fractions are one curve only where they were trained equally long."""
     sweep.finish(0.5, "trainer.max_epochs=3", fraction=0.2)
@@ -272,6 +274,7 @@ def test_transfer_puts_other_data_beside_those_of_pretraining(command: Command, 
     assert r"\caption{Transfer: linear and k-NN \% on other data.}" in (sweep.folder / "report/report.tex").read_text()
 
 
+@pytest.mark.nightly
 def test_encoders_that_have_all_other_data_have_mean_ranks(command: Command, sweep: Folder):
     """Of settings that are the same everywhere nothing is said, and their own data are among the others."""
     accuracies = {  # on digits, its own; on cifar10; on svhn
@@ -319,6 +322,7 @@ def universal(run, top1: float, sigma: float, where: str = "digits") -> None:
     further(run, top1, "u", protocol, metrics=metrics, columns=columns, explanation="σ: of <so many> tasks.")
 
 
+@pytest.mark.nightly
 def test_universality_stands_beside_the_accuracy_on_other_data(command: Command, sweep: Folder):
     for seed in (1, 2):
         run = sweep.finish(0.5, seed=seed)

@@ -184,6 +184,7 @@ def test_a_failure_s_reason_is_its_first_line(command, sweep):
     assert (record.status, record.error) == ("finished", "")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("number", [SHOWN, SHOWN + 1])
 def test_runs_that_failed_alike_are_told_in_one_line(command, sweep, number):
     """As where the data of a whole grid are missing."""

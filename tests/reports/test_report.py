@@ -334,6 +334,7 @@ def test_where_the_time_of_a_cell_went(command, sweep):
     assert ["1", "–", "–", "10.0", "–", "–"] in lines
 
 
+@pytest.mark.nightly
 def test_where_the_time_went_fits_80_columns_too(command, sweep):
     """With all the columns that there may be, and a variant of long words."""
     for name in ("A" * 40, "B" * 40):
@@ -348,6 +349,7 @@ def test_where_the_time_went_fits_80_columns_too(command, sweep):
     assert any(line.endswith(" 1234.5") and "12345.6" in line for line in out.splitlines())
 
 
+@pytest.mark.nightly
 def test_the_terminal_s_table_fits_80_columns(command, sweep, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     for method in ("simclr", "directclr", "gessl"):
@@ -492,6 +494,7 @@ def test_a_long_title_is_folded_and_not_cut(tmp_path):
     assert 0 <= drawn.x0 < drawn.x1 <= figure.bbox.width
 
 
+@pytest.mark.nightly
 def test_numbers_at_an_axis_stand_apart(sweep: Folder, monkeypatch):
     """Accuracies of one fraction that are close to one another have many digits."""
     boxes: list[list[Bbox]] = []

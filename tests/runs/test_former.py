@@ -56,6 +56,7 @@ def test_it_is_evaluated_again(command: Command, former):
     assert json.loads(file.read_text())["metrics"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.nightly
 def test_it_stands_beside_new_runs_in_one_report(command: Command, former, tmp_path):
     """It has no line in common with them: what is left out of a cell and what is not has changed."""
     for seed in (1, 2):

@@ -114,6 +114,7 @@ def _counts_of_rank(rank, interrupted):
     return present.callback.state_dict()
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("interrupted", [None, 16])
 def test_two_ranks_count_as_one_process(pair, interrupted):
     present = Presenting(24)

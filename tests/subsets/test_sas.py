@@ -359,8 +359,8 @@ def configured(*overrides):
     return subset.rank.ranking_file(components.make(config["dataset"]), [proxy.digest for proxy in proxies])
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.usefixtures("forget")
-@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "override",
     [
