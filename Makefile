@@ -5,7 +5,7 @@ INSTALL ?= $(BIN)/python -m pip install --quiet
 # Bytecode is kept: else each of the many processes that tests start would compile all that it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test test-nightly test-rest slurm lint docs smoke storm wheel-smoke clean
+.PHONY: quickstart test test-nightly test-rest slurm ray lint docs smoke storm wheel-smoke clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: .venv/installed
@@ -25,6 +25,10 @@ test-rest: .venv/installed-dev
 # On a SLURM of two nodes that the tests start on this machine, from Debian's packages slurm-wlm and munge.
 slurm: .venv/installed-dev .venv/installed-slurm
 	$(BIN)/python -m pytest -q -n 0 -m slurm
+
+# On a Ray cluster that the tests start on this machine.
+ray: .venv/installed-dev .venv/installed-ray
+	$(BIN)/python -m pytest -q -n 0 -m ray
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -75,6 +79,10 @@ clean:
 
 .venv/installed-slurm: .venv/bin/python pyproject.toml
 	$(INSTALL) --editable '.[slurm]'
+	touch .venv/installed $@
+
+.venv/installed-ray: .venv/bin/python pyproject.toml
+	$(INSTALL) --editable '.[ray]'
 	touch .venv/installed $@
 
 .venv/installed-docs: .venv/bin/python pyproject.toml

@@ -9,8 +9,8 @@ DOCUMENT = TOP / "docs" / "reliability.md"
 HEAD = """\
 # What can go wrong, and what is lost
 
-Every row is a test, which `make test-nightly` runs (`make test` most of them, `make slurm` those of SLURM), and this
-table is made of their marks (`python -m tests.reliability`).
+Every row is a test, which `make test-nightly` runs (`make test` most of them, `make slurm` those of SLURM, `make ray`
+those of Ray), and this table is made of their marks (`python -m tests.reliability`).
 `make storm` (`MINUTES=1`) kills random processes of a sweep, time and again, and compares what it leaves with that of
 an undisturbed one, bit for bit.
 

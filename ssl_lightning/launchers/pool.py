@@ -55,17 +55,9 @@ def launch(
         SystemExit: 128 + the number of the signal, where SIGINT or SIGTERM has ended the multirun.
     """
     slots = make_slots(wanted, visible_gpus(), available_cores())
-    alike = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
-    jobs = [
-        Job(
-            number,
-            job_command(task_function, config, values, number),
-            " ".join(value for value in filter_overrides(values) if value not in alike),
-        )
-        for number, values in enumerate(overrides, first)
-    ]
+    jobs = jobs_of(task_function, config, overrides, first)
     print(f"Jobs: {len(jobs)}, slots: {len(slots)}", flush=True)
-    with _signals() as received:
+    with signals_collected() as received:
         codes = run(jobs, slots, received, bool(os.environ.get(FAIL_FAST)))
     if received:
         done = f"{sum(code == 0 for code in codes.values())} of {len(jobs)} jobs done"
@@ -74,6 +66,21 @@ def launch(
         sys.exit(128 + received[0])
     say_how_jobs_ended({number: code == 0 for number, code in codes.items()}, len(jobs) - len(codes))
     return [JobReturn(overrides=values, status=JobStatus.COMPLETED) for values in overrides]
+
+
+def jobs_of(
+    task_function: TaskFunction, config: DictConfig, overrides: Sequence[Sequence[str]], first: int
+) -> list[Job]:
+    """Of a multirun; what they have in common is left out of their titles."""
+    alike = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
+    return [
+        Job(
+            number,
+            job_command(task_function, config, values, number),
+            " ".join(value for value in filter_overrides(values) if value not in alike),
+        )
+        for number, values in enumerate(overrides, first)
+    ]
 
 
 def job_command(task_function: TaskFunction, config: DictConfig, overrides: Sequence[str], number: int) -> list[str]:
@@ -207,7 +214,7 @@ def _ending(job: _Running, stopped: bool) -> str:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
+def signals_collected() -> Iterator[list[int]]:
     """Collects SIGINT and SIGTERM instead of being ended by them."""
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -77,7 +77,7 @@ def test_a_job_that_does_not_stop_is_killed(monkeypatch, capfd):
     monkeypatch.setattr(pool, "GRACE", 0.3)
     stubborn = "signal.signal(15, signal.SIG_IGN); os.kill(os.getppid(), 15)\nwhile True: time.sleep(1)"
     before = signal.getsignal(signal.SIGTERM)
-    with pool._signals() as received:
+    with pool.signals_collected() as received:
         codes = run([job(0, stubborn), job(1, ""), job(2, "")], [Slot(), Slot()], received)
     assert received == [signal.SIGTERM]
     assert codes.pop(0) == -signal.SIGKILL
