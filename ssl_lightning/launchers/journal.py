@@ -1,7 +1,8 @@
 """What the jobs of a sweep leave for whoever asks about it: which run each has made, or why it has made none.
 
 `<paths.runs>/.sweeps/<grid>-<8 hex digits>/` has a JSON file a job, named by its overrides, which only the job writes,
-whole or not at all: jobs may run on many machines that share the folder. The digits change with every config that the
+or what has started it once it was killed, whole or not at all: jobs may run on many machines that share the folder. The
+digits change with every config that the
 grid may choose from, so that what is told of the former ones is not taken for what would be run now.
 """
 
@@ -180,6 +181,16 @@ def tell_seconds() -> None:
     if _job:
         told = _job[0][1]
         _tell(seconds=told.seconds + time.time() - told.began)
+
+
+def tell_death(overrides: Sequence[str], reason: str) -> None:
+    """Why a job of these overrides has ended that could not say so itself: told by what has started it, where a journal
+    is kept."""
+    if (folder := os.environ.get(_JOURNAL)) is None:
+        return
+    journal = Journal(Path(folder))
+    told = journal.told(overrides) or Told(tuple(overrides), None, None, "", 0.0, 0.0, "")
+    journal.write(told._replace(error=reason, call=os.environ.get(_CALL, "")))
 
 
 def _tell(**what: object) -> None:

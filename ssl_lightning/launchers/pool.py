@@ -19,7 +19,8 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_lightning.explaining import same_command
-from ssl_lightning.launchers.job import FAIL_FAST, GRACE, in_pool, say_how_jobs_ended
+from ssl_lightning.launchers.job import FAIL_FAST, GRACE, in_pool, killed_by, say_how_jobs_ended
+from ssl_lightning.launchers.journal import tell_death
 from ssl_lightning.launchers.slots import Slot, available_cores, make_slots, visible_gpus
 
 
@@ -31,11 +32,13 @@ class Job:
         number: in the multirun.
         command: program and arguments.
         title: what tells it from other jobs.
+        overrides: under which it is known to the journal of a sweep.
     """
 
     number: int
     command: list[str]
     title: str
+    overrides: tuple[str, ...] = ()
 
 
 def launch(
@@ -61,6 +64,7 @@ def launch(
             number,
             job_command(task_function, config, values, number),
             " ".join(value for value in filter_overrides(values) if value not in alike),
+            tuple(filter_overrides(values)),
         )
         for number, values in enumerate(overrides, first)
     ]
@@ -93,7 +97,7 @@ def job_command(task_function: TaskFunction, config: DictConfig, overrides: Sequ
 
 @dataclass(frozen=True)
 class _Running:
-    number: int
+    job: Job
     slot: int
     since: float
     process: subprocess.Popen[bytes]
@@ -110,7 +114,7 @@ def run(
 ) -> dict[int, int]:
     """Runs each job, in order, as soon as a slot is free, and prints their lines after their numbers.
 
-    A process of a job that outlives the job's first one is killed.
+    A process of a job that outlives the job's first one is killed. Of a job that was killed, the journal is told.
 
     Args:
         received: once it holds something, running jobs are asked to stop, killed if they have not after `GRACE`
@@ -149,10 +153,13 @@ def run(
                     _print(lines)
                     running.remove(job)
                     free.add(job.slot)
-                    codes[job.number] = job.process.returncode
-                    if fail_fast and job.process.returncode != 0:
+                    number, code = job.job.number, job.process.returncode
+                    codes[number] = code
+                    if fail_fast and code != 0:
                         waiting.clear()
-                    print(f"#{job.number} {_ending(job, stopped=kill_at is not None)}", flush=True)
+                    if kill_at is None and (reason := killed_by(code)):
+                        tell_death(job.job.overrides, reason)
+                    print(f"#{number} {_ending(job, stopped=kill_at is not None)}", flush=True)
         finally:
             for job in running:  # none, unless this loop has failed
                 job.kill()
@@ -177,7 +184,7 @@ def _start(job: Job, number: int, slot: Slot, life: int, lines: "queue.SimpleQue
         )
     reader = threading.Thread(target=_read, args=(job.number, process, lines), daemon=True)
     reader.start()
-    return _Running(job.number, number, time.monotonic(), process, reader)
+    return _Running(job, number, time.monotonic(), process, reader)
 
 
 def _read(number: int, process: subprocess.Popen[bytes], lines: "queue.SimpleQueue[tuple[int, bytes]]") -> None:
@@ -203,7 +210,7 @@ def _ending(job: _Running, stopped: bool) -> str:
         return f"done ({time.monotonic() - job.since:.0f} s)"
     if stopped:
         return "stopped"
-    return f"failed: killed by signal {-code}" if code < 0 else f"failed: exit code {code}"
+    return f"failed: {killed_by(code) or f'killed by signal {-code}'}" if code < 0 else f"failed: exit code {code}"
 
 
 @contextlib.contextmanager

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from ssl_lightning.commands.sweep import ONLY, _in_states
 from ssl_lightning.config.grid import grid_of
+from ssl_lightning.launchers.journal import journal_of, kept_in, tell_death
 from ssl_lightning.pipeline.sweeps import Job, in_a_line, jobs_of, seconds_left
 from ssl_lightning.runs.progress import Progress, in_time, read_progress, write_progress
 from tests.composing import TINY
@@ -126,6 +128,25 @@ def test_a_lock_that_is_held_says_running(copy, command):
     job = "#0 subset.fraction=0.05 method.temperature=0.5"
     assert shown[1] == f"running: {job}: {said}, 1,234 images/s, 35 s of training left"
     assert f"interrupted: {job}: {said}" in command("ssl-sweep", "grid.yaml", *TINY, "--status").out
+
+
+def test_one_that_was_killed_has_failed_and_one_that_was_stopped_has_not(copy, command):
+    """Whose run itself cannot say which."""
+    grid = grid_of("grid.yaml", TINY)
+    job = jobs()[0]
+    (job.run.folder / "DONE").unlink()
+    job.run.results_file.unlink()
+    assert states()[0] == "interrupted"
+    assert _in_states(grid, ONLY["failed"]) == list(grid.jobs[1:])
+    assert _in_states(grid, ONLY["interrupted"]) == [grid.jobs[0]]
+    journal = journal_of(grid.runs, grid.file, grid.folders)
+    with kept_in(journal):
+        tell_death(grid.jobs[0], "killed by signal 9 (out of memory?)")
+    job = jobs()[0]
+    assert (job.state, job.reason) == ("failed", "killed by signal 9 (out of memory?)")
+    assert _in_states(grid, ONLY["failed"]) == _in_states(grid, ONLY["unfinished"]) == list(grid.jobs)
+    outcome = command("ssl-sweep", "grid.yaml", *TINY, "--only", "interrupted")
+    assert (outcome.code, outcome.out) == (0, "No job is interrupted.\n")
 
 
 def test_a_run_that_was_deleted_is_to_do(copy):
