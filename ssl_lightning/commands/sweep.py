@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ssl_lightning.commands import train
 from ssl_lightning.commands.ending import report_error, run_application, run_command
-from ssl_lightning.commands.looking import look_or_run, parser_of_looking
+from ssl_lightning.commands.looking import parser_of_looking
 from ssl_lightning.config.grid import Grid, grid_of, grids_in
 from ssl_lightning.config.places import SWEEPS
 from ssl_lightning.errors import UserError
@@ -44,7 +44,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("name", help="a grid, or the path of a YAML file")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides: key=value, key=a,b,c")
     parser.add_argument("--config-dir", "-cd", type=Path, help="a folder of configs of your own")
-    parser.add_argument("--status", action="store_true", help="say how far the jobs are, and run none")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--status", action="store_true", help="say how far the jobs are, and run none")
+    instead.add_argument(
+        "--sync", action="store_true", help="upload the runs of the jobs to wandb as ssl-sync does, and run none"
+    )
     parser.add_argument(
         "--only",
         choices=list(ONLY),
@@ -65,8 +69,8 @@ def _times(text: str) -> int:
 
 
 def _command(arguments: argparse.Namespace) -> None:
-    if arguments.status:
-        status(arguments.name, arguments.overrides, arguments.config_dir)
+    if arguments.status or arguments.sync:
+        (status if arguments.status else sync)(arguments.name, arguments.overrides, arguments.config_dir)
         return
     how = arguments.only, arguments.retry, arguments.fail_fast
     sweep(arguments.name, arguments.overrides, arguments.config_dir, _looks(arguments), *how)
@@ -85,6 +89,24 @@ def status(name: str, overrides: Sequence[str], folder: Path | None = None) -> N
 
     grid = grid_of(name, overrides, folder)
     print("\n".join(in_lines(grid.file.stem, jobs_of(grid))), flush=True)
+
+
+def sync(name: str, overrides: Sequence[str], folder: Path | None = None) -> None:
+    """Uploads the runs of a grid's jobs that wandb does not have as they are. Arguments as of `sweep`.
+
+    Raises:
+        UserError: some could not be uploaded, which are named.
+    """
+    from ssl_lightning.pipeline.sweeps import jobs_of
+
+    jobs = jobs_of(grid_of(name, overrides, folder))
+    runs = [job.run.folder for job in jobs if job.run is not None]
+    if len(runs) < len(jobs):
+        print(f"{len(jobs) - len(runs)} of {len(jobs)} jobs have no run yet", flush=True)
+    if runs:
+        from ssl_lightning.pipeline import sync as uploads
+
+        uploads.sync(runs)
 
 
 def sweep(
@@ -113,7 +135,11 @@ def sweep(
     if looks:
         _begin(grid, overrides, folder)
         sys.argv[1:1] = [*looks, *(["-m"] if "job" in looks else [])]
-        look_or_run(train._app, "train")
+        configs = train.look_or_train()
+        if len(configs) == len(grid.jobs or ()) > 0:
+            from ssl_lightning.pipeline.estimating import how_long
+
+            print(how_long(grid, configs), flush=True)
         return
     _refuse(grid, only is not None or retry > 0, fail_fast)
     chosen = None if only is None else _in_states(grid, ONLY[only])

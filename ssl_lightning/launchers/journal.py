@@ -134,9 +134,10 @@ def is_first() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
 
 
-def is_job() -> bool:
-    """Whether this process was started where a journal is kept."""
-    return _JOURNAL in os.environ
+def journal_here() -> Journal | None:
+    """That which is kept where this process was started."""
+    folder = os.environ.get(_JOURNAL)
+    return None if folder is None else Journal(Path(folder))
 
 
 _job: list[tuple[Journal, Told]] = []
@@ -146,10 +147,9 @@ _job: list[tuple[Journal, Told]] = []
 @contextlib.contextmanager
 def job_told(overrides: Sequence[str]) -> Iterator[None]:
     """In the block, this process is the job of these overrides, where a journal is kept."""
-    if (folder := os.environ.get(_JOURNAL)) is None or not is_first():
+    if (journal := journal_here()) is None or not is_first():
         yield
         return
-    journal = Journal(Path(folder))
     former = journal.told(overrides)
     seconds, now = former.seconds if former else 0.0, time.time()
     places = (former.sweep, former.run) if former else (None, None)
@@ -186,9 +186,8 @@ def tell_seconds() -> None:
 def tell_death(overrides: Sequence[str], reason: str) -> None:
     """Why a job of these overrides has ended that could not say so itself: told by what has started it, where a journal
     is kept."""
-    if (folder := os.environ.get(_JOURNAL)) is None:
+    if (journal := journal_here()) is None:
         return
-    journal = Journal(Path(folder))
     told = journal.told(overrides) or Told(tuple(overrides), None, None, "", 0.0, 0.0, "")
     journal.write(told._replace(error=reason, call=os.environ.get(_CALL, "")))
 

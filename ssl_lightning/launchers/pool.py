@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssl_lightning.explaining import same_command
 from ssl_lightning.launchers.job import FAIL_FAST, GRACE, in_pool, killed_by, say_how_jobs_ended
 from ssl_lightning.launchers.journal import tell_death
+from ssl_lightning.launchers.showing import Lines, lines_or_live
 from ssl_lightning.launchers.slots import Slot, available_cores, make_slots, visible_gpus
 
 
@@ -42,7 +43,12 @@ class Job:
 
 
 def launch(
-    task_function: TaskFunction, config: DictConfig, wanted: Any, overrides: Sequence[Sequence[str]], first: int
+    task_function: TaskFunction,
+    config: DictConfig,
+    wanted: Any,
+    overrides: Sequence[Sequence[str]],
+    first: int,
+    how_far: Callable[[Sequence[str]], str],
 ) -> list[JobReturn]:
     """Runs jobs of a multirun to their ends.
 
@@ -52,6 +58,7 @@ def launch(
         wanted: see `make_slots`.
         overrides: of each job.
         first: number of the first job.
+        how_far: see `showing.Live`.
 
     Raises:
         UserError: names the jobs that failed, after all were run.
@@ -69,8 +76,8 @@ def launch(
         for number, values in enumerate(overrides, first)
     ]
     print(f"Jobs: {len(jobs)}, slots: {len(slots)}", flush=True)
-    with _signals() as received:
-        codes = run(jobs, slots, received, bool(os.environ.get(FAIL_FAST)))
+    with _signals() as received, lines_or_live(how_far) as shown:
+        codes = run(jobs, slots, received, bool(os.environ.get(FAIL_FAST)), shown)
     if received:
         done = f"{sum(code == 0 for code in codes.values())} of {len(jobs)} jobs done"
         again = same_command().capitalize()
@@ -110,7 +117,11 @@ class _Running:
 
 
 def run(
-    jobs: Sequence[Job], slots: Sequence[Slot], received: Sequence[int] = (), fail_fast: bool = False
+    jobs: Sequence[Job],
+    slots: Sequence[Slot],
+    received: Sequence[int] = (),
+    fail_fast: bool = False,
+    shown: Lines | None = None,
 ) -> dict[int, int]:
     """Runs each job, in order, as soon as a slot is free, and prints their lines after their numbers.
 
@@ -120,10 +131,12 @@ def run(
         received: once it holds something, running jobs are asked to stop, killed if they have not after `GRACE`
             seconds, and no others are started.
         fail_fast: start no others either once one has failed; those that run go on to their ends.
+        shown: where their lines go; None for standard output.
 
     Returns:
         Exit codes by the numbers of the jobs, in the order of their ends: minus the signal where one killed the job.
     """
+    shown = shown or Lines()
     waiting, free = deque(jobs), set(range(len(slots)))
     running: list[_Running] = []
     codes: dict[int, int] = {}
@@ -135,35 +148,38 @@ def run(
                 if received and kill_at is None:
                     kill_at = time.monotonic() + GRACE
                     waiting.clear()
-                    print(f"{signal.Signals(received[0]).name}: {len(running)} jobs are asked to stop", flush=True)
-                    for job in running:
-                        job.process.terminate()
+                    shown.tells(f"{signal.Signals(received[0]).name}: {len(running)} jobs are asked to stop")
+                    for one in running:
+                        one.process.terminate()
                 if kill_at is not None and time.monotonic() > kill_at:
-                    for job in running:
-                        job.kill()
+                    for one in running:
+                        one.kill()
                 while waiting and free:
                     number = min(free)
                     free.remove(number)
-                    running.append(_start(waiting.popleft(), number, slots[number], life, lines))
-                _print(lines)
+                    job = waiting.popleft()
+                    shown.starts(job.number, f"slot {number}{slots[number]}", job.title, job.overrides)
+                    running.append(_start(job, number, slots[number], life, lines))
+                _pass_on(lines, shown)
+                shown.look(len(waiting))
                 time.sleep(0.05)
-                for job in [job for job in running if job.process.poll() is not None]:
-                    job.kill()  # what remains of it
-                    job.reader.join(1)  # not forever: a process that has left the group may hold the pipe
-                    _print(lines)
-                    running.remove(job)
-                    free.add(job.slot)
-                    number, code = job.job.number, job.process.returncode
+                for one in [one for one in running if one.process.poll() is not None]:
+                    one.kill()  # what remains of it
+                    one.reader.join(1)  # not forever: a process that has left the group may hold the pipe
+                    _pass_on(lines, shown)
+                    running.remove(one)
+                    free.add(one.slot)
+                    number, code = one.job.number, one.process.returncode
                     codes[number] = code
                     if fail_fast and code != 0:
                         waiting.clear()
                     if kill_at is None and (reason := killed_by(code)):
-                        tell_death(job.job.overrides, reason)
-                    print(f"#{number} {_ending(job, stopped=kill_at is not None)}", flush=True)
+                        tell_death(one.job.overrides, reason)
+                    shown.ends(number, _ending(one, stopped=kill_at is not None), well=code == 0)
         finally:
-            for job in running:  # none, unless this loop has failed
-                job.kill()
-                job.process.wait()
+            for one in running:  # none, unless this loop has failed
+                one.kill()
+                one.process.wait()
     return codes
 
 
@@ -172,7 +188,6 @@ def _start(job: Job, number: int, slot: Slot, life: int, lines: "queue.SimpleQue
         "PYTHONUNBUFFERED": "1",  # lines arrive when they are printed
         "PYTHONSAFEPATH": "1",  # as a console script, a job finds no modules in the working directory
     }
-    print(f"#{job.number} starts on slot {number}{slot}: {job.title}", flush=True)
     with slot.cores_bound():
         process = subprocess.Popen(
             job.command,
@@ -194,14 +209,14 @@ def _read(number: int, process: subprocess.Popen[bytes], lines: "queue.SimpleQue
             lines.put((number, line))
 
 
-def _print(lines: "queue.SimpleQueue[tuple[int, bytes]]") -> None:
+def _pass_on(lines: "queue.SimpleQueue[tuple[int, bytes]]", shown: Lines) -> None:
     """What there is. Nothing is waited for: CPython's `get(timeout)` waits for ever where a signal interrupts it just
     when its time is over."""
     with contextlib.suppress(queue.Empty):
         for _ in range(lines.qsize()):
             number, line = lines.get_nowait()
-            shown = line.decode(errors="replace").rstrip("\r\n").rpartition("\r")[2]  # of a bar, only its end
-            print(f"#{number} | {shown}", flush=True)
+            text = line.decode(errors="replace").rstrip("\r\n").rpartition("\r")[2]  # of a bar, only its end
+            shown.says(number, text)
 
 
 def _ending(job: _Running, stopped: bool) -> str:
