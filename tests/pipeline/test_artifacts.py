@@ -52,7 +52,7 @@ def test_an_offline_run_has_both_with_their_lineage(tmp_path, command):
 
 
 def test_none_unless_they_are_asked_for(tmp_path, command):
-    done = command("ssl-train", *TINY, *OFFLINE[:2], "evaluation=none")
+    done = command("ssl-train", *TINY, *OFFLINE[:2])
     assert done.code == 0, done.err
     (file,) = tmp_path.glob("runs/default/wandb/offline-run-*/*.wandb")
     assert artifacts(file) == {}

@@ -213,7 +213,7 @@ def test_runs_of_the_jobs_alone_are_uploaded(copy, command, no_login):
     assert lines == [
         "2 of 4 jobs have no run yet",
         f"{small.id}: is being trained, and left to its own logger",
-        f"{finished.id}: 7 rows, finished",
+        f"{finished.id}: 1 rows, finished",
         "1 built offline, 1 still running",
     ]
     assert command(*arguments).out.splitlines()[-2].startswith("1 built offline, 1 unchanged")
