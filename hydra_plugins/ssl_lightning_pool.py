@@ -27,5 +27,6 @@ class PoolLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from ssl_lightning.launchers.pool import launch
+        from ssl_lightning.runs.progress import progress_of_job
 
-        return launch(self.task_function, self.config, self.slots, job_overrides, initial_job_idx)
+        return launch(self.task_function, self.config, self.slots, job_overrides, initial_job_idx, progress_of_job)

@@ -133,6 +133,15 @@ def wandb_run(logger: "WandbLogger") -> Any | None:
     return logger._experiment
 
 
+def use_new_artifact(run: Any, artifact: Any) -> None:
+    """Has a wandb run log an artifact and name it as its input.
+
+    `Run._log_artifact(use_after_commit=True)`, which `Run.use_artifact` calls: that refuses where a run is offline, and
+    waits for the server without an end.
+    """
+    run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
+
+
 def wandb_settings_of_the_past() -> dict[str, Any]:
     """Settings with which `wandb.init` says nothing of this machine, process and hour: what is logged was made before,
     and elsewhere.

@@ -237,6 +237,24 @@ class SeenSamples(L.Callback):
             lines.write(" ".join(map(str, [trainer.global_step, *batch.index.tolist()])) + "\n")
 
 
+class Killed(L.Callback):
+    """SIGKILLs its process after one step, where the training has begun before a certain step.
+
+    Args:
+        before: counted in optimizer steps.
+    """
+
+    def __init__(self, before: int) -> None:
+        self.before = before
+
+    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
+        self.start = trainer.global_step
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if self.start < self.before and trainer.global_step > self.start:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Gate(L.Callback):
     """Holds training after each step until there is a file, or until it is asked to stop.
 

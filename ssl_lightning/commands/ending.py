@@ -32,7 +32,7 @@ _received: list[int] = []
 """Signals that have asked this process to end."""
 
 
-def run_command(command: Callable[[], None]) -> None:
+def run_command(command: Callable[[], object]) -> None:
     """Runs `command`; any error becomes a message on standard error and exit code 1.
 
     With `debug=true` among the arguments, or in the config, the traceback is printed too. SIGINT and SIGTERM end it

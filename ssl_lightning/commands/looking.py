@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import Container, DictConfig, OmegaConf
 
@@ -32,9 +33,17 @@ def parser_of_looking() -> argparse.ArgumentParser:
     return parser
 
 
-def look_or_run(started: Callable[[], None], name: str, schema: type = TrainConfig) -> None:
+def look_or_run(
+    started: Callable[[], None],
+    name: str,
+    schema: type = TrainConfig,
+    further: Callable[[dict[str, Any]], object] = lambda config: None,
+) -> None:
     """Runs a Hydra application of the package's config of this name, or, where the command line asks for that, looks at
     its jobs, or at what can be set.
+
+    Args:
+        further: is called with the resolved config of each job of a dry run, and raises what it would fail for.
 
     Raises:
         UserError: says at the end which jobs have failed, or have settings that `schema` refuses.
@@ -53,12 +62,18 @@ def look_or_run(started: Callable[[], None], name: str, schema: type = TrainConf
         for option in PLACES:
             if (value := getattr(asked, option.lstrip("-").replace("-", "_"))) is not None:
                 rest = [option, value, *rest]
-        _look(name, schema, rest, asked)
+        _look(name, schema, rest, asked, further)
     else:
         run_application(started)
 
 
-def _look(name: str, schema: type, arguments: list[str], asked: argparse.Namespace) -> None:
+def _look(
+    name: str,
+    schema: type,
+    arguments: list[str],
+    asked: argparse.Namespace,
+    further: Callable[[dict[str, Any]], object],
+) -> None:
     """At each job of a multirun with these arguments."""
     jobs: list[int] = []  # their numbers
     wrong: list[int] = []
@@ -74,7 +89,7 @@ def _look(name: str, schema: type, arguments: list[str], asked: argparse.Namespa
             return
         print(f"#{number} {overrides}", flush=True)
         try:
-            resolve(config, schema)
+            further(resolve(config, schema))
         except Exception as error:
             report_error(error)
             wrong.append(number)

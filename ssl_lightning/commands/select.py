@@ -13,7 +13,7 @@ from ssl_lightning.config.grid import grid_of
 from ssl_lightning.config.hydra import application
 from ssl_lightning.config.places import CONF
 from ssl_lightning.config.schema import SelectConfig
-from ssl_lightning.launchers.journal import is_first, is_job, journal_of, kept_in
+from ssl_lightning.launchers.journal import is_first, journal_here, journal_of, kept_in
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def _select() -> None:
     asked, rest = parser.parse_known_args(sys.argv[1:])
     overrides = [word for word in rest if not word.startswith("-") and "=" in word]
     several = asked.multirun or any(word.startswith("lists=") for word in overrides)
-    if not several or is_job() or not is_first():
+    if not several or journal_here() is not None or not is_first():
         _app()
         return
     grid = grid_of(str(CONF / "select.yaml"), overrides, asked.config_dir)

@@ -3,13 +3,13 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from ssl_lightning.commands import train
 from ssl_lightning.commands.ending import report_error, run_application, run_command
-from ssl_lightning.commands.looking import look_or_run, parser_of_looking
+from ssl_lightning.commands.looking import parser_of_looking
 from ssl_lightning.config.grid import Grid, grid_of, grids_in
 from ssl_lightning.config.places import SWEEPS
 from ssl_lightning.errors import UserError
@@ -18,6 +18,12 @@ from ssl_lightning.launchers.journal import journal_of, kept_in
 from ssl_lightning.lightning_internals import forget_application
 
 CHOSEN = "hydra_plugins.ssl_lightning_chosen.ChosenLauncher"
+ONLY: Mapping[str, Sequence[str]] = {
+    "failed": ("failed",),
+    "interrupted": ("interrupted",),
+    "unfinished": ("failed", "interrupted", "stopped", "to do"),
+}
+"""States of the jobs that `--only` runs."""
 KEEP_SOME_BACK = ("BasicLauncher", "PoolLauncher", "ssl_lightning_slurm.SlurmLauncher")
 """Launchers that can leave jobs that have not begun when another has failed."""
 
@@ -38,10 +44,20 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("name", help="a grid, or the path of a YAML file")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides: key=value, key=a,b,c")
     parser.add_argument("--config-dir", "-cd", type=Path, help="a folder of configs of your own")
-    parser.add_argument("--status", action="store_true", help="say how far the jobs are, and run none")
-    parser.add_argument("--only", choices=["failed"], help="run the jobs alone whose run has failed")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--status", action="store_true", help="say how far the jobs are, and run none")
+    instead.add_argument(
+        "--sync", action="store_true", help="upload the runs of the jobs to wandb as ssl-sync does, and run none"
+    )
+    parser.add_argument(
+        "--only",
+        choices=list(ONLY),
+        help="run those jobs alone that have failed, or were interrupted, or all but what is finished or runs",
+    )
     failing = parser.add_mutually_exclusive_group()
-    failing.add_argument("--retry", type=_times, default=0, metavar="N", help="run failed jobs again, up to N times")
+    failing.add_argument(
+        "--retry", type=_times, default=0, metavar="N", help="run what fails or is killed again, up to N times"
+    )
     failing.add_argument("--fail-fast", action="store_true", help="start no job once one has failed")
     return parser
 
@@ -53,10 +69,10 @@ def _times(text: str) -> int:
 
 
 def _command(arguments: argparse.Namespace) -> None:
-    if arguments.status:
-        status(arguments.name, arguments.overrides, arguments.config_dir)
+    if arguments.status or arguments.sync:
+        (status if arguments.status else sync)(arguments.name, arguments.overrides, arguments.config_dir)
         return
-    how = arguments.only == "failed", arguments.retry, arguments.fail_fast
+    how = arguments.only, arguments.retry, arguments.fail_fast
     sweep(arguments.name, arguments.overrides, arguments.config_dir, _looks(arguments), *how)
 
 
@@ -75,12 +91,30 @@ def status(name: str, overrides: Sequence[str], folder: Path | None = None) -> N
     print("\n".join(in_lines(grid.file.stem, jobs_of(grid))), flush=True)
 
 
+def sync(name: str, overrides: Sequence[str], folder: Path | None = None) -> None:
+    """Uploads the runs of a grid's jobs that wandb does not have as they are. Arguments as of `sweep`.
+
+    Raises:
+        UserError: some could not be uploaded, which are named.
+    """
+    from ssl_lightning.pipeline.sweeps import jobs_of
+
+    jobs = jobs_of(grid_of(name, overrides, folder))
+    runs = [job.run.folder for job in jobs if job.run is not None]
+    if len(runs) < len(jobs):
+        print(f"{len(jobs) - len(runs)} of {len(jobs)} jobs have no run yet", flush=True)
+    if runs:
+        from ssl_lightning.pipeline import sync as uploads
+
+        uploads.sync(runs)
+
+
 def sweep(
     name: str,
     overrides: list[str],
     folder: Path | None = None,
     looks: Sequence[str] = (),
-    only_failed: bool = False,
+    only: str | None = None,
     retry: int = 0,
     fail_fast: bool = False,
 ) -> None:
@@ -93,25 +127,33 @@ def sweep(
     Args:
         folder: of the user's own configs.
         looks: see `commands.looking`; nothing is run where there are any.
-        only_failed: run those jobs alone whose run has failed.
-        retry: how many times failed jobs are run again.
+        only: of `ONLY`: run those jobs alone.
+        retry: how many times those that have failed, or were killed, are run again.
         fail_fast: start no job once one has failed.
     """
     grid = grid_of(name, overrides, folder)
     if looks:
         _begin(grid, overrides, folder)
         sys.argv[1:1] = [*looks, *(["-m"] if "job" in looks else [])]
-        look_or_run(train._app, "train")
+        configs = train.look_or_train()
+        if len(configs) == len(grid.jobs or ()) > 0:
+            from ssl_lightning.pipeline.estimating import how_long
+
+            print(how_long(grid, configs), flush=True)
         return
-    _refuse(grid, only_failed or retry > 0, fail_fast)
-    chosen = _failed(grid) if only_failed else None
+    _refuse(grid, only is not None or retry > 0, fail_fast)
+    chosen = None if only is None else _in_states(grid, ONLY[only])
     if chosen is not None and not chosen:
-        print("No job has failed.", flush=True)
+        print(f"No job {'has' if only == 'failed' else 'is'} {only}.", flush=True)
         return
     with kept_in(journal_of(grid.runs, grid.file, grid.folders)) as folders:
         failure = _run(grid, overrides, folder, chosen, fail_fast)
         for number in range(1, retry + 1):
-            if failure is None or not (chosen := _failed(grid)):
+            if failure is None:
+                break
+            failed = _in_states(grid, ONLY["failed"])
+            chosen = failed if chosen is None else [job for job in failed if job in chosen]
+            if not chosen:
                 break
             print(f"Retry {number} of {retry}, jobs: {len(chosen)}", flush=True)
             failure = _run(grid, overrides, folder, chosen)
@@ -146,10 +188,10 @@ def _refuse(grid: Grid, chooses: bool, fail_fast: bool) -> None:
         )
 
 
-def _failed(grid: Grid) -> list[tuple[str, ...]]:
+def _in_states(grid: Grid, states: Sequence[str]) -> list[tuple[str, ...]]:
     from ssl_lightning.pipeline.sweeps import jobs_of
 
-    return [job.overrides for job in jobs_of(grid) if job.state == "failed"]
+    return [job.overrides for job in jobs_of(grid) if job.state in states]
 
 
 def _begin(grid: Grid, overrides: Sequence[str], folder: Path | None) -> None:

@@ -1,6 +1,6 @@
 """ssl-train: pretrain an encoder on a subset, evaluate it on the full labelled data, leave one folder."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -10,11 +10,30 @@ from ssl_lightning.config.hydra import application
 from ssl_lightning.launchers.journal import tell_folder
 
 if TYPE_CHECKING:
+    from ssl_lightning.pipeline.beforehand import Beforehand
     from ssl_lightning.runs.run import Run
 
 
 def main() -> None:
-    run_command(lambda: look_or_run(_app, "train"))
+    run_command(look_or_train)
+
+
+def look_or_train() -> list[dict[str, Any]]:
+    """Does what the command line says. Returns the configs of the jobs of a dry run."""
+    configs: list[dict[str, Any]] = []
+    looked: list[Beforehand] = []
+
+    def look(config: dict[str, Any]) -> None:
+        from ssl_lightning.pipeline.beforehand import Beforehand
+
+        looked[:] = looked or [Beforehand()]
+        looked[0].check(config)
+        configs.append(config)
+
+    look_or_run(_app, "train", further=look)
+    if looked and (notice := looked[0].notice()):
+        print(notice, flush=True)
+    return configs
 
 
 @application("train")

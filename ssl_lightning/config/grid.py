@@ -26,6 +26,7 @@ class Grid:
         runs: `paths.runs`.
         sweeps: folders in it that may hold runs of its jobs.
         launcher: `_target_` of it.
+        at_once: what its settings say of how many jobs it runs at a time; None where they say nothing.
         jobs: overrides of each job, in the order of `--dry-run`; None where a sweeper chooses them one by one.
     """
 
@@ -34,6 +35,7 @@ class Grid:
     runs: Path
     sweeps: Sequence[Path]
     launcher: str
+    at_once: Any
     jobs: Sequence[tuple[str, ...]] | None
 
     @property
@@ -96,7 +98,9 @@ def grid_of(name: str, overrides: Sequence[str], folder: Path | None = None) -> 
     chosen = {o.key_or_group for o in parsed if o.is_sweep_override()} | set(whole.hydra.sweeper.get("params") or {})
     several = "sweep" in chosen or OmegaConf.is_interpolation(whole, "sweep")
     sweeps = sorted(path for path in runs.glob("[!.]*") if path.is_dir()) if several else [runs / str(whole.sweep)]
-    return Grid(file, search, runs, sweeps, whole.hydra.launcher._target_, jobs)
+    launcher = whole.hydra.launcher
+    at_once = OmegaConf.create({"is": launcher.get("slots", launcher.get("array_parallelism"))})
+    return Grid(file, search, runs, sweeps, launcher._target_, OmegaConf.to_container(at_once)["is"], jobs)  # type: ignore[index,call-overload]
 
 
 def _searched(search: Sequence[str]) -> str:

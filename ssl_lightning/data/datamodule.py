@@ -155,6 +155,7 @@ def check_batches(
     Args:
         batch_size: images per optimizer step.
         shares: processes, and batches of each in a step.
+        method: one, or its class.
         size: of the subset; None where it is not known yet.
         subset: what it is called.
     """
@@ -170,7 +171,7 @@ def check_batches(
     if batch_size // parts < needed:
         raise UserError(
             f"batch_size is {batch_size}, which leaves {batch_size // parts} image to each process, but "
-            f"{type(method).__name__} compares at least {needed} with one another. Choose {needed * parts} or more."
+            f"{_name(method)} compares at least {needed} with one another. Choose {needed * parts} or more."
         )
     if size is not None and batch_size > size:
         largest = size - size % parts
@@ -179,6 +180,10 @@ def check_batches(
             f"batch_size is {batch_size}, but the subset has only {size} image{'s' * (size != 1)} ({subset}). "
             + (f"The largest legal batch_size is {largest}." if enough else "Raise subset.fraction: it is too few.")
         )
+
+
+def _name(method: object) -> str:
+    return (method if isinstance(method, type) else type(method)).__name__
 
 
 def check_views(augment: Augment, dataset: ImageDataset, resolution: Resolution | None = None) -> None:

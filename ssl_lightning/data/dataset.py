@@ -159,6 +159,14 @@ class ImageDataset(ABC):
         comes after the dataset's name in a sentence."""
         return None
 
+    def labels_beforehand(self) -> Int[np.ndarray, " n"] | None:
+        """Labels of train, −1 where there is none, where they are known without fetching or decoding anything.
+
+        Raises:
+            NotThere: its files are missing.
+        """
+        return None
+
     @property
     def has_labels(self) -> bool:
         """Whether classifiers of representations can be trained and tested, after `prepare`."""

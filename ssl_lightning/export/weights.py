@@ -1,5 +1,6 @@
 """Weights by the names that a library loads, and the Python that loads them."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,9 +136,15 @@ def _plain(value: Any) -> bool:
 
 
 def write_weights(state: Mapping[str, Tensor], file: Path, metadata: Mapping[str, str]) -> None:
-    """On the CPU, in rows; tensors that share memory are written once each."""
-    from safetensors.torch import save_file
+    """On the CPU, in rows; tensors that share memory are written once each. The same weights make the same bytes:
+    safetensors writes metadata in any order."""
+    from safetensors.torch import save
 
     own = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     with replacing(file) as temporary:
-        save_file(own, temporary, dict(metadata))
+        content = save(own, dict(metadata))
+        end = 8 + int.from_bytes(content[:8], "little")  # of the header, JSON behind its length
+        header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        encoded = header.encode()
+        encoded += b" " * (-len(encoded) % 8)
+        temporary.write_bytes(len(encoded).to_bytes(8, "little") + encoded + content[end:])

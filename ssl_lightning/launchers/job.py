@@ -22,6 +22,8 @@ _STARTED = ("SLURM_NTASKS", "TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK")
 _FIRST = "SSL_FIRST_PROCESS"
 """Number of the process that starts the others of a command."""
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
+_ASKS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""By which somebody asks a process to end."""
 FAIL_FAST = "SSL_FAIL_FAST"
 """Variable that says, where it is set, that no job of a multirun is started after one has failed."""
 
@@ -101,6 +103,19 @@ def _watch() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os.killpg(0, signal.SIGKILL)
+
+
+def killed_by(code: int) -> str:
+    """By what a process was killed, in words; empty where it was not, or was asked to end.
+
+    Args:
+        code: its exit code, minus the number of a signal that has ended it.
+    """
+    if code >= 0 or -code in _ASKS:
+        return ""
+    if -code == signal.SIGKILL:
+        return f"killed by signal {-code} (out of memory?)"
+    return f"killed by signal {-code} ({signal.strsignal(-code)})"
 
 
 def say_how_jobs_ended(ended: Mapping[int, bool], left: int = 0) -> None:

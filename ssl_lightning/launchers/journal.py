@@ -1,7 +1,8 @@
 """What the jobs of a sweep leave for whoever asks about it: which run each has made, or why it has made none.
 
 `<paths.runs>/.sweeps/<grid>-<8 hex digits>/` has a JSON file a job, named by its overrides, which only the job writes,
-whole or not at all: jobs may run on many machines that share the folder. The digits change with every config that the
+or what has started it once it was killed, whole or not at all: jobs may run on many machines that share the folder. The
+digits change with every config that the
 grid may choose from, so that what is told of the former ones is not taken for what would be run now.
 """
 
@@ -133,9 +134,10 @@ def is_first() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
 
 
-def is_job() -> bool:
-    """Whether this process was started where a journal is kept."""
-    return _JOURNAL in os.environ
+def journal_here() -> Journal | None:
+    """That which is kept where this process was started."""
+    folder = os.environ.get(_JOURNAL)
+    return None if folder is None else Journal(Path(folder))
 
 
 _job: list[tuple[Journal, Told]] = []
@@ -145,10 +147,9 @@ _job: list[tuple[Journal, Told]] = []
 @contextlib.contextmanager
 def job_told(overrides: Sequence[str]) -> Iterator[None]:
     """In the block, this process is the job of these overrides, where a journal is kept."""
-    if (folder := os.environ.get(_JOURNAL)) is None or not is_first():
+    if (journal := journal_here()) is None or not is_first():
         yield
         return
-    journal = Journal(Path(folder))
     former = journal.told(overrides)
     seconds, now = former.seconds if former else 0.0, time.time()
     places = (former.sweep, former.run) if former else (None, None)
@@ -180,6 +181,15 @@ def tell_seconds() -> None:
     if _job:
         told = _job[0][1]
         _tell(seconds=told.seconds + time.time() - told.began)
+
+
+def tell_death(overrides: Sequence[str], reason: str) -> None:
+    """Why a job of these overrides has ended that could not say so itself: told by what has started it, where a journal
+    is kept."""
+    if (journal := journal_here()) is None:
+        return
+    told = journal.told(overrides) or Told(tuple(overrides), None, None, "", 0.0, 0.0, "")
+    journal.write(told._replace(error=reason, call=os.environ.get(_CALL, "")))
 
 
 def _tell(**what: object) -> None:

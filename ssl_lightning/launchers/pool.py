@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,9 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_lightning.explaining import same_command
-from ssl_lightning.launchers.job import FAIL_FAST, GRACE, in_pool, say_how_jobs_ended
+from ssl_lightning.launchers.job import FAIL_FAST, GRACE, in_pool, killed_by, say_how_jobs_ended
+from ssl_lightning.launchers.journal import tell_death
+from ssl_lightning.launchers.showing import Lines, lines_or_live
 from ssl_lightning.launchers.slots import Slot, available_cores, make_slots, visible_gpus
 
 
@@ -31,15 +33,22 @@ class Job:
         number: in the multirun.
         command: program and arguments.
         title: what tells it from other jobs.
+        overrides: under which it is known to the journal of a sweep.
     """
 
     number: int
     command: list[str]
     title: str
+    overrides: tuple[str, ...] = ()
 
 
 def launch(
-    task_function: TaskFunction, config: DictConfig, wanted: Any, overrides: Sequence[Sequence[str]], first: int
+    task_function: TaskFunction,
+    config: DictConfig,
+    wanted: Any,
+    overrides: Sequence[Sequence[str]],
+    first: int,
+    how_far: Callable[[Sequence[str]], str],
 ) -> list[JobReturn]:
     """Runs jobs of a multirun to their ends.
 
@@ -49,6 +58,7 @@ def launch(
         wanted: see `make_slots`.
         overrides: of each job.
         first: number of the first job.
+        how_far: see `showing.Live`.
 
     Raises:
         UserError: names the jobs that failed, after all were run.
@@ -57,8 +67,8 @@ def launch(
     slots = make_slots(wanted, visible_gpus(), available_cores())
     jobs = jobs_of(task_function, config, overrides, first)
     print(f"Jobs: {len(jobs)}, slots: {len(slots)}", flush=True)
-    with signals_collected() as received:
-        codes = run(jobs, slots, received, bool(os.environ.get(FAIL_FAST)))
+    with signals_collected() as received, lines_or_live(how_far) as shown:
+        codes = run(jobs, slots, received, bool(os.environ.get(FAIL_FAST)), shown)
     if received:
         done = f"{sum(code == 0 for code in codes.values())} of {len(jobs)} jobs done"
         again = same_command().capitalize()
@@ -78,6 +88,7 @@ def jobs_of(
             number,
             job_command(task_function, config, values, number),
             " ".join(value for value in filter_overrides(values) if value not in alike),
+            tuple(filter_overrides(values)),
         )
         for number, values in enumerate(overrides, first)
     ]
@@ -100,7 +111,7 @@ def job_command(task_function: TaskFunction, config: DictConfig, overrides: Sequ
 
 @dataclass(frozen=True)
 class _Running:
-    number: int
+    job: Job
     slot: int
     since: float
     process: subprocess.Popen[bytes]
@@ -113,20 +124,26 @@ class _Running:
 
 
 def run(
-    jobs: Sequence[Job], slots: Sequence[Slot], received: Sequence[int] = (), fail_fast: bool = False
+    jobs: Sequence[Job],
+    slots: Sequence[Slot],
+    received: Sequence[int] = (),
+    fail_fast: bool = False,
+    shown: Lines | None = None,
 ) -> dict[int, int]:
     """Runs each job, in order, as soon as a slot is free, and prints their lines after their numbers.
 
-    A process of a job that outlives the job's first one is killed.
+    A process of a job that outlives the job's first one is killed. Of a job that was killed, the journal is told.
 
     Args:
         received: once it holds something, running jobs are asked to stop, killed if they have not after `GRACE`
             seconds, and no others are started.
         fail_fast: start no others either once one has failed; those that run go on to their ends.
+        shown: where their lines go; None for standard output.
 
     Returns:
         Exit codes by the numbers of the jobs, in the order of their ends: minus the signal where one killed the job.
     """
+    shown = shown or Lines()
     waiting, free = deque(jobs), set(range(len(slots)))
     running: list[_Running] = []
     codes: dict[int, int] = {}
@@ -138,32 +155,38 @@ def run(
                 if received and kill_at is None:
                     kill_at = time.monotonic() + GRACE
                     waiting.clear()
-                    print(f"{signal.Signals(received[0]).name}: {len(running)} jobs are asked to stop", flush=True)
-                    for job in running:
-                        job.process.terminate()
+                    shown.tells(f"{signal.Signals(received[0]).name}: {len(running)} jobs are asked to stop")
+                    for one in running:
+                        one.process.terminate()
                 if kill_at is not None and time.monotonic() > kill_at:
-                    for job in running:
-                        job.kill()
+                    for one in running:
+                        one.kill()
                 while waiting and free:
                     number = min(free)
                     free.remove(number)
-                    running.append(_start(waiting.popleft(), number, slots[number], life, lines))
-                _print(lines)
+                    job = waiting.popleft()
+                    shown.starts(job.number, f"slot {number}{slots[number]}", job.title, job.overrides)
+                    running.append(_start(job, number, slots[number], life, lines))
+                _pass_on(lines, shown)
+                shown.look(len(waiting))
                 time.sleep(0.05)
-                for job in [job for job in running if job.process.poll() is not None]:
-                    job.kill()  # what remains of it
-                    job.reader.join(1)  # not forever: a process that has left the group may hold the pipe
-                    _print(lines)
-                    running.remove(job)
-                    free.add(job.slot)
-                    codes[job.number] = job.process.returncode
-                    if fail_fast and job.process.returncode != 0:
+                for one in [one for one in running if one.process.poll() is not None]:
+                    one.kill()  # what remains of it
+                    one.reader.join(1)  # not forever: a process that has left the group may hold the pipe
+                    _pass_on(lines, shown)
+                    running.remove(one)
+                    free.add(one.slot)
+                    number, code = one.job.number, one.process.returncode
+                    codes[number] = code
+                    if fail_fast and code != 0:
                         waiting.clear()
-                    print(f"#{job.number} {_ending(job, stopped=kill_at is not None)}", flush=True)
+                    if kill_at is None and (reason := killed_by(code)):
+                        tell_death(one.job.overrides, reason)
+                    shown.ends(number, _ending(one, stopped=kill_at is not None), well=code == 0)
         finally:
-            for job in running:  # none, unless this loop has failed
-                job.kill()
-                job.process.wait()
+            for one in running:  # none, unless this loop has failed
+                one.kill()
+                one.process.wait()
     return codes
 
 
@@ -172,7 +195,6 @@ def _start(job: Job, number: int, slot: Slot, life: int, lines: "queue.SimpleQue
         "PYTHONUNBUFFERED": "1",  # lines arrive when they are printed
         "PYTHONSAFEPATH": "1",  # as a console script, a job finds no modules in the working directory
     }
-    print(f"#{job.number} starts on slot {number}{slot}: {job.title}", flush=True)
     with slot.cores_bound():
         process = subprocess.Popen(
             job.command,
@@ -184,7 +206,7 @@ def _start(job: Job, number: int, slot: Slot, life: int, lines: "queue.SimpleQue
         )
     reader = threading.Thread(target=_read, args=(job.number, process, lines), daemon=True)
     reader.start()
-    return _Running(job.number, number, time.monotonic(), process, reader)
+    return _Running(job, number, time.monotonic(), process, reader)
 
 
 def _read(number: int, process: subprocess.Popen[bytes], lines: "queue.SimpleQueue[tuple[int, bytes]]") -> None:
@@ -194,14 +216,14 @@ def _read(number: int, process: subprocess.Popen[bytes], lines: "queue.SimpleQue
             lines.put((number, line))
 
 
-def _print(lines: "queue.SimpleQueue[tuple[int, bytes]]") -> None:
+def _pass_on(lines: "queue.SimpleQueue[tuple[int, bytes]]", shown: Lines) -> None:
     """What there is. Nothing is waited for: CPython's `get(timeout)` waits for ever where a signal interrupts it just
     when its time is over."""
     with contextlib.suppress(queue.Empty):
         for _ in range(lines.qsize()):
             number, line = lines.get_nowait()
-            shown = line.decode(errors="replace").rstrip("\r\n").rpartition("\r")[2]  # of a bar, only its end
-            print(f"#{number} | {shown}", flush=True)
+            text = line.decode(errors="replace").rstrip("\r\n").rpartition("\r")[2]  # of a bar, only its end
+            shown.says(number, text)
 
 
 def _ending(job: _Running, stopped: bool) -> str:
@@ -210,7 +232,7 @@ def _ending(job: _Running, stopped: bool) -> str:
         return f"done ({time.monotonic() - job.since:.0f} s)"
     if stopped:
         return "stopped"
-    return f"failed: killed by signal {-code}" if code < 0 else f"failed: exit code {code}"
+    return f"failed: {killed_by(code) or f'killed by signal {-code}'}" if code < 0 else f"failed: exit code {code}"
 
 
 @contextlib.contextmanager

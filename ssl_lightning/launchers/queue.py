@@ -6,15 +6,16 @@ import io
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.utils import JobStatus
+from hydra.core.utils import JobStatus, filter_overrides
 
 from ssl_lightning.errors import user_error_in
 from ssl_lightning.explaining import explained
 from ssl_lightning.launchers.job import FAIL_FAST
+from ssl_lightning.launchers.journal import tell_death
 
 EVERY = 5.0
 """Seconds between two looks at the queue."""
@@ -31,6 +32,7 @@ class _Watched:
 
     Args:
         job: of submitit's.
+        overrides: under which it is known to the journal of a sweep.
         state: SLURM's name for it, of those in `_WORDS`, at the last look that has found one.
         begun: it has run.
         gone: when it was first missing in the queue; None while it is there.
@@ -38,6 +40,7 @@ class _Watched:
     """
 
     job: Any
+    overrides: Sequence[str] = ()
     state: str = ""
     begun: bool = False
     gone: float | None = None
@@ -45,18 +48,19 @@ class _Watched:
     cancelled: bool = False
 
 
-def watch(jobs: Mapping[int, Any]) -> tuple[dict[int, bool], int]:
+def watch(jobs: Mapping[int, Any], overrides: Mapping[int, Sequence[str]]) -> tuple[dict[int, bool], int]:
     """Waits until all have ended; those that are in the queue to start again have not.
 
-    With `FAIL_FAST`, those that wait when a job has failed are cancelled.
+    With `FAIL_FAST`, those that wait when a job has failed are cancelled. The journal is told of one that was killed.
 
     Args:
         jobs: of submitit's, by their numbers in a multirun.
+        overrides: of each.
 
     Returns:
         whether each has ended well, by its number; and how many others were cancelled before they began.
     """
-    watched = {number: _Watched(job) for number, job in jobs.items()}
+    watched = {number: _Watched(job, tuple(filter_overrides(overrides[number]))) for number, job in jobs.items()}
     waiting, look_at = dict(watched), 0.0
     said: set[str] = set()
     while waiting:
@@ -110,8 +114,21 @@ def _has_ended(number: int, one: _Watched, now: float) -> bool:
         print(f"#{number} not started", flush=True)
         return True
     one.well = False
-    print(f"#{number} failed: {_last_words(one.job)}", flush=True)
+    words = _last_words(one.job)
+    if one.begun and words and not asked_to_end(words):
+        tell_death(one.overrides, f"it was ended: {words}")
+    if words:
+        words = f"it was ended: {words} ({one.job.paths.stdout})"
+    else:
+        words = f"SLURM has ended it {'without a word' if one.begun else 'before it began'}"
+        words += f" (scontrol show job {one.job.job_id})"
+    print(f"#{number} failed: {words}", flush=True)
     return True
+
+
+def asked_to_end(words: str) -> bool:
+    """Whether SLURM's last words on a job say that somebody, a time limit or another job wanted it to end."""
+    return "CANCELLED" in words and "NODE FAILURE" not in words
 
 
 def _error(job: Any) -> str | None:
@@ -129,14 +146,14 @@ def _error(job: Any) -> str | None:
 
 
 def _last_words(job: Any) -> str:
-    """Of a job that was ended from outside: SLURM's, which begin with stars, where there are any."""
-    file = job.paths.stdout
+    """Of a job that was ended from outside: SLURM's, which begin with stars, where there are any; empty where it has
+    printed nothing."""
     try:
-        lines = file.read_text(errors="replace").strip().splitlines()
+        lines = job.paths.stdout.read_text(errors="replace").strip().splitlines()
     except OSError:
-        return f"SLURM has ended it before it began (scontrol show job {job.job_id})"
+        return ""
     words = next((line for line in reversed(lines) if "error: ***" in line), lines[-1] if lines else "")
-    return f"it was ended: {words.partition('***')[2].strip(' *') or words} ({file})"
+    return words.partition("***")[2].strip(" *") or words
 
 
 def _cancel(jobs: list[_Watched]) -> None:

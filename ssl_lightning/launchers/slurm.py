@@ -66,7 +66,7 @@ def launch(
         title = " ".join(value for value in filter_overrides(values) if value not in alike)
         print(f"#{number} is {job.job_id}: {title}", flush=True)
     try:
-        ended, left = watch(dict(enumerate(jobs, first)))
+        ended, left = watch(dict(enumerate(jobs, first)), dict(enumerate(overrides, first)))
     except (KeyboardInterrupt, SystemExit) as asked:
         print(f"\nThe jobs go on in SLURM. `scancel {name}` ends them; what they have saved is kept.", file=sys.stderr)
         sys.exit(130 if isinstance(asked, KeyboardInterrupt) else asked.code)

@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from ssl_lightning.lightning_internals import wandb_arguments
+from ssl_lightning.loggers.artifacts import Artifacts
 from ssl_lightning.loggers.guard import attempt, guard
 from ssl_lightning.loggers.tensorboard import TensorBoard, log_to_tensorboard
 from ssl_lightning.loggers.wandb import Wandb, log_to_wandb
@@ -52,6 +53,7 @@ def log_results(
     hyperparameters: Mapping[str, Any],
     results: Mapping[str, Any],
     figures: Mapping[str, Path],
+    artifacts: Artifacts | None = None,
 ) -> list[Wandb]:
     """Results and figures to the loggers that show them, and an end to their runs: each job has its own.
 
@@ -63,7 +65,9 @@ def log_results(
     taken = []
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            if attempt(logger, partial(log_to_wandb, logger, results, figures), False) and isinstance(logger, Wandb):
+            if attempt(logger, partial(log_to_wandb, logger, results, figures, artifacts), False) and isinstance(
+                logger, Wandb
+            ):
                 taken.append(logger)
         elif isinstance(logger, TensorBoardLogger):
             attempt(logger, partial(log_to_tensorboard, logger, hyperparameters, results, figures), None)

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.lightning_internals import wandb_arguments, wandb_run
+from ssl_lightning.loggers.artifacts import Artifacts, log_artifacts
 from ssl_lightning.loggers.wandb_run import BY_FRACTION, LONGEST_TAG, STEP, found_out, row_by_fraction, wandb_summary
 from ssl_lightning.runs.metrics import read_metrics
 
@@ -36,6 +37,7 @@ class Wandb(WandbLogger):
         name: of the wandb run; None for that of the run's folder.
         notes: on it, a text of any length.
         tags: beside those of dataset and subset.
+        artifacts: whether the encoder, and the ranking of the images, become artifacts of the run, with their lineage.
 
     Raises:
         UserError: mode is online, but there is no login; or `WANDB_FINISH_TIMEOUT` is no number of seconds.
@@ -60,6 +62,7 @@ class Wandb(WandbLogger):
         name: str | None = None,
         notes: str | None = None,
         tags: Sequence[Annotated[str, Len(1, LONGEST_TAG)]] = (),
+        artifacts: bool = False,
     ) -> None:
         settings = {
             "silent": True,  # a page of text a run otherwise
@@ -69,6 +72,7 @@ class Wandb(WandbLogger):
         }
         own: dict[str, Any] = {"entity": entity, "notes": notes, "tags": list(tags), "settings": settings}
         super().__init__(name, save_dir, project=project, **own)
+        self.artifacts = artifacts
         self._settle(mode)
 
     @property
@@ -180,9 +184,13 @@ def numbers_of(row: Mapping[str, str]) -> dict[str, float]:
     return {name: int(value) if value.isdecimal() else float(value) for name, value in values.items()}
 
 
-def log_to_wandb(logger: WandbLogger, results: Mapping[str, Any], figures: Mapping[str, Path]) -> bool:
+def log_to_wandb(
+    logger: WandbLogger, results: Mapping[str, Any], figures: Mapping[str, Path], artifacts: Artifacts | None
+) -> bool:
     """Results and figures of a run, and an end to its wandb run. Returns whether a server has all of it."""
     show_results(logger, results, figures)
+    if artifacts is not None and isinstance(logger, Wandb) and logger.artifacts:
+        log_artifacts(logger.experiment, artifacts, results)
     return _finish(logger.experiment) and wandb_arguments(logger).get("mode") == "online"
 
 

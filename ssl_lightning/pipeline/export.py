@@ -31,7 +31,13 @@ def export(run_folder: str, format: str, to: Path, trusted: Sequence[str] = ()) 
     Raises:
         UserError: the run has no results, its backbone has no place in the format, or the folder holds something else.
     """
-    run = Run(folder_of(Path(run_folder)))
+    names = write_export(Run(folder_of(Path(run_folder))), format, to, trusted)
+    print(f"{to}: {', '.join(names)}", flush=True)
+    return to
+
+
+def write_export(run: Run, format: str, to: Path, trusted: Sequence[str] = ()) -> tuple[str, ...]:
+    """As `export`, without a word. Returns the names of the files."""
     encoder, config = load_encoder(run.folder, trusted), config_of(run.folder, trusted)
     if not run.results_file.exists():
         raise UserError(f"{run.folder} has no results.json, of which the model card is made. Let its ssl-train finish.")
@@ -55,8 +61,7 @@ def export(run_folder: str, format: str, to: Path, trusted: Sequence[str] = ()) 
         write_text(folder / CARD, text)
     for other in {onnx.FILE, weights.FILE} - {file}:  # of a former export
         (to / other).unlink(missing_ok=True)
-    print(f"{to}: {file}, {preprocessing.FILE}, {CARD}", flush=True)
-    return to
+    return file, preprocessing.FILE, CARD
 
 
 def _lines(format: str, encoder: Encoder, config: Mapping[str, Any]) -> list[str]:

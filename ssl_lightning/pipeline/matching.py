@@ -16,7 +16,7 @@ from ssl_lightning.runs.run import Identity, Run
 
 def runs_of(grid: Grid, known: Mapping[tuple[str, ...], Path]) -> dict[tuple[str, ...], Path]:
     """Folders of runs by the overrides of the grid's jobs. A run is that of a job whose config is its own, but for what
-    cannot change the encoder; of several, the latest.
+    cannot change the encoder; of several, the one that is called as it would be, else the latest.
 
     Args:
         known: of jobs that have told theirs. The others are composed, where there are runs that they may have made.
@@ -30,6 +30,7 @@ def runs_of(grid: Grid, known: Mapping[tuple[str, ...], Path]) -> dict[tuple[str
             except (UserError, OSError):
                 continue  # damaged: nobody knows what it is
     found = dict(known)
+    names = {folder: identity.run_name for _, folder, identity, _ in others}
     others.sort(key=lambda one: -one[0])
     possible = {job: [one for one in others if _fits(job, one[3])] for job in grid.jobs or () if job not in known}
     asked = [job for job, ones in possible.items() if ones]
@@ -38,7 +39,7 @@ def runs_of(grid: Grid, known: Mapping[tuple[str, ...], Path]) -> dict[tuple[str
             continue
         near = [one for one in possible[job] if one[1].parent == _sweep(config)]
         if made := [folder for _, folder, identity, own in near if _alike(identity, own, config)]:
-            found[job] = made[0]
+            found[job] = next((folder for folder in made if folder.name == names[folder]), made[0])
     return found
 
 

@@ -29,6 +29,7 @@ from ssl_lightning.loggers.of_run import introduce, log_results, offline
 from ssl_lightning.loggers.wandb import ended_by_errors, forget_service
 from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.models.backbones import crashes_in_channels_last
+from ssl_lightning.pipeline.artifacts import artifacts_of
 from ssl_lightning.pipeline.extension import beginning
 from ssl_lightning.pipeline.finished import bring_up_to_date, figures_of, results_of
 from ssl_lightning.pipeline.launch import as_first, quiet
@@ -105,7 +106,7 @@ def _work(config: dict[str, Any], parts: Parts) -> None:
         "schema": SCHEMA,
         "run": run.id,
         "identity": _identity(parts, mask),
-        "mask": {"size": mask.size, "digest": mask.digest, "rule": mask.rule},
+        "mask": {"size": mask.size, "digest": mask.digest, "rule": mask.rule, **_ranking(parts)},
         "planned_steps": recorder.planned_steps if recorder.planned_steps > 0 else trainer.estimated_stepping_batches,
         **({"stopped_by": name} if (name := stopped_by(trainer)) else {}),
         "cost": cost(
@@ -123,9 +124,12 @@ def _work(config: dict[str, Any], parts: Parts) -> None:
     } | evaluation
     run.finish(results)
     shutil.rmtree(run.folder / "features", ignore_errors=True)
-    taken = log_results(trainer.loggers, config, results, figures_of(parts, results))
+    artifacts = None if parts.rehearsal else artifacts_of(run, config, results)
+    taken = log_results(trainer.loggers, config, results, figures_of(parts, results), artifacts)
     if not parts.rehearsal:
         mark_uploaded(run, taken)
+        if artifacts is not None and taken:
+            shutil.rmtree(artifacts.encoder, ignore_errors=True)  # which the server has
     if not parts.rehearsal:
         print(f"{run.id} {summary(results)}", flush=True)
         name_profile(trainer, run)
@@ -256,6 +260,12 @@ def mask_of(parts: Parts) -> tuple[Mask, dict[str, float]]:
 
 def _group(trainer: L.Trainer) -> ProcessGroup:
     return ProcessGroup(trainer.global_rank, trainer.world_size, trainer.strategy.barrier, trainer.strategy.broadcast)
+
+
+def _ranking(parts: Parts) -> dict[str, str]:
+    """The name of the file that holds it, where one does."""
+    file = parts.subset.rank.ranking_file(parts.dataset, [proxy.digest for proxy in parts.proxies])
+    return {} if file is None else {"ranking": file.name}
 
 
 def _identity(parts: Parts, mask: Mask) -> dict[str, Any]:

@@ -107,23 +107,26 @@ def _line(text: str) -> str:
 
 
 def seconds_left(jobs: Sequence[Job]) -> float:
-    """Of work on what runs, was interrupted or is to do, one job at a time; NaN where none has finished. A job takes
-    what those take that share most of its overrides."""
-    done = [(set(job.overrides), job.seconds) for job in jobs if job.state == "finished"]
+    """Of work on what runs, was interrupted or is to do, one job at a time; NaN where none has finished."""
+    done = [job for job in jobs if job.state == "finished"]
     if not done:
         return math.nan
-    total = 0.0
-    for job in jobs:
-        if job.state not in ("running", "interrupted", "to do"):
-            continue
-        own = set(job.overrides)
-        shared = [len(own & theirs) for theirs, _ in done]
-        whole = statistics.fmean(
-            seconds for (_, seconds), alike in zip(done, shared, strict=True) if alike == max(shared)
-        )
-        left = job.progress.seconds_left if job.progress is not None and job.state == "running" else math.nan
-        total += max(whole - job.seconds, 0.0) if math.isnan(left) else left
-    return total
+    rest = [job for job in jobs if job.state in ("running", "interrupted", "to do")]
+    return math.fsum(left_of(job, seconds_like(job, done)) for job in rest)
+
+
+def seconds_like(job: Job, done: Sequence[Job]) -> float:
+    """What those finished jobs have taken, on average, that share most of its overrides; NaN where there are none."""
+    if not done:
+        return math.nan
+    shared = [len({*job.overrides} & {*other.overrides}) for other in done]
+    return statistics.fmean(other.seconds for other, alike in zip(done, shared, strict=True) if alike == max(shared))
+
+
+def left_of(job: Job, whole: float) -> float:
+    """Seconds that a job still takes, of as many as it takes in all."""
+    left = job.progress.seconds_left if job.progress is not None and job.state == "running" else math.nan
+    return max(whole - job.seconds, 0.0) if math.isnan(left) else left
 
 
 def in_a_line(jobs: Sequence[Job]) -> str:

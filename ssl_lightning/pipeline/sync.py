@@ -16,9 +16,12 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import in_one_line
 from ssl_lightning.files import inside, locked, read_text, write_json
 from ssl_lightning.lightning_internals import wandb_arguments, wandb_settings_of_the_past
+from ssl_lightning.loggers.artifacts import log_artifacts
 from ssl_lightning.loggers.wandb import Wandb, end_wandb, log_rows, numbers_of, show_results
 from ssl_lightning.loggers.wandb_run import LONGEST_TAG, wandb_arguments_of
+from ssl_lightning.pipeline.artifacts import artifacts_of, wants_artifacts
 from ssl_lightning.runs.metrics import read_metrics
+from ssl_lightning.runs.progress import how_far
 from ssl_lightning.runs.reading import stopped_early
 from ssl_lightning.runs.run import MEASURED, Run, Status, find_runs
 
@@ -30,7 +33,6 @@ PROJECT = "ssl_lightning"
 """Of runs that were made without wandb."""
 PATIENCE = 600.0
 """Seconds that the server may take for one run."""
-_FURTHEST_LAST: tuple[Status, ...] = ("unfinished", "failed", "stopped", "finished")
 Mode = Literal["auto", "online", "offline"]
 
 
@@ -67,6 +69,7 @@ class Content:
     def digest(self) -> str:
         images = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in self.figures.items()}
         what = [self.status, self.arguments, self.rows, self.results, self.evaluations, images, self.error]
+        what += ["artifacts"] if self.results and wants_artifacts(self.run.config()) else []
         return digest_of([LAYOUT, json.dumps(what, sort_keys=True)])
 
 
@@ -143,6 +146,7 @@ def _contents(runs: Sequence[Run]) -> tuple[list[Content], list[Run], list[str]]
         status = run.status
         if status == "running":
             running.append(run)
+            print(f"{run.id}: is being trained, and left to its own logger", flush=True)
             continue
         try:
             content = _content(run, status)
@@ -150,13 +154,9 @@ def _contents(runs: Sequence[Run]) -> tuple[list[Content], list[Run], list[str]]
             damaged.append(f"{run.id}: {in_one_line(error)}")
             continue
         former = found.get(content.id)
-        if former is None or _progress(content) > _progress(former):
+        if former is None or how_far(status, len(content.rows)) > how_far(former.status, len(former.rows)):
             found[content.id] = content
     return list(found.values()), running, damaged
-
-
-def _progress(content: Content) -> tuple[int, int]:
-    return _FURTHEST_LAST.index(content.status), len(content.rows)
 
 
 def _content(run: Run, status: Status) -> Content:
@@ -168,7 +168,7 @@ def _content(run: Run, status: Status) -> Content:
     for row in rows:
         numbers_of(row)  # before a wandb run begins with a part of them
     error = run.error().strip().partition("\n")[0] if status == "failed" else ""
-    arguments = wandb_arguments_of(run.id, identity, sweep, config)
+    arguments = wandb_arguments_of(identity.called(run.id), identity, sweep, config)
     if marker := _marked(run):  # `wandb agent` gives ids of its own
         arguments["id"] = marker["id"]
     own = _of_config(config)
@@ -259,9 +259,13 @@ def _upload(content: Content, place: Mapping[str, Any], mode: Mode) -> Path:
     # Without `resume`, a run of the same id is replaced.
     arguments |= said | {"resume": None, "settings": {**arguments["settings"], **wandb_settings_of_the_past()}}
     begun = logger.experiment
+    artifacts = None
     log_rows(logger, content.rows)
     if content.results:
         show_results(logger, content.results, content.figures, content.evaluations)
+        artifacts = artifacts_of(run, run.config(), content.results)
+        if artifacts is not None:
+            log_artifacts(begun, artifacts, content.results)
     else:
         begun.summary.update({"status": content.status, **({"error": content.error} if content.error else {})})
     folder = Path(begun.dir).parent
@@ -271,6 +275,8 @@ def _upload(content: Content, place: Mapping[str, Any], mode: Mode) -> Path:
         raise UserError(f"the server did not take it within {PATIENCE:.0f} s") from None
     if arguments["mode"] == "online":
         shutil.rmtree(folder)
+        if artifacts is not None:
+            shutil.rmtree(artifacts.encoder, ignore_errors=True)
         if not any((run.folder / "wandb").glob("*run-*-*")):
             shutil.rmtree(run.folder / "wandb", ignore_errors=True)  # only wandb's own notes are left
     else:

@@ -10,13 +10,11 @@ from jaxtyping import Float64, Int64
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import in_one_line
 from ssl_lightning.runs.metrics import read_metrics
-from ssl_lightning.runs.progress import Progress, read_progress
+from ssl_lightning.runs.progress import Progress, how_far, read_progress
 from ssl_lightning.runs.reading import Damaged
 from ssl_lightning.runs.run import MEASURED, Identity, Run, Status
 
 MAX_POINTS = 200  # of a curve
-
-_FURTHEST_LAST: tuple[Status, ...] = ("damaged", "unfinished", "failed", "stopped", "running", "finished")
 
 
 class Curve(NamedTuple):
@@ -59,8 +57,9 @@ class Record(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Optimizer steps that a run with results has taken."""
-        return self.results.get("cost", {}).get("optimizer_steps", 0)
+        """Optimizer steps that it has taken, as far as anybody knows."""
+        reached = self.reached.step if self.reached else 0
+        return self.results.get("cost", {}).get("optimizer_steps", 0) if self.results else reached
 
     @property
     def reason(self) -> str:
@@ -74,16 +73,16 @@ def records_of(runs: Iterable[Run]) -> list[Record]:
 
 
 def joined(records: Iterable[Record]) -> list[Record]:
-    """One for each id: of a run that several sweeps have made, the one that has come furthest, with all that it was
-    evaluated with in any of them."""
+    """One for each run, whatever its folder is called: of one that several sweeps or machines have made, the one that
+    has come furthest, with all that it was evaluated with in any of them."""
     found: dict[str, list[Record]] = {}
     for record in records:
-        found.setdefault(record.run.id, []).append(record)
+        found.setdefault(record.identity.called(record.run.id), []).append(record)
     return [_joined(several) for several in found.values()]
 
 
 def _joined(several: Sequence[Record]) -> Record:
-    *others, furthest = sorted(several, key=lambda record: _FURTHEST_LAST.index(record.status))
+    *others, furthest = sorted(several, key=lambda record: how_far(record.status, record.steps))
     alike = [one for one in others if one.results and one.steps == furthest.steps]  # else the encoder is another
     more = [made for one in alike for made in (one.results, *one.evaluations)]
     return furthest._replace(evaluations=[*furthest.evaluations, *more])

@@ -3,13 +3,15 @@
 import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import write_json
+from ssl_lightning.launchers.journal import journal_here
 from ssl_lightning.runs.reading import read_of_run
+from ssl_lightning.runs.run import Status
 
 
 class Progress(NamedTuple):
@@ -50,6 +52,16 @@ class Progress(NamedTuple):
         return ", ".join(words)
 
 
+def how_far(status: Status, steps: int) -> tuple[int, int, int]:
+    """By which copies of a run are ordered, the one that has come furthest last.
+
+    Args:
+        steps: optimizer steps, or any other count that grows with them.
+    """
+    stage = {"damaged": 0, "unfinished": 1, "failed": 1, "stopped": 2, "running": 3, "finished": 4}[status]
+    return stage, steps, int(status == "failed")  # which says why
+
+
 def write_progress(file: Path, progress: Progress) -> None:
     """What cannot be written, as on a full disk, stops no training."""
     with contextlib.suppress(UserError):
@@ -63,6 +75,15 @@ def read_progress(file: Path) -> Progress | None:
         return Progress(**{key: _number(content, key, kind) for key, kind in Progress.__annotations__.items()})
     except (OSError, ValueError, TypeError, KeyError, RecursionError, UserError):
         return None
+
+
+def progress_of_job(overrides: Sequence[str]) -> str:
+    """How far the job of these overrides is, in words; empty where no journal of a sweep is kept, or it does not train
+    yet."""
+    journal = journal_here()
+    told = None if journal is None else journal.told(overrides)
+    progress = None if told is None or told.run is None else read_progress(told.run / "progress.json")
+    return "" if progress is None else progress.in_words(running=True)
 
 
 def in_time(seconds: float) -> str:

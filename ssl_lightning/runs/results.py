@@ -50,11 +50,16 @@ def environment(cuda: bool, world_size: int) -> dict[str, Any]:
     """Versions, device, threads, processes, and the commit of the working directory."""
     return {
         "versions": {name: version_of(name) for name in PACKAGES} | {"python": platform.python_version()},
-        "device": torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU",
+        "device": device_name(cuda),
         "threads": torch.get_num_threads(),
         "world_size": world_size,
         "git": _git(),
     }
+
+
+def device_name(cuda: bool) -> str:
+    """Of what a process of this machine trains on."""
+    return torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU"
 
 
 def summary(results: Mapping[str, Any]) -> str:

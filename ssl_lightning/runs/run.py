@@ -40,6 +40,7 @@ class Run:
     results.json      identity, mask, metrics and their protocol, cost, environment
     evaluations/      metrics under other protocols, a JSON file each
     figures/          PNG
+    encoder/          with logger.wandb.artifacts: its weights, until a server of wandb's has them
     profiles/         with trainer.profiler: where the time of its commands went, a file or more each
     error.txt         why it failed, while it has
     progress.json     how far its training is, until it has results
@@ -264,6 +265,11 @@ class Identity:
         """Of the run's folder."""
         fraction = "all" if self.fraction is None else f"{self.fraction:g}"
         return "-".join((self.method, self.dataset, self.subset, fraction, f"s{self.seed}", self.digest))
+
+    def called(self, folder: str) -> str:
+        """The name of the run, whatever somebody has called its folder since; of one that says no digest, as one of the
+        former version, the folder's."""
+        return self.run_name if self.digest else folder
 
     def as_dict(self) -> dict[str, Any]:
         lists = {"ignored": list(self.ignored), "seeds": list(self.seeds)}

@@ -95,7 +95,11 @@ def test_a_dry_run_lists_the_jobs_and_leaves_nothing(command, tmp_path, own, lau
     before = sorted(tmp_path.rglob("*"))
     outcome = command("ssl-sweep", "grid", *launcher, "--config-dir", "own", "--dry-run")
     assert outcome.code == 0, outcome.err
-    assert outcome.out.splitlines() == [f"#{i} {job}" for i, job in enumerate(JOBS)] + ["4 jobs, none of which was run"]
+    assert outcome.out.splitlines() == [
+        *(f"#{i} {job}" for i, job in enumerate(JOBS)),
+        "4 jobs, none of which was run",
+        "How long they take is not known: no finished run is like them.",
+    ]
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -111,6 +115,23 @@ def test_a_dry_run_names_jobs_that_would_fail_at_once(command, own):
         for line in errors[:4]
     )
     assert errors[4] == "Error: 4 of 8 jobs would fail at once: #1, #3, #5, #7. Mend their settings."
+
+
+def test_a_dry_run_looks_at_what_is_there(command, own):
+    """A subset that is smaller than a batch, and a list of images and weights that are missing."""
+    grid = ("ssl-sweep", "grid", "-cd", "own", "method=directclr", "--dry-run")
+    outcome = command(*grid, "seed=1", "subset.fraction=0.5,0.1", "init=null,nowhere.ckpt")
+    assert outcome.code == 1
+    errors = outcome.err.splitlines()
+    assert "init=nowhere.ckpt: there is no such file or folder." in errors[0]
+    assert errors[1].startswith("Error: batch_size is 256, but the subset has only 126 images (random).")
+    assert errors[-1] == "Error: 3 of 4 jobs would fail at once: #1, #2, #3. Mend their settings."
+    outcome = command(*grid, "seed=1", "subset=file", "subset.path=nowhere.npy")
+    assert "subset.path: there is no file nowhere.npy" in outcome.err
+    outcome = command(*grid, "dataset=cifar10")
+    assert outcome.code == 0, outcome.err
+    said = "Sizes of subsets and labels were not looked at: what cifar10 holds is not known before it is read"
+    assert said in outcome.out.splitlines()
 
 
 @pytest.mark.nightly

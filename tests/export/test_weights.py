@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from ssl_lightning.errors import UserError
@@ -133,3 +134,14 @@ def test_weights_of_shared_memory(tmp_path):
     found = load_file(tmp_path / FILE)
     assert torch.equal(found["a"], value)
     assert torch.equal(found["b"], value[1:])
+
+
+def test_the_same_weights_make_the_same_bytes(tmp_path):
+    state = {f"{name}é": torch.randn(3, 2) for name in "bac"}
+    metadata = {"format": "pt", "run": "é, mine", "of": "x"}
+    for number in range(9):
+        write_weights(state, tmp_path / f"{number}.safetensors", metadata)
+    assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1
+    with safe_open(tmp_path / "0.safetensors", "pt") as file:
+        assert file.metadata() == metadata
+        assert all(torch.equal(file.get_tensor(name), value) for name, value in state.items())

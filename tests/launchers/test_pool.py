@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from ssl_lightning.launchers import pool
+from ssl_lightning.launchers.journal import Journal, kept_in
 from ssl_lightning.launchers.pool import Job, run
 from ssl_lightning.launchers.slots import Slot
 from ssl_lightning.runs.run import Run, find_runs
@@ -54,8 +56,41 @@ def test_failures_stop_nobody(capfd):
     assert codes == {0: 3, 1: -9, 2: 0}
     lines = capfd.readouterr().out.splitlines()
     assert lines[1] == "#0 failed: exit code 3"
-    assert lines[3] == "#1 failed: killed by signal 9"
+    assert lines[3] == "#1 failed: killed by signal 9 (out of memory?)"
     assert lines[5].startswith("#2 done")
+
+
+def test_the_journal_is_told_of_those_that_were_killed_unasked(tmp_path, monkeypatch):
+    """And of no other: a job that fails says so itself, and one that is asked to end has not failed."""
+    monkeypatch.setattr(pool, "GRACE", 0.3)
+    scripts = {
+        "killed": "os.kill(os.getpid(), 9)",
+        "crashed": "os.kill(os.getpid(), 11)",
+        "asked": "os.kill(os.getpid(), 15)",
+        "failed": "sys.exit(3)",
+        "well": "",
+    }
+    jobs = [replace(job(i, script), overrides=(f"a={name}",)) for i, (name, script) in enumerate(scripts.items())]
+    journal = Journal(tmp_path / ".sweeps/grid")
+    with kept_in(journal):
+        run(jobs, [Slot()] * 5)
+        stubborn = replace(job(9, "signal.signal(15, signal.SIG_IGN)\nwhile True: time.sleep(1)"), overrides=("a=end",))
+        assert run([stubborn], [Slot()], LateSignal(time.monotonic() + 0.5)) == {9: -9}
+    assert {told.overrides: told.error for told in journal.all_told()} == {
+        ("a=killed",): "killed by signal 9 (out of memory?)",
+        ("a=crashed",): "killed by signal 11 (Segmentation fault)",
+    }
+
+
+class LateSignal(list):
+    """What a sweep has received: SIGINT, from a time on."""
+
+    def __init__(self, since: float) -> None:
+        super().__init__([signal.SIGINT])
+        self.since = since
+
+    def __bool__(self) -> bool:
+        return time.monotonic() > self.since
 
 
 def test_none_is_started_after_a_failure_where_that_is_asked(tmp_path, capfd):
@@ -201,7 +236,7 @@ def test_processes_of_jobs_at_once_and_a_job_that_fails(tmp_path):
 @pytest.mark.reliability(
     "SIGKILL of a job of a pool, or of the pool itself",
     lost="steps since the last checkpoint",
-    read="`#0 failed: killed by signal 9`; jobs of a killed pool save and stop",
+    read="`#0 failed: killed by signal 9 (out of memory?)`; jobs of a killed pool save and stop",
 )
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="finds processes in /proc")
 def test_interrupted_in_every_way(tmp_path):
@@ -241,7 +276,7 @@ def test_interrupted_in_every_way(tmp_path):
 
     code, output = interrupted(3, kill_the_first)
     assert code == 1, output
-    assert "#0 failed: killed by signal 9" in output.splitlines()
+    assert "#0 failed: killed by signal 9 (out of memory?)" in output.splitlines()
     assert "Error: 2 of 3 jobs done, 1 failed: #0. The same command tries them again." in output.splitlines()
     assert {seed: run.status for seed, run in runs_by_seed(tmp_path).items()} == {
         "s1": "unfinished",
@@ -269,6 +304,47 @@ def test_interrupted_in_every_way(tmp_path):
         assert ours.metrics_file.read_bytes() == theirs.metrics_file.read_bytes()
         assert ours.results()["metrics"] == theirs.results()["metrics"]
         assert ours.results()["environment"] == theirs.results()["environment"]
+
+
+@pytest.mark.nightly
+@pytest.mark.reliability(
+    "a job of a sweep is killed from outside, as where memory is short",
+    lost="steps since the last checkpoint; with `--retry N` the same call goes on with it",
+    read="`#0 failed: killed by signal 9 (out of memory?)`, then `Retry 1 of 2, jobs: 1` and `resumes`",
+)
+def test_a_sweep_tries_what_was_killed_again(tmp_path):
+    """From its checkpoint; but not where the sweep itself is interrupted."""
+    (tmp_path / "grid.yaml").write_text(
+        "defaults: [/train, _self_]\nsweep: mine\nhydra: {mode: MULTIRUN, sweeper: {params: {seed: '1'}}}\n"
+    )
+    killing = ("+callbacks.killed._target_=tests.processes.Killed", "+callbacks.killed.before=1", "subset.fraction=0.5")
+    command = ("ssl-sweep", "grid.yaml", *SMALL, *killing, "checkpoint.every_steps=1", "hydra/launcher=pool")
+    with started(tmp_path, *command, "--retry", "2") as process:
+        code, output = ended(process)
+    assert code == 0, output
+    lines = output.splitlines()
+    assert lines.count("#0 failed: killed by signal 9 (out of memory?)") == 1
+    assert [line for line in lines if line.startswith("Retry ")] == ["Retry 1 of 2, jobs: 1"]
+    assert sum(line.endswith("resumes") for line in lines) == 1
+    assert lines[-1] == "1 finished"
+
+
+@pytest.mark.nightly
+def test_an_interrupted_sweep_tries_nothing_again(tmp_path):
+    (tmp_path / "grid.yaml").write_text(
+        "defaults: [/train, _self_]\nsweep: mine\nhydra: {mode: MULTIRUN, sweeper: {params: {seed: '1,2'}}}\n"
+    )
+    command = ("ssl-sweep", "grid.yaml", *SMALL, *GATE, "hydra/launcher=pool", "hydra.launcher.slots=1", "--retry", "3")
+    with started(tmp_path, *command) as process:
+        until(lambda: process.poll() is not None or list(tmp_path.glob("gate-1-*")))
+        os.kill(process.pid, signal.SIGINT)
+        code, output = ended(process)
+    assert code == 130, output
+    assert "Retry" not in output
+    assert "Interrupted, 0 of 2 jobs done" in output
+    (run,) = find_runs([tmp_path / "runs"])
+    assert run.status == "unfinished"
+    assert not any(told.error for file in tmp_path.glob("runs/.sweeps/*") for told in Journal(file).all_told())
 
 
 @pytest.mark.nightly

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from ssl_lightning.launchers import queue
+from ssl_lightning.launchers.journal import Journal, kept_in
 from ssl_lightning.launchers.slurm import _parameters
 from tests.composing import composed
 
@@ -55,3 +57,33 @@ def test_a_process_has_a_gpu_where_it_is_to_train_on_one(trainer, gpus, expected
     found = _parameters(settings, application, [[]])
     assert "mem_gb" not in found
     assert found.get("gpus_per_node") == expected
+
+
+ENDED = "slurmstepd: error: *** JOB 7 ON node CANCELLED AT 2026-01-01T00:00:00"
+
+
+@pytest.mark.parametrize(
+    ("words", "unasked"),
+    [
+        (f"{ENDED} ***", False),  # by scancel
+        (f"{ENDED} DUE TO TIME LIMIT ***", False),
+        (f"{ENDED} DUE TO PREEMPTION ***", False),
+        (f"{ENDED} DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS ***", True),
+        ("slurmstepd: error: Detected 1 oom_kill event in StepId=7.0.", True),
+        ("", False),
+    ],
+)
+def test_the_journal_is_told_of_what_slurm_has_ended_unasked(tmp_path, words, unasked):
+    """So that --retry submits that again, and nothing else."""
+    log = tmp_path / "log.out"
+    log.write_text(f"epoch 1\n{words}\n" if words else "")
+    paths = SimpleNamespace(result_pickle=tmp_path / "none.pkl", stdout=log)
+    one = queue._Watched(SimpleNamespace(job_id="7", paths=paths), ("seed=1",), begun=True, gone=0.0)
+    journal = Journal(tmp_path / ".sweeps/grid")
+    with kept_in(journal):
+        assert queue._has_ended(0, one, now=queue.PATIENCE + 1)
+    assert one.well is False
+    told = journal.told(("seed=1",))
+    assert bool(told) == unasked
+    if told:
+        assert told.error == f"it was ended: {words.partition('***')[2].strip(' *') or words}"

@@ -1,6 +1,7 @@
 """How far a sweep is, by real runs, and by folders as interruptions leave them."""
 
 import math
+import random
 import shutil
 import signal
 import subprocess
@@ -11,9 +12,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from ssl_lightning.commands.sweep import ONLY, _in_states
 from ssl_lightning.config.grid import grid_of
+from ssl_lightning.launchers.journal import journal_of, kept_in, tell_death
+from ssl_lightning.pipeline.estimating import makespan
 from ssl_lightning.pipeline.sweeps import Job, in_a_line, jobs_of, seconds_left
 from ssl_lightning.runs.progress import Progress, in_time, read_progress, write_progress
+from ssl_lightning.runs.run import find_runs
 from tests.composing import TINY
 
 GRID = (
@@ -128,6 +133,25 @@ def test_a_lock_that_is_held_says_running(copy, command):
     assert f"interrupted: {job}: {said}" in command("ssl-sweep", "grid.yaml", *TINY, "--status").out
 
 
+def test_one_that_was_killed_has_failed_and_one_that_was_stopped_has_not(copy, command):
+    """Whose run itself cannot say which."""
+    grid = grid_of("grid.yaml", TINY)
+    job = jobs()[0]
+    (job.run.folder / "DONE").unlink()
+    job.run.results_file.unlink()
+    assert states()[0] == "interrupted"
+    assert _in_states(grid, ONLY["failed"]) == list(grid.jobs[1:])
+    assert _in_states(grid, ONLY["interrupted"]) == [grid.jobs[0]]
+    journal = journal_of(grid.runs, grid.file, grid.folders)
+    with kept_in(journal):
+        tell_death(grid.jobs[0], "killed by signal 9 (out of memory?)")
+    job = jobs()[0]
+    assert (job.state, job.reason) == ("failed", "killed by signal 9 (out of memory?)")
+    assert _in_states(grid, ONLY["failed"]) == _in_states(grid, ONLY["unfinished"]) == list(grid.jobs)
+    outcome = command("ssl-sweep", "grid.yaml", *TINY, "--only", "interrupted")
+    assert (outcome.code, outcome.out) == (0, "No job is interrupted.\n")
+
+
 def test_a_run_that_was_deleted_is_to_do(copy):
     shutil.rmtree(copy / "runs/mine")
     assert states() == ["to do", "failed", "failed", "failed"]  # why a job has failed is still known
@@ -177,6 +201,26 @@ def test_a_launcher_that_hands_over_all_jobs_cannot_fail_fast(copy, command):
     assert outcome.err.startswith("Error: --fail-fast: some.where.ArrayLauncher hands over all jobs at once.")
 
 
+def test_runs_of_the_jobs_alone_are_uploaded(copy, command, no_login):
+    """At any time, each once; what is being trained is left alone."""
+    finished, small = jobs()[0].run, jobs()[2].run
+    shutil.copytree(finished.folder, copy / "runs/other" / finished.id)
+    arguments = ("ssl-sweep", "grid.yaml", *TINY, "--sync")
+    with FileLock(small.folder / ".lock"):
+        outcome = command(*arguments)
+    assert outcome.code == 0, outcome.err
+    lines = [line for line in outcome.out.splitlines() if not line.startswith(("wandb goes", "Upload them: "))]
+    assert lines == [
+        "2 of 4 jobs have no run yet",
+        f"{small.id}: is being trained, and left to its own logger",
+        f"{finished.id}: 1 rows, finished",
+        "1 built offline, 1 still running",
+    ]
+    assert command(*arguments).out.splitlines()[-2].startswith("1 built offline, 1 unchanged")
+    assert command(*arguments).out.splitlines()[-1] == "2 unchanged"
+    assert len(list(copy.glob("runs/*/*/wandb/offline-run-*"))) == 2
+
+
 def job(state: str, seconds: float, *overrides: str, progress: Progress | None = None) -> Job:
     return Job(0, overrides, state, "", seconds, progress, None)
 
@@ -189,6 +233,47 @@ def test_the_rest_takes_what_like_jobs_took():
     assert seconds_left([*done, job("interrupted", 30, "a=2", "s=3")]) == 70
     assert seconds_left([*done, job("running", 30, "a=2", "s=3", progress=PROGRESS)]) == 35
     assert seconds_left([*done, job("failed", 0, "a=2", "s=3")]) == 0
+
+
+def test_slots_are_filled_in_order():
+    assert makespan([3, 1, 1, 1], 2) == 3
+    assert makespan([1, 1, 1, 3], 2) == 4
+    assert makespan([5], 4) == 5
+    for _ in range(20):  # by a clock that ticks
+        times, slots = [random.randint(1, 6) for _ in range(random.randint(1, 9))], random.randint(1, 4)
+        waiting, running, clock = list(times), [], 0
+        while waiting or running:
+            running = [left - 1 for left in running if left > 1]
+            while waiting and len(running) < slots:
+                running.append(waiting.pop(0))
+            clock += bool(running)
+        assert makespan(times, slots) == clock
+
+
+def test_how_long_a_sweep_will_take(copy, command):
+    """By its own jobs, by runs of another sweep that are alike, in proportion to epochs and images, or not at all."""
+    (results,) = (run.results() for run in find_runs([copy / "runs"]) if run.done)
+    (finished,) = (job for job in jobs() if job.state == "finished")
+    grid = ("ssl-sweep", "grid.yaml", *TINY, "--dry-run", "method.temperature=0.5")
+
+    def said(*overrides: str) -> str:
+        outcome = command(*grid, *overrides)
+        assert outcome.code == 0, outcome.err
+        return outcome.out.splitlines()[-1]
+
+    line = said("subset.fraction=0.05,0.5")
+    assert line == f"About {in_time(finished.seconds)} of work for the other 1 job, as 1 finished job took."
+
+    on_two = ("subset.fraction=0.1", "seed=1,2", "trainer.max_epochs=1000", "sweep=new")
+    line = said(*on_two, "hydra/launcher=pool", "hydra.launcher.slots=2")
+    one = results["cost"]["train_seconds"] * 2000 + results["cost"]["evaluation_seconds"]
+    device = results["environment"]["device"]
+    assert line == (
+        f"About {in_time(2 * one)} of work, {in_time(one)} at 2 slots, as 1 finished run like them took on {device}."
+    )
+    line = said(*on_two, "backbone.width=4,8")
+    assert line.startswith(f"About {in_time(2 * one)} of work, as 1 finished run like them took on {device}; 2 jobs")
+    assert said(*on_two, "backbone.width=8") == "How long they take is not known: no finished run is like them."
 
 
 def test_times_in_words():

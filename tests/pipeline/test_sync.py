@@ -148,7 +148,10 @@ def test_one_that_cannot_be_read_or_is_being_trained_stops_no_other(tmp_path, co
     with trained.held():
         done = command("ssl-sync", "runs", "--mode", "offline")
     assert done.code == 1
-    assert done.out.startswith(f"{failed.id}: 0 rows, failed\n1 built offline, 1 still running, 1 failed\n")
+    assert done.out.startswith(
+        f"{trained.id}: is being trained, and left to its own logger\n"
+        f"{failed.id}: 0 rows, failed\n1 built offline, 1 still running, 1 failed\n"
+    )
     assert "1 of 3 runs were not uploaded" in done.err
     assert f"{damaged.id}: {damaged.results_file} is damaged" in done.err
     assert not (damaged.folder / MARKER).exists()

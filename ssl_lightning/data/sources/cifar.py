@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from ssl_lightning.data.dataset import Arrays, SplitName
 from ssl_lightning.data.sources.archives import ArchivedDataset
@@ -23,6 +23,9 @@ class _CIFAR(ArchivedDataset):
     channels: Count = 3
 
     label_key: ClassVar[str]
+
+    def labels_beforehand(self) -> Int[np.ndarray, " n"] | None:
+        return None if self._missing() else self.train().labels.numpy()
 
     def read(self, split: SplitName) -> Arrays:
         batches = [read_cifar_batch(self._folder / name, self.label_key) for name in self.files[split]]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int
 
 from ssl_lightning.data.dataset import Arrays, ImageDataset, SplitName
 from ssl_lightning.ranges import Count, Deviation, Share
@@ -35,6 +36,9 @@ class Digits(ImageDataset):
         positions = np.sort(parts[0 if split == "train" else 1])
         images = np.rint(values[positions] * (255 / 16)).astype(np.uint8)  # values are 0 to 16
         return images.reshape(-1, 1, 8, 8), labels[positions]
+
+    def labels_beforehand(self) -> Int[np.ndarray, " n"] | None:
+        return self.train().labels.numpy()
 
     def count_classes(self) -> int:
         return 10

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from ssl_lightning.config.markers import Place
 from ssl_lightning.data.dataset import Arrays, ImageDataset, SplitName
@@ -56,6 +56,9 @@ class FashionMNIST(ImageDataset):
             for name, md5 in Source.resources:
                 if not (self._raw / name).exists():
                     fetch(Source.mirrors[0] + name, self._raw / name, md5)
+
+    def labels_beforehand(self) -> Int[np.ndarray, " n"] | None:
+        return None if self._files() is None else self.train().labels.numpy()
 
     def _files(self) -> dict[str, Path] | None:
         """The four files, all of one folder, or None."""
