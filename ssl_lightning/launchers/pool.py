@@ -232,6 +232,11 @@ def _ending(job: _Running, stopped: bool) -> str:
         return f"done ({time.monotonic() - job.since:.0f} s)"
     if stopped:
         return "stopped"
+    return failure(code)
+
+
+def failure(code: int) -> str:
+    """How a job ended whose exit code is not 0: minus the signal where one killed it."""
     return f"failed: {killed_by(code) or f'killed by signal {-code}'}" if code < 0 else f"failed: exit code {code}"
 
 

@@ -19,8 +19,9 @@ from omegaconf import DictConfig
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import in_one_line, same_command
-from ssl_lightning.launchers.job import GRACE, in_pool, say_how_jobs_ended
-from ssl_lightning.launchers.pool import Job, jobs_of, signals_collected
+from ssl_lightning.launchers.job import GRACE, in_pool, killed_by, say_how_jobs_ended
+from ssl_lightning.launchers.journal import tell_death
+from ssl_lightning.launchers.pool import Job, failure, jobs_of, signals_collected
 
 _OF_WORKER = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 """Variables by which Ray says what a task may use."""
@@ -205,18 +206,17 @@ def _wait(ray: Any, tasks: Mapping[Any, Job], lines: Any, received: Sequence[int
             number = tasks[one].number
             try:
                 codes[number] = ray.get(one)
-                ending = "done" if codes[number] == 0 else _ending(codes[number])
+                if stop_at is None and (reason := killed_by(codes[number])):
+                    tell_death(tasks[one].overrides, reason)
+                ending = "done" if codes[number] == 0 else failure(codes[number])
             except ray.exceptions.TaskCancelledError:
                 ending = "stopped"
             except (ray.exceptions.RayError, OSError) as error:
                 codes[number] = 1
                 ending = f"failed: {in_one_line(error)}"
+                tell_death(tasks[one].overrides, in_one_line(error))
             if stop_at is not None and codes.get(number):
                 del codes[number]
                 ending = "stopped"
             print(f"#{number} {ending}", flush=True)
     return codes
-
-
-def _ending(code: int) -> str:
-    return f"failed: killed by signal {-code}" if code < 0 else f"failed: exit code {code}"
