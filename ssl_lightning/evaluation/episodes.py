@@ -73,7 +73,7 @@ class Episodes(Evaluator):
             raise UserError(
                 f"evaluation.shots + queries ask for {needed} test images a class, but {dataset.name} has not two "
                 f"classes with as many: its second largest has {largest[1] if len(largest) > 1 else 0}. Choose fewer "
-                "evaluation.queries."
+                "evaluation.queries, or evaluation.shots."
             )
 
     def evaluate(self, subject: Subject) -> Evaluation:

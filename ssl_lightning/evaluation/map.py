@@ -61,6 +61,12 @@ class Map(Evaluator):
         if self.projection == "umap" and find_spec("umap") is None:
             raise UserError("evaluation.projection=umap needs umap: pip install 'ssl-lightning[umap]'")
         super().check(dataset)
+        images = len(dataset.labelled().labels)
+        if self.neighbours > max(Map().neighbours, images):  # of small data, the default takes what there is
+            raise UserError(
+                f"evaluation.neighbours is {self.neighbours}, but {dataset.name} has {images} labelled training "
+                "images. Choose fewer."
+            )
 
     def evaluate(self, subject: Subject) -> Evaluation:
         train, test = (subject.features[name].to(subject.device) for name in ("train", "test"))

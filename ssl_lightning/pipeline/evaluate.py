@@ -28,7 +28,7 @@ from ssl_lightning.files import remove_unfinished, safe_name, write_json
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.pipeline.launch import fabric_of, start_processes
 from ssl_lightning.pipeline.parts import of_labels, possible_evaluation
-from ssl_lightning.pipeline.transfer import each
+from ssl_lightning.pipeline.transfer import each, normalised_for
 from ssl_lightning.processes import ProcessGroup
 from ssl_lightning.progress import in_log
 from ssl_lightning.runs.pictures import drawable
@@ -63,17 +63,17 @@ def evaluate(config: Mapping[str, Any], named: Collection[str] = ()) -> list[Pat
     device = fabric.device if fabric is not None else device_of(config["trainer"]["accelerator"])
     on = partial(_evaluate_on, config, source, encoder, processes, device)
     if not (listed := config["evaluation"].get("datasets")):
-        return [on(_dataset(config, source))]
+        return [on(_dataset(config, source, encoder))]
     return each(listed, encoder, on, named)
 
 
-def _dataset(config: Mapping[str, Any], source: EncoderSource) -> ImageDataset:
+def _dataset(config: Mapping[str, Any], source: EncoderSource, encoder: Encoder) -> ImageDataset:
     """What the encoder is to look at, prepared."""
     if (described := config.get("dataset") or config["evaluation"].get("dataset") or source.dataset()) is None:
         raise UserError(f"dataset has no value: say what {source.name()} is to look at, for instance dataset=cifar10.")
     settings: Mapping[str, Any] = described if config.get("dataset") else _here(described, config)
     safe_name(settings["name"], "dataset.name")
-    dataset: ImageDataset = make(settings)
+    dataset: ImageDataset = make(normalised_for(encoder, settings))
     try:
         dataset.prepare()
     except UserError as error:
