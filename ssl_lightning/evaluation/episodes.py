@@ -84,7 +84,7 @@ class Episodes(Evaluator):
             tasks = draw_tasks(test.labels, self.ways, shots, self.queries, self.episodes, self.seed)
             metrics["episodes/ways"] = tasks.support.shape[1]
             for head in self.heads:
-                subject.begins(f"{shots}-shot tasks, {head}: {self.episodes:,} of {tasks.support.shape[1]} classes")
+                subject.begins(f"few-shot tasks, {head}: {self.episodes:,}, labels a class: {shots}")
                 mean, half = interval(accuracies(features, tasks, head, self.ridge))
                 name = f"episodes/{shots}shot_{head}"
                 metrics |= {f"{name}_top1": mean, f"{name}_ci95": half}

@@ -72,7 +72,7 @@ def chosen_probe(
 
 def linear_stage(images: int, settings: Sequence[float]) -> str:
     """What is said before a linear probe is trained."""
-    return f"linear probe: {images:,} images, {len(settings)} settings to choose from"
+    return f"linear probe: {images:,} images, settings tried: {len(settings)}"
 
 
 def linear_probe(

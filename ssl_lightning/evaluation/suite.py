@@ -115,8 +115,8 @@ class EvaluationSuite(Evaluator):
             metrics = sgd_probe(
                 *data, validation, self.learning_rates, self.epochs, self.probe_batch_size, self.seed, device=device
             )
-        if few := [f"{shots} labels a class" for shots in self.few_shots] + [f"{of:g} %" for of in self.few_percents]:
-            begins(f"probes on few labels: {', '.join(few)}, {self.draws} draws each")
+        if few := [f"{shots} a class" for shots in self.few_shots] + [f"{of:g} %" for of in self.few_percents]:
+            begins(f"probes on few labels: {', '.join(few)}, draws of each: {self.draws}")
         for shots in self.few_shots:
             metrics |= few_label_probe(*data, shots=shots, draws=self.draws, seed=self.seed)
         for percent in self.few_percents:

@@ -111,8 +111,9 @@ class Universality(Evaluator):
         corrupted = Corruptions(limit=self.corrupted, l2_grid=self.l2_grid).evaluate(subject).metrics
         metrics |= {name: corrupted[name] for name in ("corruptions/top1", "corruptions/relative_drop")}
         found: dict[str, dict[int, Sigma]] = {"sigma_ssl": {}, "sigma_supervised": {}}
+        images = min(self.images, len(subject.splits.test.labels))
         with Draw(self.seed).seeded(subject.encoder.mean.device):
-            subject.begins(f"σ without labels: {self.tasks} tasks of {self.images} images")
+            subject.begins(f"σ without labels: {self.tasks} tasks, {images} images each")
             values = sigma_ssl(
                 subject.encoder.backbone, self._batches(subject.encoder, subject.splits.test), self.lr, self.steps,
                 self.temperature,
@@ -120,7 +121,6 @@ class Universality(Evaluator):
             subject.begins(f"σ with labels: {self.tasks} tasks")
             tasks = self._tasks(subject.encoder, subject.splits.test)
             supervised = sigma_supervised(subject.encoder.backbone, tasks, self.lr, self.steps)
-        images = min(self.images, len(subject.splits.test.labels))
         ways = int(metrics["episodes/ways"])
         for i, step in enumerate(sorted(self.steps)):
             found["sigma_ssl"][step] = summary(values[:, i], images)

@@ -308,8 +308,8 @@ def test_a_log_has_a_line_a_stage(command, run):
     assert begun == [
         "features of train: 1,257 images",
         "features of test: 540 images",
-        "linear probe: 1,257 images, 1 settings to choose from",
-        "probes on few labels: 1 labels a class, 1 draws each",
+        "linear probe: 1,257 images, settings tried: 1",
+        "probes on few labels: 1 a class, draws of each: 1",
         "nearest neighbours: 540 images, among 1,257",
     ]
     assert f"{run.id} on digits\n" in done.out  # in one line
