@@ -103,6 +103,11 @@ def _differ(cells: Sequence[Cell]) -> bool:
     return len({cell.protocol for cell in cells}) > 1
 
 
+def says_more(cells: Sequence[Cell]) -> bool:
+    """Whether protocols say more than the suite that a title names: other data, or settings that are not its own."""
+    return any(cell.protocol != cell.suite for cell in cells)
+
+
 def columns_of_times(cells: Sequence[Cell]) -> dict[str, str]:
     return TIMES | (WATCHING if any(cell.values(name, cost=True) for cell in cells for name in WATCHING) else {})
 

@@ -384,6 +384,20 @@ def test_the_linear_probe_by_sgd_is_shown(command: Command, sweep):
     assert "linear SGD" not in (sweep.folder / "report" / "runs.csv").read_text()
 
 
+def test_a_table_of_the_page_names_other_data_and_settings(command: Command, sweep):
+    """Also where all of it is under one protocol."""
+    run = sweep.finish(0.3, seed=1)
+    of_mine = {"metrics": {"own/share": 0.5}, "columns": {"own/share": "own %"}}
+    of_others = {"metrics": {"more/share": 0.5}, "columns": {"more/share": "more %"}}
+    further(run, 0.0, "digits-1", Protocol("digits", settings={"suite": "Aaa"}), **of_mine)
+    further(run, 0.0, "other-1", Protocol("other", settings={"suite": "Bbb", "limit": 3}), **of_others)
+    report(command)
+    page = (sweep.folder / "report" / "report.html").read_text(encoding="utf-8")
+    tables = page.partition('"further"')[2] or page
+    assert "on other, Bbb, limit=3" in tables.partition("more %")[2].partition('"explanation"')[0]
+    assert '"protocol"' not in tables.partition("own %")[0].rpartition('"Aaa"')[2]
+
+
 def test_the_table_of_runs_has_what_they_were_trained_with(command: Command, sweep):
     """And no empty columns of what was measured further; the standard evaluation stands first."""
     run = sweep.finish(0.3, seed=1)
