@@ -73,9 +73,26 @@ def _sync(path: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Deletes what writers that were killed have left in or below a folder. Nobody may be writing there."""
+    """Deletes what writers that were killed have left in or below a folder. Nobody may be writing there but those who
+    hold the lock of what they write (`locked`), which is left to them."""
     for temporary in folder.rglob(".*.part"):
-        temporary.unlink(missing_ok=True)
+        lock = _lock_of(temporary.with_name(temporary.name[1:].rsplit(".", 2)[0]))
+        with contextlib.suppress(Timeout), _taken(lock):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _taken(lock: FileLock) -> Iterator[None]:
+    """Raises Timeout where somebody holds it. No lock is made where there is none."""
+    if not os.path.exists(lock.lock_file):
+        yield
+        return
+    with lock.acquire(timeout=0):
+        yield
+
+
+def _lock_of(path: Path) -> FileLock:
+    return FileLock(path.with_name(f".{path.name}.lock"))
 
 
 def read_text(path: Path, limit: int = 2**28, errors: str = "strict") -> str:
@@ -166,7 +183,7 @@ def locked(path: Path) -> Iterator[None]:
 
     Where `path` is there, in a folder that may only be read, nobody builds it and nothing is locked.
     """
-    lock, held = FileLock(path.with_name(f".{path.name}.lock")), True
+    lock, held = _lock_of(path), True
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -99,13 +99,17 @@ class ProcessGroup:
         return range(start, stop)
 
     @contextlib.contextmanager
-    def building(self, path: Path) -> Iterator[bool]:
-        """Whether `path` is missing, with nobody outside of the processes making it meanwhile."""
+    def building(self, path: Path, whole: Callable[[], bool] | None = None) -> Iterator[bool]:
+        """Whether `path` is missing, with nobody outside of the processes making it meanwhile.
+
+        Args:
+            whole: asked in the first process where it is there, for what may be damaged: what is not counts as missing.
+        """
         with contextlib.ExitStack() as held:
 
             def look() -> bool:
                 held.enter_context(locked(path))
-                return not path.exists()
+                return not path.exists() if whole is None else not whole()
 
             yield self.by_first(look)
             self.barrier()

@@ -7,7 +7,7 @@ import pytest
 from filelock import FileLock
 
 from ssl_lightning.errors import UserError
-from ssl_lightning.files import locked, safe_name, write_text
+from ssl_lightning.files import locked, remove_unfinished, safe_name, write_text
 from ssl_lightning.processes import ProcessGroup
 
 
@@ -52,3 +52,19 @@ def test_names_that_some_file_systems_refuse(name):
 def test_text_may_hold_names_that_are_not_utf_8(tmp_path):
     write_text(tmp_path / "error.txt", "cannot read \udcff.png")
     assert (tmp_path / "error.txt").read_text() == "cannot read \\udcff.png"
+
+
+def test_what_is_being_written_under_a_lock_is_not_taken_for_unfinished(tmp_path):
+    evaluations = tmp_path / "evaluations"
+    evaluations.mkdir()
+    held, released, never = (evaluations / f".{name}.json.abcdefgh.part" for name in ("a-1", "b-2", "c-3"))
+    with locked(evaluations / "b-2.json"):
+        pass
+    with locked(evaluations / "a-1.json"):
+        for part in (held, released, never, tmp_path / ".results.json.abcdefgh.part"):
+            part.touch()
+        remove_unfinished(tmp_path)
+        assert [*tmp_path.rglob("*.part")] == [held]
+    remove_unfinished(tmp_path)
+    assert not [*tmp_path.rglob("*.part")]
+    assert not (evaluations / ".c-3.json.lock").exists()

@@ -99,6 +99,7 @@ def hits(subject: Subject, probe: Probe, test: Split, kinds: Sequence[Kind], see
     generators = {
         state: torch.Generator().manual_seed(seed_of(f"corruption {state[0]}", seed)) for state in filter(None, states)
     }
+    subject.begins(f"corrupted images: {len(test.labels):,}, each in {len(states)} states")
     right = dict.fromkeys(states, 0)
     batches = math.ceil(len(test.labels) / subject.batch_size)
     start = 0

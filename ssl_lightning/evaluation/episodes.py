@@ -73,7 +73,7 @@ class Episodes(Evaluator):
             raise UserError(
                 f"evaluation.shots + queries ask for {needed} test images a class, but {dataset.name} has not two "
                 f"classes with as many: its second largest has {largest[1] if len(largest) > 1 else 0}. Choose fewer "
-                "evaluation.queries."
+                "evaluation.queries, or evaluation.shots."
             )
 
     def evaluate(self, subject: Subject) -> Evaluation:
@@ -84,6 +84,7 @@ class Episodes(Evaluator):
             tasks = draw_tasks(test.labels, self.ways, shots, self.queries, self.episodes, self.seed)
             metrics["episodes/ways"] = tasks.support.shape[1]
             for head in self.heads:
+                subject.begins(f"few-shot tasks, {head}: {self.episodes:,}, labels a class: {shots}")
                 mean, half = interval(accuracies(features, tasks, head, self.ridge))
                 name = f"episodes/{shots}shot_{head}"
                 metrics |= {f"{name}_top1": mean, f"{name}_ci95": half}

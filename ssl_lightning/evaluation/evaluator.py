@@ -12,10 +12,11 @@ from ssl_lightning.config.markers import Place
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features
-from ssl_lightning.evaluation.linear import Probe, chosen_probe
+from ssl_lightning.evaluation.linear import Probe, chosen_probe, linear_stage
 from ssl_lightning.evaluation.pictures import Picture
 from ssl_lightning.evaluation.splits import Splits
 from ssl_lightning.models.encoder import Encoder
+from ssl_lightning.progress import Begins, silent
 
 OTHERWISE = "Choose evaluation=none, or evaluate on other data: evaluation.dataset=cifar10."
 
@@ -41,6 +42,7 @@ class Subject:
         features: of `splits`, by name: those that the evaluation asks for.
         device: where classifiers are solved.
         batch_size: images that the encoder looks at at a time.
+        begins: told of each stage that takes long on many images.
     """
 
     encoder: Encoder
@@ -49,6 +51,7 @@ class Subject:
     features: Mapping[str, Features]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch_size: int = 512
+    begins: Begins = silent
 
     _probes: dict[tuple[float, ...], Probe] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -61,6 +64,7 @@ class Subject:
         if (grid := tuple(l2_grid)) not in self._probes:
             train, validation = self.features["train"].to(self.device), self.splits.validation.to(self.device)
             data = train.representations, train.labels, self.num_classes
+            self.begins(linear_stage(len(train.labels), grid))
             self._probes[grid] = chosen_probe(*data, validation, grid)
         return self._probes[grid]
 

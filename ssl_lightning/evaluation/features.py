@@ -1,6 +1,7 @@
 """Features of a frozen encoder: what every evaluation reads."""
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +15,10 @@ from ssl_lightning.data.dataset import Split
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.loading import in_order
 from ssl_lightning.errors import UserError
+from ssl_lightning.explaining import in_one_line
+from ssl_lightning.files import write_text
 from ssl_lightning.processes import ALONE, ProcessGroup
-from ssl_lightning.progress import track
+from ssl_lightning.progress import Begins, track
 
 NAMES = ("representations", "embeddings")
 
@@ -52,6 +55,9 @@ def extract(
         folder: for `representations.npy` and `embeddings.npy`, behind which features may be larger than memory; a
             process alone needs none and then holds them.
         bar: what to call this, where it is to be watched in a terminal.
+
+    Raises:
+        UserError: some are not finite.
     """
     images, labels = split
     share = processes.share(len(labels))
@@ -69,8 +75,15 @@ def extract(
         if bar and processes.rank == 0:
             batches = track(batches, bar, math.ceil(len(share) / batch_size))
         for some in batches:
-            for array, values in zip(arrays, encode(some), strict=False):
-                processes.write(array, start, values.float().cpu().numpy())
+            for name, array, values in zip(names, arrays, encode(some), strict=False):
+                rows = values.float().cpu().numpy()
+                if not np.isfinite(rows).all():
+                    raise UserError(
+                        f"the encoder gives {name} that are not finite (of images {start} to {start + len(rows) - 1}), "
+                        "which nothing can be learned from. Its training has diverged, or its weights are not for "
+                        "such images: choose another one."
+                    )
+                processes.write(array, start, rows)
             start += len(some)
     processes.barrier()
     if folder is not None:
@@ -80,17 +93,59 @@ def extract(
     return _features(arrays, split)
 
 
-def stored(split: Split, folder: Path) -> Features:
-    """What `extract` has left in a folder, read through the page cache."""
+def cached(
+    encode: Encode, split: Split, folder: Path, processes: ProcessGroup, batch_size: int, bar: str, begins: Begins
+) -> Features:
+    """What `extract` has left in a folder; made there, where it is missing or damaged.
+
+    Args:
+        begins: told before they are made.
+    """
+    done = folder / "DONE"  # whose text names the files; former versions have left none
+
+    def whole() -> bool:
+        if not done.exists():
+            return False
+        try:
+            stored(split, folder, done.read_text().split() or NAMES[:1])
+        except (UserError, OSError, UnicodeDecodeError) as error:
+            print(f"Warning: {in_one_line(error)} They are made again.", file=sys.stderr, flush=True)
+            for file in (done, *(folder / f"{name}.npy" for name in NAMES)):  # others may still read what these were
+                file.unlink(missing_ok=True)
+            return False
+        return True
+
+    with processes.building(done, whole) as missing:
+        if missing:
+            begins(f"{bar}: {len(split.labels):,} images")
+            extract(encode, split, processes, folder, batch_size, bar)
+            processes.by_first(lambda: write_text(done, "\n".join(_there(folder))))
+    return stored(split, folder)
+
+
+def stored(split: Split, folder: Path, names: Iterable[str] = NAMES[:1]) -> Features:
+    """What `extract` has left in a folder, read through the page cache.
+
+    Args:
+        names: which kinds must be there.
+
+    Raises:
+        UserError: they are damaged.
+    """
     try:
+        if lacking := sorted({*names} - {*_there(folder)}):
+            raise ValueError(f"there are no {lacking[0]}")
         # Copy on write, as torch wants writable arrays.
-        files = [file for name in NAMES if (file := folder / f"{name}.npy").exists()]
-        arrays = [np.load(file, mmap_mode="c") for file in files]
-        if not arrays or any(len(array) != len(split.labels) for array in arrays):
+        arrays = [np.load(folder / f"{name}.npy", mmap_mode="c") for name in _there(folder)]
+        if any(array.ndim != 2 or len(array) != len(split.labels) for array in arrays):
             raise ValueError(f"they are not of {len(split.labels)} images")
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"the features in {folder} are damaged ({error}). Delete that folder.") from error
+        raise UserError(f"the features in {folder} are damaged ({in_one_line(error)}).") from error
     return _features(arrays, split)
+
+
+def _there(folder: Path) -> list[str]:
+    return [name for name in NAMES if (folder / f"{name}.npy").exists()]
 
 
 def _features(arrays: Sequence[np.ndarray], split: Split) -> Features:

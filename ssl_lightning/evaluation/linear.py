@@ -70,6 +70,11 @@ def chosen_probe(
     return Probe(standardise, weights, best_accuracy, float(best_l2))
 
 
+def linear_stage(images: int, settings: Sequence[float]) -> str:
+    """What is said before a linear probe is trained."""
+    return f"linear probe: {images:,} images, settings tried: {len(settings)}"
+
+
 def linear_probe(
     train: Float[Tensor, "n d"],
     train_labels: Int[Tensor, " n"],

@@ -61,6 +61,12 @@ class Map(Evaluator):
         if self.projection == "umap" and find_spec("umap") is None:
             raise UserError("evaluation.projection=umap needs umap: pip install 'ssl-lightning[umap]'")
         super().check(dataset)
+        images = len(dataset.labelled().labels)
+        if self.neighbours > max(Map().neighbours, images):  # of small data, the default takes what there is
+            raise UserError(
+                f"evaluation.neighbours is {self.neighbours}, but {dataset.name} has {images} labelled training "
+                "images. Choose fewer."
+            )
 
     def evaluate(self, subject: Subject) -> Evaluation:
         train, test = (subject.features[name].to(subject.device) for name in ("train", "test"))
@@ -70,10 +76,12 @@ class Map(Evaluator):
         by_class = {str(label): float(confused[label, label] / confused[label].sum()) for label in held}
         at, explained = principal_plane(test.representations)
         if self.projection == "umap":
+            subject.begins(f"umap of {len(test.labels):,} images")
             at = _umap(test.representations, self.seed)
         generator = torch.Generator().manual_seed(self.seed)
         shown = torch.randperm(len(test.labels), generator=generator)[:MAX_POINTS]
         queries = shown[: self.queries]
+        subject.begins(f"nearest neighbours: {len(test.labels):,} images, among {len(train.labels):,}")
         _, positions = nearest(test.representations, train.representations, self.neighbours)
         alike = (train.labels[positions] == test.labels[:, None]).double().mean()
         sample = "" if len(shown) == len(test.labels) else f"{len(shown):,} of {len(test.labels):,} test images"

@@ -53,6 +53,19 @@ def encoder_digest(encoder: Encoder) -> str:
     return digest.hexdigest()[:16]
 
 
+def check_weights(encoder: Encoder | None, name: str) -> None:
+    """
+    Raises:
+        UserError: some weights of the encoder of this name are not finite: nothing can be learned from what it gives.
+    """
+    weights = [] if encoder is None else list(encoder.network.named_parameters())
+    if broken := [key for key, weight in weights if not weight.isfinite().all()]:
+        raise UserError(
+            f"{name} has weights that are not finite: {broken[0]} and so on, {len(broken)} of {len(weights)} tensors. "
+            "Its training has diverged, or they were damaged since. Choose another encoder, or train it again."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunEncoder(EncoderSource):
     """What a run has trained.

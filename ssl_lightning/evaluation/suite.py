@@ -14,9 +14,10 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
 from ssl_lightning.evaluation.features import Features
 from ssl_lightning.evaluation.knn import knn
-from ssl_lightning.evaluation.linear import PENALTIES, Penalties, few_label_probe, linear_probe
+from ssl_lightning.evaluation.linear import PENALTIES, Penalties, few_label_probe, linear_probe, linear_stage
 from ssl_lightning.evaluation.sgd import sgd_probe
 from ssl_lightning.evaluation.spectrum import spectrum
+from ssl_lightning.progress import Begins, silent
 from ssl_lightning.ranges import Count, Positive, SeedNumber, Temperature
 
 
@@ -84,6 +85,7 @@ class EvaluationSuite(Evaluator):
             subject.splits.validation,
             subject.num_classes,
             subject.device,
+            subject.begins,
         )
 
     def __call__(
@@ -93,6 +95,7 @@ class EvaluationSuite(Evaluator):
         validation: Bool[Tensor, " n"],
         num_classes: int,
         device: torch.device | None = None,
+        begins: Begins = silent,
     ) -> Evaluation:
         """`validation` marks the training samples that may choose hyperparameters; accuracies are in [0, 1].
 
@@ -104,17 +107,22 @@ class EvaluationSuite(Evaluator):
         if self.linear == "lbfgs":
             train, test, validation = train.to(device), test.to(device), validation.to(device)
         data = (train.representations, train.labels, test.representations, test.labels, num_classes)
+        grid = self.l2_grid if self.linear == "lbfgs" else self.learning_rates
+        begins(linear_stage(len(train.labels), grid))
         if self.linear == "lbfgs":
             metrics = linear_probe(*data, validation, self.l2_grid)
         else:
             metrics = sgd_probe(
                 *data, validation, self.learning_rates, self.epochs, self.probe_batch_size, self.seed, device=device
             )
+        if few := [f"{shots} a class" for shots in self.few_shots] + [f"{of:g} %" for of in self.few_percents]:
+            begins(f"probes on few labels: {', '.join(few)}, draws of each: {self.draws}")
         for shots in self.few_shots:
             metrics |= few_label_probe(*data, shots=shots, draws=self.draws, seed=self.seed)
         for percent in self.few_percents:
             metrics |= few_label_probe(*data, percent=percent, draws=self.draws, seed=self.seed)
         queries = test.representations.to(device), test.labels.to(device)
+        begins(f"nearest neighbours: {len(test.labels):,} images, among {len(train.labels):,}")
         metrics |= knn(train.representations, train.labels, *queries, num_classes, self.k, self.temperature)
         ranks = ranks_of(train)
         return Evaluation(metrics | ranks.metrics, ranks.spectra)
@@ -134,6 +142,7 @@ class RanksOnly(EvaluationSuite):
         validation: Bool[Tensor, " n"],
         num_classes: int,
         device: torch.device | None = None,
+        begins: Begins = silent,
     ) -> Evaluation:
         """Of the arguments it reads `train` and `device` alone."""
         return ranks_of(train.to(device or train.representations.device))

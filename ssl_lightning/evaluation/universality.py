@@ -105,19 +105,22 @@ class Universality(Evaluator):
         device, num_classes = subject.device, subject.num_classes
         train, test = (subject.features[name].to(device) for name in ("train", "test"))
         data = (train.representations, train.labels, test.representations, test.labels, num_classes)
+        subject.begins(f"nearest neighbours: {len(test.labels):,} images, among {len(train.labels):,}")
         metrics = probe_metrics(subject.probe(self.l2_grid), *data[2:]) | knn(*data)
         metrics |= self._episodes.evaluate(subject).metrics
         corrupted = Corruptions(limit=self.corrupted, l2_grid=self.l2_grid).evaluate(subject).metrics
         metrics |= {name: corrupted[name] for name in ("corruptions/top1", "corruptions/relative_drop")}
         found: dict[str, dict[int, Sigma]] = {"sigma_ssl": {}, "sigma_supervised": {}}
+        images = min(self.images, len(subject.splits.test.labels))
         with Draw(self.seed).seeded(subject.encoder.mean.device):
+            subject.begins(f"σ without labels: {self.tasks} tasks, {images} images each")
             values = sigma_ssl(
                 subject.encoder.backbone, self._batches(subject.encoder, subject.splits.test), self.lr, self.steps,
                 self.temperature,
             )  # fmt: skip
+            subject.begins(f"σ with labels: {self.tasks} tasks")
             tasks = self._tasks(subject.encoder, subject.splits.test)
             supervised = sigma_supervised(subject.encoder.backbone, tasks, self.lr, self.steps)
-        images = min(self.images, len(subject.splits.test.labels))
         ways = int(metrics["episodes/ways"])
         for i, step in enumerate(sorted(self.steps)):
             found["sigma_ssl"][step] = summary(values[:, i], images)

@@ -2,11 +2,11 @@
 
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
@@ -15,21 +15,22 @@ from ssl_lightning.config.check import own
 from ssl_lightning.config.components import make
 from ssl_lightning.config.identity import digest_of
 from ssl_lightning.config.schema import Listed
-from ssl_lightning.data.dataset import ImageDataset, Split, SplitName
+from ssl_lightning.data.dataset import ImageDataset, SplitName
 from ssl_lightning.devices import device_of, solving_device
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.evaluator import Evaluator, Subject
-from ssl_lightning.evaluation.features import Features, extract, stored
+from ssl_lightning.evaluation.features import cached
 from ssl_lightning.evaluation.pictures import beside
 from ssl_lightning.evaluation.protocol import protocol_of
-from ssl_lightning.evaluation.sources import EncoderSource, encoder_digest
+from ssl_lightning.evaluation.sources import EncoderSource, check_weights, encoder_digest
 from ssl_lightning.evaluation.splits import splits_of
-from ssl_lightning.files import safe_name, write_json
+from ssl_lightning.files import remove_unfinished, safe_name, write_json
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.pipeline.launch import fabric_of, start_processes
 from ssl_lightning.pipeline.parts import of_labels, possible_evaluation
-from ssl_lightning.pipeline.transfer import each
+from ssl_lightning.pipeline.transfer import each, normalised_for
 from ssl_lightning.processes import ProcessGroup
+from ssl_lightning.progress import in_log
 from ssl_lightning.runs.pictures import drawable
 from ssl_lightning.runs.reading import unless_damaged
 from ssl_lightning.runs.run import Run
@@ -62,17 +63,17 @@ def evaluate(config: Mapping[str, Any], named: Collection[str] = ()) -> list[Pat
     device = fabric.device if fabric is not None else device_of(config["trainer"]["accelerator"])
     on = partial(_evaluate_on, config, source, encoder, processes, device)
     if not (listed := config["evaluation"].get("datasets")):
-        return [on(_dataset(config, source))]
+        return [on(_dataset(config, source, encoder))]
     return each(listed, encoder, on, named)
 
 
-def _dataset(config: Mapping[str, Any], source: EncoderSource) -> ImageDataset:
+def _dataset(config: Mapping[str, Any], source: EncoderSource, encoder: Encoder) -> ImageDataset:
     """What the encoder is to look at, prepared."""
     if (described := config.get("dataset") or config["evaluation"].get("dataset") or source.dataset()) is None:
         raise UserError(f"dataset has no value: say what {source.name()} is to look at, for instance dataset=cifar10.")
     settings: Mapping[str, Any] = described if config.get("dataset") else _here(described, config)
     safe_name(settings["name"], "dataset.name")
-    dataset: ImageDataset = make(settings)
+    dataset: ImageDataset = make(normalised_for(encoder, settings))
     try:
         dataset.prepare()
     except UserError as error:
@@ -112,57 +113,109 @@ def _evaluate_on(
     run = Run(folder)
     file = run.evaluation_file(name)
     baseline = source.untrained() if evaluator.untrained else None
-    former = _former(run, file) if processes.rank == 0 else None
-    if former is not None and baseline is not None and "untrained" not in former:
-        former = None
-    if processes.broadcast(former is not None):  # what the first process saw: another job may be faster
-        if former is not None:
-            _show(f"{source.name()} on {dataset.name}", former, file)
-        return file
+    title = f"{source.name()} on {dataset.name}"
+
+    def whole() -> bool:
+        """Whether it has all that is asked for, and then shows it. Only the first process looks."""
+        former = _former(run, file)
+        if former is None or (baseline is not None and "untrained" not in former):
+            return False
+        _show(title, former, file)
+        return True
+
+    with processes.building(file, whole) as missing:  # of two commands at once, the second finds what the first made
+        if missing:
+            processes.by_first(lambda: remove_unfinished(file.parent))
+            for one in (encoder, baseline):
+                check_weights(one, source.name())
+            asked = Asked(evaluator, dataset, what, Path(config["paths"]["cache"]).absolute(), config["batch_size"])
+            about = {
+                "schema": SCHEMA,
+                "encoder": source.name(),
+                "weights": weights,
+                "optimizer_steps": encoder.optimizer_steps,
+                "dataset": dataset.name,
+                "fingerprints": what,
+                "protocol": protocol.as_dict(),
+                "evaluation": {key: value for key, value in evaluation.items() if key != "datasets"},
+            }
+
+            def keep(measured: Mapping[str, Any]) -> None:
+                write_json(file, {**about, **measured})
+                _show(title, measured, file)
+
+            _measure(asked, encoder, baseline, source.name(), processes, device, keep)
+    return file
+
+
+class Asked(NamedTuple):
+    """
+    Args:
+        what: fingerprints of the splits.
+        cache: where features are kept.
+        batch_size: images that an encoder looks at at a time.
+    """
+
+    evaluator: Evaluator
+    dataset: ImageDataset
+    what: list[dict[str, Any]]
+    cache: Path
+    batch_size: int
+
+
+def _measure(
+    asked: Asked,
+    encoder: Encoder,
+    baseline: Encoder | None,
+    name: str,
+    processes: ProcessGroup,
+    device: torch.device,
+    keep: Callable[[Mapping[str, Any]], None],
+) -> None:
+    """What the encoder, of this name, and the baseline are worth, as a file holds it, to the first process."""
+    evaluator, dataset = asked.evaluator, asked.dataset
     splits = splits_of(evaluator.needs_labels, dataset)
     named = {"train": splits.train} if splits.test is None else {"train": splits.train, "test": splits.test}
     images = " and ".join(f"{len(split.labels):,}" for split in named.values())
-    rank_zero_only(print)(f"{source.name()} looks at {images} images of {dataset.name}", flush=True)
-    caches = Path(config["paths"]["cache"]).absolute() / "features"
+    rank_zero_only(print)(f"{name} looks at {images} images of {dataset.name}", flush=True)
 
-    def subject_of(encoder: Encoder) -> Subject:
-        cache, size = caches / digest_of([what, encoder_digest(encoder)])[:16], config["batch_size"]
+    def subject_of(encoder: Encoder, of: str) -> Subject:
+        def begins(stage: str) -> None:
+            rank_zero_only(in_log)(f"{of}{stage}")
+
+        folder = asked.cache / "features" / digest_of([asked.what, encoder_digest(encoder)])[:16]
+        encoder = encoder.to(device)
         features = {
-            part: _features(encoder, split, cache / (part if len(named) > 1 else "all"), processes, size)
+            part: cached(
+                encoder.features, split, folder / (part if len(named) > 1 else "all"), processes, asked.batch_size,
+                f"features of {part}", begins,
+            )
             for part, split in named.items()
             if part in evaluator.reads
-        }
-        return Subject(encoder, dataset, splits, features, solving_device(device), size)
+        }  # fmt: skip
+        return Subject(encoder, dataset, splits, features, solving_device(device), asked.batch_size, begins)
 
     started = time.monotonic()
-    subjects = [subject_of(one.to(device)) for one in (encoder, baseline) if one is not None]
+    subject = subject_of(encoder, "")
+    other = None if baseline is None else subject_of(baseline, "untrained: ")
 
     def measure() -> None:
-        metrics, spectra, pictures = evaluator.evaluate(subjects[0])
-        untrained = evaluator.evaluate(subjects[1]) if len(subjects) > 1 else None
-        result = {
-            "schema": SCHEMA,
-            "encoder": source.name(),
-            "weights": weights,
-            "optimizer_steps": encoder.optimizer_steps,
-            "dataset": dataset.name,
-            "fingerprints": what,
-            "protocol": protocol.as_dict(),
-            "metrics": _numbers(metrics),
-            **({} if untrained is None else {"untrained": _numbers(untrained.metrics)}),
-            "spectra": dict(spectra),
-            "columns": dict(evaluator.columns),
-            "explanation": evaluator.explanation,
-            "pictures": beside(drawable(pictures), drawable([] if untrained is None else untrained.pictures)),
-            "evaluation": {key: value for key, value in evaluation.items() if key != "datasets"},
-            "cost": {"evaluation_seconds": time.monotonic() - started},
-            **({} if splits.test is None else {"test_images": len(splits.test.labels)}),
-        }
-        write_json(file, result)
-        _show(f"{source.name()} on {dataset.name}", result, file)
+        metrics, spectra, pictures = evaluator.evaluate(subject)
+        untrained = None if other is None else evaluator.evaluate(other)
+        keep(
+            {
+                "metrics": _numbers(metrics),
+                **({} if untrained is None else {"untrained": _numbers(untrained.metrics)}),
+                "spectra": dict(spectra),
+                "columns": dict(evaluator.columns),
+                "explanation": evaluator.explanation,
+                "pictures": beside(drawable(pictures), drawable([] if untrained is None else untrained.pictures)),
+                "cost": {"evaluation_seconds": time.monotonic() - started},
+                **({} if splits.test is None else {"test_images": len(splits.test.labels)}),
+            }
+        )
 
     processes.by_first(measure)  # others wait for it, however long, and go on to the next dataset together
-    return file
 
 
 def _former(run: Run, file: Path) -> dict[str, Any] | None:
@@ -192,21 +245,13 @@ def _moved(error: UserError, dataset: Mapping[str, Any], source: EncoderSource) 
     )
 
 
-def _features(encoder: Encoder, split: Split, folder: Path, processes: ProcessGroup, batch_size: int) -> Features:
-    """From the cache, or made and kept there."""
-    done = folder / "DONE"
-    with processes.building(done) as missing:
-        if missing:
-            extract(encoder.features, split, processes, folder, batch_size, bar=f"features of {folder.name}")
-            processes.by_first(done.touch)
-    return stored(split, folder)
-
-
 def _show(title: str, result: Mapping[str, Any], file: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=None)
+    console = Console(markup=False)
+    console.print(title, soft_wrap=True)  # which may be wider than the table
+    table = Table(box=None)
     table.add_column("metric")
     table.add_column("value", justify="right")
     untrained = result.get("untrained", {})
@@ -216,5 +261,5 @@ def _show(title: str, result: Mapping[str, Any], file: Path) -> None:
         table.add_row(
             name, f"{value:.4g}", *([f"{untrained[name]:.4g}" if name in untrained else ""] * bool(untrained))
         )
-    Console(markup=False).print(table)
+    console.print(table)
     print(file, flush=True)

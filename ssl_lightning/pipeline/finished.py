@@ -8,7 +8,7 @@ from typing import Any
 
 from ssl_lightning.errors import UserError, warn
 from ssl_lightning.evaluation.protocol import protocol_in, same
-from ssl_lightning.files import write_json
+from ssl_lightning.files import locked, write_json
 from ssl_lightning.pipeline.measuring import measured
 from ssl_lightning.pipeline.parts import Parts
 from ssl_lightning.pipeline.profiling import name_profile
@@ -48,7 +48,10 @@ def bring_up_to_date(config: dict[str, Any], parts: Parts, results: dict[str, An
             run.finish(results | {"untrained": made["untrained"]})
         else:
             name = f"{parts.protocol.dataset}-{parts.protocol.digest}"
-            write_json(run.evaluation_file(name), {"schema": SCHEMA, "run": run.id, **made})
+            with locked(
+                file := run.evaluation_file(name)
+            ):  # ssl-evaluate, which may be at another one, leaves it alone
+                write_json(file, {"schema": SCHEMA, "run": run.id, **made})
         shutil.rmtree(run.folder / "features", ignore_errors=True)
         print(f"{run.id} {_summary(results, made, parts)}", flush=True)
         name_profile(parts.trainer, run)

@@ -77,9 +77,16 @@ def _fitted(settings: Mapping[str, Any], encoder: Encoder) -> Mapping[str, Any]:
     channels = len(encoder.mean)
     if channels not in (1, 3) or not getattr(locate(settings["_target_"]), "any_size", False):
         return settings
-    values = {"mean": encoder.mean.flatten().tolist(), "std": encoder.std.flatten().tolist(), "channels": channels}
     size = {} if encoder.image_size is None else {"image_size": encoder.image_size}
-    return {**settings, **size, **values}
+    return normalised_for(encoder, {**settings, **size, "channels": channels})
+
+
+def normalised_for(encoder: Encoder, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of a dataset, with the mean and the standard deviation by which the encoder normalises images of as many
+    channels: nobody has to give others, which nothing would read."""
+    if settings.get("channels") != len(encoder.mean) or not {"mean", "std"} <= settings.keys():
+        return settings
+    return {**settings, "mean": encoder.mean.flatten().tolist(), "std": encoder.std.flatten().tolist()}
 
 
 def _reason(key: str, settings: Mapping[str, Any], error: UserError) -> str:

@@ -85,7 +85,7 @@ class _Member(NamedTuple):
 
 def cells_of(records: Iterable[Record]) -> list[Cell]:
     """Cells of the runs that have results, sorted by what they are. Those of a protocol stand together, most runs
-    first."""
+    first, and of as many the standard one."""
     members = _known([one for record in records if record.status in MEASURED for one in _members(record)])
     cells: dict[str, list[_Member]] = {}
     for one in members:
@@ -119,6 +119,7 @@ def cells_of(records: Iterable[Record]) -> list[Cell]:
         key=lambda c: (
             c.identity["dataset"],
             -numbers[c.protocol],
+            c.protocol != STANDARD,
             c.protocol,
             *(c.identity[k] for k in ("budget", "method", "subset")),
             c.variant,

@@ -15,6 +15,8 @@ METRICS = {
     "linear_5shot/top1": "5-shot %",
     "representation/rankme": "RankMe r",
 }
+LINEAR = {"linear/top1": METRICS["linear/top1"], "linear_sgd/top1": "linear SGD %"}
+"""The linear probe, by how it was trained."""
 CLASSIFIER = {"classifier/top1": "classifier %"}  # shown where a method has it
 TIMES = {
     "selection_seconds": "selection",
@@ -101,6 +103,11 @@ def _differ(cells: Sequence[Cell]) -> bool:
     return len({cell.protocol for cell in cells}) > 1
 
 
+def says_more(cells: Sequence[Cell]) -> bool:
+    """Whether protocols say more than the suite that a title names: other data, or settings that are not its own."""
+    return any(cell.protocol != cell.suite for cell in cells)
+
+
 def columns_of_times(cells: Sequence[Cell]) -> dict[str, str]:
     return TIMES | (WATCHING if any(cell.values(name, cost=True) for cell in cells for name in WATCHING) else {})
 
@@ -126,8 +133,10 @@ def what_of(cell: Cell, shown: Sequence[str], protocol: dict[str, str], variants
 
 
 def table_of_runs(records: Sequence[Record], cells: Sequence[Cell]) -> list[Row]:
-    """All runs, finished or not."""
-    metrics = metrics_of(cells)
+    """All runs, finished or not, with what they were evaluated by when they were trained."""
+    measured_by = {name for record in records for name in record.results.get("metrics", {})}
+    standard = metrics_of([cell for cell in cells if not columns_of([cell])])
+    metrics = {name: column for name, column in standard.items() if name in measured_by or name in METRICS}
     variants = {record.run.id: cell.variant for cell in cells for record in cell.records}
     has_variants, has_errors = any(variants.values()), any(record.error for record in records)
     has_progress = any(record.progress for record in records)
@@ -178,7 +187,15 @@ def untrained_encoders(cells: Sequence[Cell]) -> dict[str, dict[str, list[float]
 
 def metrics_of(cells: Sequence[Cell]) -> dict[str, str]:
     """Names of metrics, with those of their columns, of which those of shares end in %."""
-    return columns_of(cells) or METRICS | (CLASSIFIER if classifies(cells) else {})
+    return columns_of(cells) or standard_metrics(cells) | (CLASSIFIER if classifies(cells) else {})
+
+
+def standard_metrics(cells: Sequence[Cell]) -> dict[str, str]:
+    """Of the standard evaluation: the linear probes that there are first, the exact one where there are none."""
+    probes = [name for name in LINEAR if any(cell.values(name) for cell in cells)] or list(METRICS)[:1]
+    return {name: LINEAR[name] for name in probes} | {
+        name: column for name, column in METRICS.items() if name not in LINEAR
+    }
 
 
 def columns_of(cells: Sequence[Cell]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ssl_lightning.errors import UserError
 from ssl_lightning.reports.cells import Cell
 from ssl_lightning.reports.comparison import (
+    LINEAR,
     MISSING,
     Quantity,
     Row,
@@ -123,7 +124,8 @@ def uncertainty(reference: Reference) -> str:
     their number."""
     words = []
     for fraction, cell in sorted(reference.by_fraction.items()):
-        images, top1 = cell.results[0].get("test_images"), cell.values("linear/top1")
+        images = cell.results[0].get("test_images")
+        top1 = next(filter(None, map(cell.values, LINEAR)), [])
         if images and top1:
             error = 100 * standard_error(statistics.fmean(top1), images)
             words.append(f"±{error:.2f} at fraction {fraction:g} ({images:,} test images)")

@@ -31,6 +31,7 @@ from ssl_lightning.reports.comparison import (
     explanation_of,
     explanation_of_times,
     kinds,
+    says_more,
     table_of_runs,
     times,
 )
@@ -82,7 +83,11 @@ def page(content: Content, figures: Sequence[Plot], live: Live | None = None) ->
         "explanation": content.explanation,
         "comparison": _table(comparison(standard)),
         "further": [
-            {"title": _title(here), "table": _table(comparison(here)), "explanation": explanation_of(here)}
+            {
+                "title": _title(here),
+                "table": _table(comparison(here, says_more(here))),
+                "explanation": explanation_of(here),
+            }
             for here in further
         ],
         "differences": [_differences(one) for one in content.differences],

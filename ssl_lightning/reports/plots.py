@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from ssl_lightning.reports.cells import Cell
-from ssl_lightning.reports.comparison import CLASSIFIER, classifies, columns_of, metrics_of, untrained_encoders
+from ssl_lightning.reports.comparison import CLASSIFIER, LINEAR, classifies, columns_of, metrics_of, untrained_encoders
 from ssl_lightning.reports.figures import (
     Plot,
     accuracy_against_cost,
@@ -44,13 +44,14 @@ def plots_of(tables: Sequence[Sequence[Cell]], output: Path, narrow: Path) -> li
         taken.add(suffix)
         own, several = columns_of(here), len({cell.fraction for cell in here}) > 1
         columns = metrics_of(here)
-        accuracies = ("linear/top1", "knn/top1", *(CLASSIFIER if classifies(here) else ()))
+        linear = next(name for name in columns if own or name in LINEAR)
+        accuracies = (linear, "knn/top1", *(CLASSIFIER if classifies(here) else ()))
         drawn = {metric: columns[metric] for metric in (list(own)[:PANELS] if own else accuracies)}
         draw: dict[str, Callable[..., Path]] = {
             "accuracy against fraction": partial(accuracy_against_fraction, here, untrained_encoders(here), drawn)
         }
         if not own:
-            draw["accuracy against cost"] = partial(accuracy_against_cost, here, "linear/top1", columns["linear/top1"])
+            draw["accuracy against cost"] = partial(accuracy_against_cost, here, linear, columns[linear])
             draw["log spectra"] = partial(log_spectra, here)
         if dataset not in datasets and has_ranks(here):  # the same whatever encoders were evaluated on
             draw[RANKS] = partial(rank_over_training, here)

@@ -25,6 +25,7 @@ def in_terminal(cells: Sequence["Cell"], title: str) -> "Table":
         classifies,
         columns_of,
         comparison,
+        standard_metrics,
         untrained_encoders,
     )
 
@@ -34,7 +35,7 @@ def in_terminal(cells: Sequence["Cell"], title: str) -> "Table":
     further = list(columns_of(cells).values())
     while sum(len(f"{column}  ") for column in further) > WIDTH - TAKEN:  # the page has all
         further.pop()
-    columns = ["fraction", *(further or METRICS.values()), "seconds"]
+    columns = ["fraction", *(further or standard_metrics(cells).values()), "seconds"]
     if classifies(cells) and not further:
         columns[columns.index(METRICS["representation/rankme"])] = CLASSIFIER["classifier/top1"]
     return _narrow(title, labels, columns, rows)

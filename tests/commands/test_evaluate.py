@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ import torch
 from ssl_lightning.data.sources.digits import Digits
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.sources import RunEncoder, TimmEncoder, TorchvisionEncoder, encoder_digest
+from ssl_lightning.progress import in_log
 from ssl_lightning.runs.loading import load_encoder
 from ssl_lightning.runs.run import Run, find_runs
 from tests.data.synthetic import write_fashion_mnist, write_image_folder
-from tests.processes import ssl_train, two_processes
+from tests.processes import Signal, ssl_train, started, two_processes
 
 PROBES = ("evaluation.l2_grid=[0.01]", "evaluation.few_shots=[1]", "evaluation.few_percents=[]", "evaluation.draws=1")
 ARGUMENTS = (
@@ -101,12 +103,12 @@ def test_features_are_made_once_and_serve_every_evaluation(command, run, tmp_pat
     assert command("ssl-evaluate", f"run={run.folder}", *PROBES).code == 0
     made = sorted((tmp_path / "cache" / "features").rglob("*.npy"))
     assert len(made) == 4  # representations and embeddings of train and test
-    from ssl_lightning.pipeline import evaluate as evaluating
+    from ssl_lightning.evaluation import features
 
     def forbidden(*_, **__):
         raise AssertionError("features were made again")
 
-    monkeypatch.setattr(evaluating, "extract", forbidden)
+    monkeypatch.setattr(features, "extract", forbidden)
     checkpoint = run.folder / "checkpoints" / "last.ckpt"
     assert command("ssl-evaluate", f"run={checkpoint}", *PROBES, "evaluation.k=5").code == 0
     assert len(evaluated(run)) == 2
@@ -127,6 +129,9 @@ def test_another_dataset(command, run, tmp_path):
     refused = command("ssl-evaluate", f"run={run.folder}", "dataset=image_folder", "dataset.root=colours", *PROBES)
     assert refused.code == 1
     assert "sees images of 1 channel, but those of image_folder have 3" in refused.err
+    grey = ("dataset=image_folder", "dataset.root=colours", "dataset.channels=1", "dataset.image_size=8")
+    done = command("ssl-evaluate", f"run={run.folder}", *grey, *PROBES)  # normalised as the encoder normalises
+    assert done.code == 0, done.err
 
 
 def test_evaluation_by_sgd(command, run):
@@ -274,6 +279,76 @@ def test_the_hash_of_an_encoder_changes_with_weights_normalisation_and_size(run)
     encoder = source.load()
     next(encoder.network.parameters()).data.view(-1)[0] += 1
     assert encoder_digest(encoder) != key
+
+
+def broken(run: Run, value: float) -> None:
+    """Its last checkpoint, with this value for a weight."""
+    checkpoint = torch.load(run.checkpoint, weights_only=True)
+    name = next(name for name in checkpoint["state_dict"] if name.startswith("backbone."))
+    checkpoint["state_dict"][name].view(-1)[0] = value
+    torch.save(checkpoint, run.checkpoint)
+
+
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("evaluation", ["standard", "finetune", "corruptions"])
+def test_weights_that_are_not_finite_are_refused_at_once(command, run, evaluation):
+    broken(run, float("nan"))
+    done = command("ssl-evaluate", f"run={run.folder}", f"evaluation={evaluation}")
+    assert done.code == 1
+    assert len(done.err.splitlines()) == 1
+    assert "has weights that are not finite: backbone." in done.err
+    assert "1 of " in done.err
+    assert not evaluated(run)
+
+
+def test_a_log_has_a_line_a_stage(command, run):
+    done = command("ssl-evaluate", f"run={run.folder}", *PROBES)
+    assert done.code == 0, done.err
+    begun = [line.strip() for line in done.out.splitlines() if line.startswith("  ")]
+    assert begun == [
+        "features of train: 1,257 images",
+        "features of test: 540 images",
+        "linear probe: 1,257 images, settings tried: 1",
+        "probes on few labels: 1 a class, draws of each: 1",
+        "nearest neighbours: 540 images, among 1,257",
+    ]
+    assert f"{run.id} on digits\n" in done.out  # in one line
+    again = command("ssl-evaluate", f"run={run.folder}", "evaluation=map")
+    assert "features of" not in again.out
+
+
+def test_stages_are_no_lines_beside_a_bar(capsys, monkeypatch):
+    in_log("features")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    in_log("features")
+    assert capsys.readouterr().out == "  features\n"
+
+
+@pytest.mark.nightly
+def test_of_two_commands_at_once_one_measures(run, tmp_path):
+    asked = (f"run={run.folder}", "trainer=cpu", *PROBES)
+    with (
+        started(tmp_path, *asked, command="ssl-evaluate", output="1.txt") as first,
+        started(tmp_path, *asked, command="ssl-evaluate", output="2.txt") as second,
+    ):
+        outputs = [wait() for wait in (first, second)]
+    assert [one.code for one in outputs] == [0, 0], outputs
+    assert sorted("looks at" in one.output for one in outputs) == [False, True]
+    assert all("knn/top1" in one.output for one in outputs)
+    assert len(evaluated(run)) == 1
+
+
+@pytest.mark.nightly
+def test_a_command_that_was_killed_leaves_nothing_to_the_next(command, run, tmp_path):
+    asked = (f"run={run.folder}", "trainer=cpu", *PROBES)
+    at = Signal("ssl_lightning.files._sync", 5)  # four of the two DONE files of features, and their folders
+    assert ssl_train(tmp_path, *asked, command="ssl-evaluate", at=at).code == -signal.SIGKILL
+    assert len([*run.folder.rglob("*.part")]) == 1
+    assert not evaluated(run)
+    done = command("ssl-evaluate", *asked, "evaluation.k=3")  # any other one
+    assert done.code == 0, done.err
+    assert "features of" not in done.out
+    assert not [*run.folder.rglob("*.part")]
 
 
 @pytest.fixture

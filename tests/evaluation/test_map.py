@@ -74,3 +74,10 @@ def test_encoders_are_ordered():
     assert sorted(kinds["points"]["classes"]) == sorted(dataset().labels.tolist())
     assert Image.open(io.BytesIO(base64.b64decode(kinds["image"]["png"]))).size[0] > 9 * 8
     assert not np.any(found["collapsed"].pictures[0]["points"])
+
+
+def test_more_neighbours_than_images_are_refused():
+    Map().check(dataset(8))  # the default takes what there is
+    Map(neighbours=12).check(dataset(12))
+    with pytest.raises(UserError, match=r"evaluation\.neighbours is 13, but own has 12 labelled training images"):
+        Map(neighbours=13).check(dataset(12))

@@ -11,6 +11,9 @@ from ssl_lightning.evaluation.sgd import sgd_probe
 from ssl_lightning.evaluation.spectrum import spectrum
 from ssl_lightning.evaluation.suite import EvaluationSuite
 from tests.callbacks.fitting import dataset
+from tests.evaluation.synthetic import subject_of
+from tests.evaluation.test_episodes import dataset as of_patterns
+from tests.evaluation.test_episodes import encoders
 
 
 def _features(n: int, classes: int, seed: int) -> Features:
@@ -90,6 +93,16 @@ def test_collapsed_features_give_finite_metrics_at_chance():
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics["linear/top1"] == metrics["knn/top1"] == metrics["linear_5shot/top1"] == 0.25
     assert metrics["representation/effective_rank"] == metrics["embedding/effective_rank"] == 0
+
+
+@pytest.mark.parametrize("linear", ["lbfgs", "sgd"])
+def test_encoders_are_ordered(linear):
+    suite = EvaluationSuite(linear=linear, l2_grid=(1e-2,), learning_rates=(0.1,), epochs=5, few_percents=(10.0,), k=5)
+    found = {name: suite.evaluate(subject_of(encoder, of_patterns())) for name, encoder in encoders().items()}
+    name = {"lbfgs": "linear", "sgd": "linear_sgd"}[linear]
+    for metric in (f"{name}/top1", "knn/top1", "linear_5shot/top1", "linear_10pct/top1"):
+        trained, untrained, collapsed = (one.metrics[metric] for one in found.values())
+        assert trained > untrained > collapsed, metric
 
 
 @pytest.mark.parametrize(

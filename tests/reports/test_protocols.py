@@ -365,3 +365,47 @@ def test_without_other_data_there_is_no_transfer(command: Command, sweep: Folder
     further(run, 0.2, "a", Protocol("digits", "", {"k": 1}))
     report(command)
     assert "## Transfer" not in markdown(sweep)
+
+
+def test_the_linear_probe_by_sgd_is_shown(command: Command, sweep):
+    """In a table of its own, where the exact one has no place; plots of it are not empty."""
+    protocol = Protocol("digits", settings={"linear": "sgd", "few_percents": []})
+    for method, seed, top1 in (("simclr", 1, 0.5), ("simclr", 2, 0.6), ("byol", 1, 0.7), ("byol", 2, 0.8)):
+        run = sweep.finish(0.3, f"method={method}", seed=seed)
+        metrics = {"linear_sgd/top1": top1, "knn/top1": 0.4}
+        further(run, 0.0, "digits-1", protocol, metrics=metrics, test_images=540)
+    report(command)
+    of_sgd = markdown(sweep).partition("linear=sgd\n")[2]
+    shown = {row["method"]: row for row in rows(of_sgd)[:2]}
+    assert shown["simclr"]["linear SGD %"] == "55.0 ± 7.1"
+    assert shown["byol"]["linear SGD %"] == "75.0 ± 7.1"
+    assert "linear %" not in shown["byol"]
+    assert re.search(r"its linear %: ±(1\.86|2\.14) at", of_sgd)  # 75 %, or 55 %, of 540 images
+    assert "linear SGD" not in (sweep.folder / "report" / "runs.csv").read_text()
+
+
+def test_a_table_of_the_page_names_other_data_and_settings(command: Command, sweep):
+    """Also where all of it is under one protocol."""
+    run = sweep.finish(0.3, seed=1)
+    of_mine = {"metrics": {"own/share": 0.5}, "columns": {"own/share": "own %"}}
+    of_others = {"metrics": {"more/share": 0.5}, "columns": {"more/share": "more %"}}
+    further(run, 0.0, "digits-1", Protocol("digits", settings={"suite": "Aaa"}), **of_mine)
+    further(run, 0.0, "other-1", Protocol("other", settings={"suite": "Bbb", "limit": 3}), **of_others)
+    report(command)
+    page = (sweep.folder / "report" / "report.html").read_text(encoding="utf-8")
+    tables = page.partition('"further"')[2] or page
+    assert "on other, Bbb, limit=3" in tables.partition("more %")[2].partition('"explanation"')[0]
+    assert '"protocol"' not in tables.partition("own %")[0].rpartition('"Aaa"')[2]
+
+
+def test_the_table_of_runs_has_what_they_were_trained_with(command: Command, sweep):
+    """And no empty columns of what was measured further; the standard evaluation stands first."""
+    run = sweep.finish(0.3, seed=1)
+    suite = Protocol("digits", settings={"suite": "Aaa"})
+    further(run, 0.0, "digits-1", suite, metrics={"own/share": 0.5}, columns={"own/share": "own %"})
+    report(command)
+    (row,) = rows(markdown(sweep).partition("## evaluation: Aaa")[0])
+    assert "linear %" in row
+    head = (sweep.folder / "report" / "runs.csv").read_text().splitlines()[0].split(",")
+    assert "own %" not in head
+    assert {"linear %", "k-NN %", "5-shot %", "RankMe r"} <= set(head)
