@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Int64, UInt8
 
 from ssl_lightning.config.markers import Seed
 from ssl_lightning.data.sampler import seed_of
@@ -231,10 +231,3 @@ def private(images: Pixels) -> Pixels:
     if isinstance(images, np.memmap) and isinstance(images.base, mmap.mmap) and images.filename is not None:
         return np.memmap(images.filename, images.dtype, "c", images.offset, images.shape)
     return images.copy()
-
-
-def copies_before(order: Int64[np.ndarray, " n"], origin: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """For each place of an order: whether an image of the same origin comes earlier. None is of an origin of −1."""
-    found = np.ones(len(order), bool)
-    found[np.unique(origin[order], return_index=True)[1]] = False
-    return found & (origin[order] >= 0)
