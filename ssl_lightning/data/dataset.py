@@ -225,13 +225,15 @@ class ImageDataset(ABC):
         return self._open("test")
 
     def fingerprint(self, split: SplitName = "train") -> Fingerprint:
-        """Of train with its nuisance, if any: its digest begins with that of the clean images, and goes on with what
-        has become of them."""
+        """Of train with its nuisance, if any: see `Plan.digest`."""
         if split not in self._fingerprints:
             named, labels, digest = str(split), self._open(split).labels, self._content_digest(split)
             if split == "train" and self.nuisance is not None:
                 (images, labels), plan = self._with_nuisance()
-                named, digest = f"{split}-{self.nuisance.name}", plan.digest(digest, images.numpy() if isinstance(images, Tensor) else None)
+                named, digest = (
+                    f"{split}-{self.nuisance.name}",
+                    plan.digest(digest, images.numpy() if isinstance(images, Tensor) else None),
+                )
             self._fingerprints[split] = Fingerprint(self.name, named, len(labels), digest)
         return self._fingerprints[split]
 

@@ -1,6 +1,6 @@
 """Data as they come: what is wrong with the training images of a crawl, planted on purpose in a clean dataset.
 
-Evaluations never see it. All is drawn from a seed, in whole numbers: the same bits in every process and on every machine.
+Evaluations never see it. All is drawn from a seed, in whole numbers: the same bits in every process, on every machine.
 """
 
 import hashlib
@@ -121,8 +121,8 @@ class LongTail(Nuisance):
 
 @dataclass(frozen=True, kw_only=True)
 class _Replacing(Nuisance):
-    """A share of the images is replaced, so that their number stays: round(share · n), at least one, and not all. With a
-    larger share, more are replaced besides the same ones.
+    """A share of the images is replaced, so that their number stays: round(share · n), at least one, and not all. With
+    a larger share, more are replaced besides the same ones.
 
     Args:
         share: of the images, in (0, 1).
@@ -176,8 +176,8 @@ class Duplicates(_Replacing):
 
 @dataclass(frozen=True, kw_only=True)
 class Noise(_Replacing):
-    """A share of the images is replaced by uniform noise, under the labels of those that were there: a crawl, too, files
-    what is no image of a cat under "cat", and rules that read labels see as many of each as before."""
+    """A share of the images is replaced by uniform noise, under the labels of those that were there: a crawl, too,
+    files what is no image of a cat under "cat", and rules that read labels see as many of each as before."""
 
     name: ClassVar[str] = "noise"
 

@@ -156,8 +156,8 @@ def evaluated(settings: Mapping[str, Any], key: str) -> ImageDataset:
     """
     if settings.get("nuisance") is not None:
         raise UserError(
-            f"{key}.nuisance is set, but evaluations see the images as they are: it is for what is pretrained on. Leave "
-            "it out."
+            f"{key}.nuisance is set, but evaluations see the images as they are: it is for what is pretrained on. "
+            "Leave it out."
         )
     return make(settings)
 

@@ -16,8 +16,8 @@ from ssl_lightning.launchers.journal import tell_run
 from ssl_lightning.pipeline.launch import fabric_of, start_processes
 from ssl_lightning.pipeline.parts import subset_of
 from ssl_lightning.pipeline.pretrain import train_proxy
-from ssl_lightning.reports.rankings import contact_sheet, describe, gain_curve
 from ssl_lightning.reports.planted import describe_planted
+from ssl_lightning.reports.rankings import contact_sheet, describe, gain_curve
 from ssl_lightning.subsets.file import File
 from ssl_lightning.subsets.rule import SubsetRule
 

@@ -1,6 +1,7 @@
-"""What a nuisance plants among the training images: counted as a loop counts, drawn from a seed, and never evaluated."""
+"""What a nuisance plants among training images: counted as a loop counts, drawn from a seed, and never evaluated."""
 
 import copy
+import itertools
 from fractions import Fraction
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def test_long_tails_are_nested_and_of_ratio_1_is_everything():
     labels = np.random.default_rng(0).permutation(np.arange(300) % 10)
     tails = [set(LongTail(ratio=ratio).plan(labels).origin.tolist()) for ratio in (1.0, 3.0, 30.0, 300.0)]
     assert len(tails[0]) == 300
-    assert all(small < large for large, small in zip(tails, tails[1:], strict=False))
+    assert all(small < large for large, small in itertools.pairwise(tails))
 
 
 @pytest.mark.parametrize("kind", [Duplicates, Noise])
@@ -182,6 +183,7 @@ def fingerprint(nuisance: Nuisance) -> str:
     return str(digits(nuisance).fingerprint())
 
 
+@pytest.mark.nightly
 def test_other_processes_make_the_same_images():
     with context.Pool(2) as processes:
         assert processes.map(fingerprint, ALL) == [fingerprint(nuisance) for nuisance in ALL]

@@ -33,7 +33,10 @@ def test_a_rehearsal_of_each(command: Command, name: str):
         (("long_tail", "dataset.nuisance.ratio=0.5"), "it should be greater than or equal to 1"),
         (("long_tail", "dataset.nuisance.ration=5"), "did you mean 'dataset.nuisance.ratio'?"),
         (("lang_tail",), "did you mean 'long_tail'?"),
-        (("noise", "+dataset@evaluation.dataset=digits", "evaluation.dataset.nuisance=noise"), "see the images as they"),
+        (
+            ("noise", "+dataset@evaluation.dataset=digits", "evaluation.dataset.nuisance=noise"),
+            "see the images as they",
+        ),
     ],
     ids=lambda given: given[-1] if isinstance(given, tuple) else "",
 )

@@ -70,7 +70,7 @@ def test_noise_is_counted_by_tenths(capsys):
     noise = plan.origin < 0
     describe_planted(ranking(np.concatenate([np.flatnonzero(~noise), np.flatnonzero(noise)])), plan.origin)
     assert capsys.readouterr().out.split() == [
-        *"noise in each tenth of the ranking".split(),
+        *["noise", "in", "each", "tenth", "of", "the", "ranking"],
         *(f"{tenth}0%" for tenth in range(1, 11)),
         *["0%"] * 5,
         *["100%"] * 5,
