@@ -14,17 +14,11 @@ from torch import Tensor
 from ssl_lightning.config.markers import Place, Unset
 from ssl_lightning.data.checking import check_arrays, check_labelled, check_labels, check_settings
 from ssl_lightning.data.decoding import StreamedImages
-from ssl_lightning.data.nuisance import Nuisance, Plan, private
+from ssl_lightning.data.nuisance import Nuisance, Plan, private, streamed
 from ssl_lightning.data.validation import held_out_part
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import place_of
 from ssl_lightning.ranges import Count, Deviation, Part, Share
-
-STREAMED = (
-    "dataset.nuisance={} makes images, which is not done for those that are streamed. Keep {} decoded "
-    "(dataset.storage=resident), or choose dataset.nuisance=long_tail."
-)
-
 
 SplitName = Literal["train", "val", "test"]
 
@@ -230,10 +224,7 @@ class ImageDataset(ABC):
             named, labels, digest = str(split), self._open(split).labels, self._content_digest(split)
             if split == "train" and self.nuisance is not None:
                 (images, labels), plan = self._with_nuisance()
-                named, digest = (
-                    f"{split}-{self.nuisance.name}",
-                    plan.digest(digest, images.numpy() if isinstance(images, Tensor) else None),
-                )
+                named, digest = f"{split}-{self.nuisance.name}", plan.digest(digest, images)
             self._fingerprints[split] = Fingerprint(self.name, named, len(labels), digest)
         return self._fingerprints[split]
 
@@ -269,7 +260,7 @@ class ImageDataset(ABC):
         if not len(plan.made):
             self._planted = selected(clean, torch.from_numpy(plan.origin)), plan
         elif isinstance(clean.images, StreamedImages):
-            raise UserError(STREAMED.format(name, self.name))
+            raise streamed(name, self.name)
         else:
             images = private(self._read("train")[0])
             self.nuisance.paint(images, plan)

@@ -9,7 +9,7 @@ import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
@@ -17,6 +17,7 @@ from jaxtyping import Int64, UInt8
 
 from ssl_lightning.config.markers import Seed
 from ssl_lightning.data.sampler import seed_of
+from ssl_lightning.errors import UserError
 from ssl_lightning.ranges import Part, SeedNumber, Share
 
 AT_ONCE = 2**21
@@ -39,15 +40,17 @@ class Plan(NamedTuple):
     labels: Int64[np.ndarray, " m"]
     made: Int64[np.ndarray, " k"]
 
-    def digest(self, clean: str, images: "Pixels | None") -> str:
-        """Sixteen hex digits of all that is done to images of the digest `clean`; what has come of them may be left out
-        where nothing is made."""
+    def digest(self, clean: str, images: Any) -> str:
+        """Sixteen hex digits of all that is done to images of the digest `clean`.
+
+        Args:
+            images: what has come of them, [m, c, h, w], to be indexed by arrays; not read where nothing is made.
+        """
         digest = hashlib.sha256(clean.encode())
         for values in (self.origin, self.labels, self.made):
             digest.update(np.ascontiguousarray(values, "<i8").tobytes())
-        if images is not None:
-            for some in _parts(images, len(self.made)):
-                digest.update(images[self.made[some]].tobytes())
+        for some in _parts(images, len(self.made)):
+            digest.update(np.ascontiguousarray(images[self.made[some]]).tobytes())
         return digest.hexdigest()[:16]
 
 
@@ -220,10 +223,18 @@ def _spans(
     return drawn.integers(0, side - length + 1), length
 
 
-def _parts(images: Pixels, number: int) -> Iterator[slice]:
+def _parts(images: Any, number: int) -> Iterator[slice]:
     """Of so many images, few at a time."""
     step = max(1, AT_ONCE // max(1, math.prod(images.shape[1:])))
     yield from (slice(start, start + step) for start in range(0, number, step))
+
+
+def streamed(name: str, dataset: str) -> UserError:
+    """Of a nuisance that makes images, and a dataset that does not hold them."""
+    return UserError(
+        f"dataset.nuisance={name} makes images, which is not done for those that are streamed. Keep {dataset} decoded "
+        "(dataset.storage=resident), or choose dataset.nuisance=long_tail."
+    )
 
 
 def private(images: Pixels) -> Pixels:
