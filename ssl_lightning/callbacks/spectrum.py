@@ -30,7 +30,7 @@ COLLAPSED = 1e-7
 
 class Spectra(L.Callback):
     """Measures the spectra of what a method maps images to (`SSLMethod.watched`), every few epochs and after the last
-    step, on images of the validation part of train; where no two have labels, on any of train.
+    step, on clean images of the validation part of train; where no two have labels, on any of train.
 
     Columns `spectrum/<what>/<metric>`, `<what>` being `r`, `z` and others that a method names. Ranks are those of the
     images as they are: `rankme`, `effective_rank`, `participation_ratio`, `stable_rank`, `nesum`, `alpha_req`, and
@@ -58,8 +58,8 @@ class Spectra(L.Callback):
         self._data = data
         if not trainer.is_global_zero:
             return
-        split = data.dataset.train()
-        positions = data.dataset.validation().nonzero().flatten()
+        split = data.dataset.clean()
+        positions = data.dataset.held_out().nonzero().flatten()
         if len(positions) < 2:
             positions = torch.arange(len(split.labels))
         number = min(self.max_images, len(positions))

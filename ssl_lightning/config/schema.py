@@ -173,7 +173,6 @@ those of the run that is trained, when it is known to be needed."""
 SETTINGS: tuple[type, ...] = (Paths, Checkpointing, Proxy)
 """Mappings without a `_target_`."""
 
-NAMED_COMPONENTS = {name: name for name in ("projector", "latent", "quota", "redundancy", "proxy", "dataset")} | {
-    "base": "method"
-}
+_NAMED = ("projector", "latent", "quota", "redundancy", "proxy", "dataset", "nuisance")
+NAMED_COMPONENTS = {name: name for name in _NAMED} | {"base": "method"}
 """Keys inside a component that also accept the name of an option of a group: `method.base=directclr`."""

@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Bool, Int, Integer, UInt8
 from torch import Tensor
 
-from ssl_lightning.config.markers import Place
+from ssl_lightning.config.markers import Place, Unset
+from ssl_lightning.data.checking import check_arrays, check_labelled, check_labels, check_settings
 from ssl_lightning.data.decoding import StreamedImages
+from ssl_lightning.data.nuisance import Nuisance, Plan, private, streamed
+from ssl_lightning.data.validation import held_out_part
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import place_of
 from ssl_lightning.ranges import Count, Deviation, Part, Share
-
-VALIDATION_SEED = 0
-
 
 SplitName = Literal["train", "val", "test"]
 
@@ -95,7 +95,8 @@ class ImageDataset(ABC):
         std: likewise.
         stem: what a backbone's stem should be for these images; a config resolves `auto` by their size.
         download: fetch missing files, where the dataset has a public source.
-        validation_fraction: share of each class that `validation` holds out of train.
+        validation_fraction: share of each class that is held out of train for tuning.
+        nuisance: what is done to the images of train; evaluations see them as they were.
 
     Opening data that do not agree with these values raises UserError.
     """
@@ -109,6 +110,7 @@ class ImageDataset(ABC):
     stem: str = "auto"
     download: Annotated[bool, Place] = False
     validation_fraction: Part = 0.1
+    nuisance: Annotated[Nuisance | None, Unset] = None
 
     any_size: ClassVar[bool] = False
     """Whether images are decoded to any `image_size`, and to 1 or 3 `channels`, as one likes."""
@@ -116,7 +118,8 @@ class ImageDataset(ABC):
     _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
     _fingerprints: dict[str, Fingerprint] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    _validation: Tensor | None = field(default=None, init=False, repr=False, compare=False)
+    _held_out: Tensor | None = field(default=None, init=False, repr=False, compare=False)
+    _planted: tuple[Split, Plan] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.mean, self.std = tuple(map(float, self.mean)), tuple(map(float, self.std))
@@ -170,7 +173,7 @@ class ImageDataset(ABC):
     @property
     def has_labels(self) -> bool:
         """Whether classifiers of representations can be trained and tested, after `prepare`."""
-        return self.has_test and bool((self.train().labels >= 0).any())
+        return self.has_test and bool((self.clean().labels >= 0).any())
 
     @property
     def has_test(self) -> bool:
@@ -183,12 +186,31 @@ class ImageDataset(ABC):
         return False
 
     def train(self) -> Split:
-        """What subsets are taken of."""
+        """What subsets are taken of, and pretraining sees."""
+        return self.clean() if self.nuisance is None else self._with_nuisance()[0]
+
+    def clean(self) -> Split:
+        """The images of train without any nuisance."""
         return self._open("train")
 
+    def origins(self) -> Int[Tensor, " n"]:
+        """For each position of train, the position in `clean` of the image that is there, or that it is made of; −1: of
+        none."""
+        if self.nuisance is None:
+            return torch.arange(len(self.clean().labels))
+        return torch.from_numpy(self._with_nuisance()[1].origin)
+
+    def nuisance_notice(self) -> str | None:
+        """What has been done to the images of train, in one line."""
+        if self.nuisance is None:
+            return None
+        told = self.nuisance.told(self._with_nuisance()[1], len(self.clean().labels))
+        return f"{self.name}: nuisance={self.nuisance.name}: {told}; evaluations see the clean ones."
+
     def labelled(self) -> Split:
-        """The images of train that have a label, and those of val: what classifiers of representations learn from."""
-        split = self.train()
+        """The clean images of train that have a label, and those of val: what classifiers of representations learn
+        from."""
+        split = self.clean()
         known = torch.nonzero(split.labels >= 0).flatten()
         split = split if len(known) == len(split.labels) else selected(split, known)
         return joined(split, self._open("val")) if self.has_val else split
@@ -198,46 +220,60 @@ class ImageDataset(ABC):
     ) -> Int[Tensor, " n"]:
         """The labels of train, where each image has one; else an error that says what they were needed for."""
         labels = self.train().labels
-        if missing := int((labels < 0).sum()):
-            raise UserError(
-                f"{purpose} needs the labels of all images, but {missing:,} of the {len(labels):,} training images of "
-                f"{self.name} have none. {advice}"
-            )
+        check_labelled(labels.numpy(), purpose, self.name, advice)
         return labels
 
     def test(self) -> Split:
         return self._open("test")
 
     def fingerprint(self, split: SplitName = "train") -> Fingerprint:
+        """Of train with its nuisance, if any: see `Plan.digest`."""
         if split not in self._fingerprints:
-            labels = self._open(split).labels
-            self._fingerprints[split] = Fingerprint(self.name, split, len(labels), self._content_digest(split))
+            named, labels, digest = str(split), self._open(split).labels, self._content_digest(split)
+            if split == "train" and self.nuisance is not None:
+                (images, labels), plan = self._with_nuisance()
+                named, digest = f"{split}-{self.nuisance.name}", plan.digest(digest, images)
+            self._fingerprints[split] = Fingerprint(self.name, named, len(labels), digest)
         return self._fingerprints[split]
 
     def validation_part(self) -> Bool[Tensor, " m"]:
         """Which of the labelled images choose settings: those of val, or where there is no such split, of
-        `validation`."""
-        known = self.train().labels >= 0
+        `held_out`."""
+        known = self.clean().labels >= 0
         if self.has_val:
             return torch.arange(int(known.sum()) + len(self._open("val").labels)) >= known.sum()
-        return self.validation()[known]
+        return self.held_out()[known]
 
     def validation(self) -> Bool[Tensor, " n"]:
-        """The positions of train that are held out for tuning: always the same, the same share of each class.
+        """The positions of train whose images, or those that they are made of, are held out for tuning."""
+        origin = self.origins()
+        return self.held_out()[origin.clamp(min=0)] & (origin >= 0)
 
-        At least one image of each class that has two, and never a whole class; only images that have a label.
-        """
-        if self._validation is not None:
-            return self._validation
-        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(VALIDATION_SEED)))
-        labels = self.train().labels.numpy()
-        held_out = np.zeros(len(labels), bool)
-        for label in np.unique(labels[labels >= 0]):
-            positions = generator.permutation(np.flatnonzero(labels == label))
-            size = max(1, round(self.validation_fraction * len(positions)))
-            held_out[positions[: min(size, len(positions) - 1)]] = True
-        self._validation = torch.from_numpy(held_out)
-        return self._validation
+    def held_out(self) -> Bool[Tensor, " n"]:
+        """The positions of `clean` that are held out for tuning: see `held_out_part`."""
+        if self._held_out is None:
+            self._held_out = torch.from_numpy(held_out_part(self.clean().labels.numpy(), self.validation_fraction))
+        return self._held_out
+
+    def _with_nuisance(self) -> tuple[Split, Plan]:
+        """Train, and what has become of it."""
+        if self._planted is not None:
+            return self._planted
+        assert self.nuisance is not None
+        clean, name = self.clean(), self.nuisance.name
+        if self.nuisance.needs_labels:
+            advice = "Choose another nuisance, such as dataset.nuisance=duplicates, or another dataset."
+            check_labelled(clean.labels.numpy(), f"dataset.nuisance={name}", self.name, advice)
+        plan = self.nuisance.plan(clean.labels.numpy())
+        if not len(plan.made):
+            self._planted = selected(clean, torch.from_numpy(plan.origin)), plan
+        elif isinstance(clean.images, StreamedImages):
+            raise streamed(name, self.name)
+        else:
+            images = private(self._read("train")[0])
+            self.nuisance.paint(images, plan)
+            self._planted = Split(torch.from_numpy(images), torch.from_numpy(plan.labels)), plan
+        return self._planted
 
     def _content_digest(self, split: SplitName) -> str:
         images, labels = self._open(split)
@@ -256,17 +292,7 @@ class ImageDataset(ABC):
         return self._splits[split]
 
     def _read(self, split: SplitName) -> Arrays:
-        """`read`, which may be a user's own and return anything."""
-        images, labels = found = self.read(split)
-        wanted = (images, 4, np.uint8), (labels, 1, np.integer)
-        right = all(isinstance(a, np.ndarray) and a.ndim == n and np.issubdtype(a.dtype, kind) for a, n, kind in wanted)
-        if right and len(images) == len(labels):
-            return found
-        given = " and ".join(f"{getattr(a, 'dtype', type(a).__name__)} {list(np.shape(a))}" for a in (images, labels))
-        raise UserError(
-            f"{place_of(type(self).read)} returned {given} for {split}. Return two NumPy arrays, images as uint8 "
-            "[n, c, h, w] and labels as integers [n]."
-        )
+        return check_arrays(self.read(split), split, place_of(type(self).read))
 
     def _check(self, split: str, shape: tuple[int, int], labels: Integer[np.ndarray, " n"]) -> None:
         """Whether channels and side of the images, and their labels, are what the settings say."""
@@ -274,16 +300,5 @@ class ImageDataset(ABC):
         if self.num_classes is None:
             self.num_classes = num_classes
         found = {"num_classes": num_classes, "channels": shape[0], "image_size": shape[1]}
-        for key, value in found.items():
-            if getattr(self, key) != value:
-                raise UserError(
-                    f"dataset.{key} is {getattr(self, key)}, but the images of {self.name} have {value}: "
-                    f"set dataset.{key}={value}."
-                )
-        if len(labels) == 0:
-            raise UserError(f"{self.name} has no image in its {split} split. Replace its files.")
-        if labels.min() < (-1 if split == "train" else 0) or labels.max() >= num_classes:
-            raise UserError(
-                f"{self.name}: labels of {split} run from {labels.min()} to {labels.max()}, which is no "
-                f"dataset.num_classes={num_classes}. Replace its files."
-            )
+        check_settings(self.name, {key: getattr(self, key) for key in found}, found)
+        check_labels(self.name, split, labels, num_classes)

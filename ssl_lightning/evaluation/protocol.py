@@ -11,8 +11,8 @@ from ssl_lightning.evaluation.evaluator import Evaluator
 from ssl_lightning.evaluation.suite import EvaluationSuite
 
 STANDARD = "standard"
-OF_ENCODERS = ("name", "mean", "std", "stem", "num_classes")
-"""Parameters of a dataset that say what an encoder is made for, or follow from the data."""
+OF_ENCODERS = ("name", "mean", "std", "stem", "num_classes", "nuisance")
+"""Parameters of a dataset that say what an encoder is made for or of, or follow from the data."""
 
 
 @dataclass(frozen=True)

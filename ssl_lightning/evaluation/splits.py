@@ -16,7 +16,7 @@ FEW = 256
 class Splits(NamedTuple):
     """
     Args:
-        train: whose features classifiers learn from; where no labels are needed, all images of train.
+        train: whose features classifiers learn from; where no labels are needed, all images of train. Always clean.
         test: None where no labels are needed.
         validation: which images of train choose settings.
     """
@@ -29,7 +29,7 @@ class Splits(NamedTuple):
 def splits_of(labelled: bool, dataset: ImageDataset) -> Splits:
     """All that an evaluation reads of a dataset, which needs labels or not."""
     if not labelled:
-        return Splits(dataset.train(), None, dataset.validation_part())
+        return Splits(dataset.clean(), None, dataset.validation_part())
     return Splits(dataset.labelled(), dataset.test(), dataset.validation_part())
 
 

@@ -18,7 +18,7 @@ from ssl_lightning.runs.progress import in_time
 from ssl_lightning.runs.results import device_name
 from ssl_lightning.runs.run import find_runs
 
-POOL, SLURM, BASIC = "PoolLauncher", "SlurmLauncher", "BasicLauncher"
+POOL, SLURM, RAY, BASIC = "PoolLauncher", "SlurmLauncher", "RayLauncher", "BasicLauncher"
 
 
 class Former:
@@ -74,7 +74,7 @@ def how_long(grid: Grid, configs: Sequence[Mapping[str, Any]]) -> str:
     """
     jobs = jobs_of(grid)
     done = [job for job in jobs if job.state == "finished"]
-    former = Former(grid, anywhere=grid.launcher.endswith(SLURM))
+    former = Former(grid, anywhere=grid.launcher.endswith((SLURM, RAY)))
     seconds = []
     for job, config in zip(jobs, configs, strict=True):
         if job.state == "finished" or (job.run is not None and job.run.settled):

@@ -27,7 +27,7 @@ from ssl_lightning.evaluation.splits import splits_of
 from ssl_lightning.files import remove_unfinished, safe_name, write_json
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.pipeline.launch import fabric_of, start_processes
-from ssl_lightning.pipeline.parts import of_labels, possible_evaluation
+from ssl_lightning.pipeline.parts import evaluated, of_labels, possible_evaluation
 from ssl_lightning.pipeline.transfer import each, normalised_for
 from ssl_lightning.processes import ProcessGroup
 from ssl_lightning.progress import in_log
@@ -69,11 +69,12 @@ def evaluate(config: Mapping[str, Any], named: Collection[str] = ()) -> list[Pat
 
 def _dataset(config: Mapping[str, Any], source: EncoderSource, encoder: Encoder) -> ImageDataset:
     """What the encoder is to look at, prepared."""
-    if (described := config.get("dataset") or config["evaluation"].get("dataset") or source.dataset()) is None:
+    key = "dataset" if config.get("dataset") else "evaluation.dataset"
+    if (described := config.get("dataset") or config["evaluation"].get("dataset") or _of_run(source)) is None:
         raise UserError(f"dataset has no value: say what {source.name()} is to look at, for instance dataset=cifar10.")
     settings: Mapping[str, Any] = described if config.get("dataset") else _here(described, config)
     safe_name(settings["name"], "dataset.name")
-    dataset: ImageDataset = make(normalised_for(encoder, settings))
+    dataset = evaluated(normalised_for(encoder, settings), key)
     try:
         dataset.prepare()
     except UserError as error:
@@ -228,6 +229,12 @@ def _former(run: Run, file: Path) -> dict[str, Any] | None:
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Of an evaluator, which may be a user's, and give them as tensors or NumPy's: as what a file holds."""
     return {name: value if type(value) is int else float(value) for name, value in metrics.items()}
+
+
+def _of_run(source: EncoderSource) -> dict[str, Any] | None:
+    """The dataset of a run, without what its nuisance did to the images of training."""
+    dataset = source.dataset()
+    return dataset and {key: value for key, value in dataset.items() if key != "nuisance"}
 
 
 def _here(dataset: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

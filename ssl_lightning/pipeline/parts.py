@@ -109,6 +109,7 @@ def identity_of(
         fraction=beside(config["subset"], Cut)["fraction"],
         seed=config["seed"],
         budget=config["budget"],
+        nuisance=locate(nuisance["_target_"]).name if (nuisance := config["dataset"].get("nuisance")) else "",
         digest=run_digest(config, TrainConfig, {**contents, **(further or {})}),
         contents={
             key: digest[:8] for key, digest in {**contents, "code": code_digest(config, TrainConfig)}.items() if digest
@@ -144,11 +145,28 @@ def of_labels(dataset: ImageDataset, key: str = "evaluation.dataset") -> str:
     )
 
 
+def evaluated(settings: Mapping[str, Any], key: str) -> ImageDataset:
+    """The dataset of these settings, to be evaluated on: without a nuisance.
+
+    Args:
+        key: where they stand in the config.
+
+    Raises:
+        UserError: they have one.
+    """
+    if settings.get("nuisance") is not None:
+        raise UserError(
+            f"{key}.nuisance is set, but evaluations see the images as they are: it is for what is pretrained on. "
+            "Leave it out."
+        )
+    return make(settings)
+
+
 def evaluation_of(config: Mapping[str, Any], pretrained: ImageDataset) -> tuple[EvaluationSuite, ImageDataset]:
     """The suite, and the dataset that it evaluates on: by default what is pretrained on."""
     suite: EvaluationSuite = make(own(config, Evaluated))
     described = beside(config, Evaluated)["dataset"]
-    dataset: ImageDataset = pretrained if described is None else make(described)
+    dataset = pretrained if described is None else evaluated(described, "evaluation.dataset")
     if dataset.channels not in (1, pretrained.channels):
         raise UserError(
             f"evaluation.dataset has {dataset.channels} channels, but the encoder is trained on images of "

@@ -193,7 +193,7 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, Mask, dict[st
     dataset.prepare()
     if method.classifies:
         dataset.all_labels(f"method={component_name(config['method'])}")
-    if notice := dataset.notice():
+    for notice in filter(None, (dataset.notice(), dataset.nuisance_notice())):
         rank_zero_only(print)(notice, flush=True)
     if parts.evaluation != config["evaluation"]:
         rank_zero_only(print)(of_labels(dataset), flush=True)

@@ -5,6 +5,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
+
 from ssl_lightning.config.components import make
 from ssl_lightning.config.schema import SelectConfig, TrainConfig
 from ssl_lightning.data.dataset import ImageDataset
@@ -14,6 +16,7 @@ from ssl_lightning.launchers.journal import tell_run
 from ssl_lightning.pipeline.launch import fabric_of, start_processes
 from ssl_lightning.pipeline.parts import subset_of
 from ssl_lightning.pipeline.pretrain import train_proxy
+from ssl_lightning.reports.planted import describe_planted
 from ssl_lightning.reports.rankings import contact_sheet, describe, gain_curve
 from ssl_lightning.subsets.file import File
 from ssl_lightning.subsets.rule import SubsetRule
@@ -36,6 +39,8 @@ def rank(config: Mapping[str, Any]) -> Path | None:
             "such as subset=sas."
         )
     digests = [proxy.digest for proxy in proxies]
+    if notice := dataset.nuisance_notice():
+        rank_zero_only(print)(notice, flush=True)
     if config["trainer"]["fast_dev_run"]:
         rule.ranking(dataset, digests, lambda: [proxy.load() for proxy in proxies])
         print("fast_dev_run: a ranking was made of an untrained proxy, and nothing was kept.", flush=True)
@@ -64,6 +69,8 @@ def rank(config: Mapping[str, Any]) -> Path | None:
             if ranking.scored:
                 gain_curve(ranking, curve)
         describe(ranking, dataset.train().labels.numpy())
+        if dataset.nuisance is not None:
+            describe_planted(ranking, dataset.origins().numpy())
         for file in (path, *figures):
             print(file, flush=True)
         if to is not None:

@@ -7,11 +7,12 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from ssl_lightning.config.components import locate, make
+from ssl_lightning.config.components import locate
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import NotThere, UserError
 from ssl_lightning.files import safe_name
 from ssl_lightning.models.encoder import Encoder
+from ssl_lightning.pipeline.parts import evaluated
 
 
 def each(
@@ -42,7 +43,7 @@ def each(
     there: dict[str, ImageDataset] = {}
     for key, settings in listed.items():
         try:
-            there[key] = _prepared(settings, encoder)
+            there[key] = _prepared(settings, encoder, f"evaluation.datasets.{key}")
         except UserError as error:
             leave_out(key, error)
     files = []
@@ -62,9 +63,9 @@ def each(
     return files
 
 
-def _prepared(settings: Mapping[str, Any], encoder: Encoder) -> ImageDataset:
+def _prepared(settings: Mapping[str, Any], encoder: Encoder, key: str) -> ImageDataset:
     safe_name(settings["name"], "dataset.name")
-    dataset: ImageDataset = make(_fitted(settings, encoder))
+    dataset = evaluated(_fitted(settings, encoder), key)
     if dataset.channels not in (1, len(encoder.mean)):
         raise NotThere(f"its images have {dataset.channels} channels, and the encoder sees {len(encoder.mean)}.")
     dataset.prepare()

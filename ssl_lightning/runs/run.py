@@ -32,7 +32,7 @@ FORMER = ".former"
 
 @dataclass(frozen=True)
 class Run:
-    """`<paths.runs>/<sweep>/<method>-<dataset>-<subset>-<fraction>-s<seed>-<8 hex digits>/` with
+    """`<paths.runs>/<sweep>/<method>-<dataset>[-<nuisance>]-<subset>-<fraction>-s<seed>-<8 hex digits>/` with
 
     config.yaml       the resolved config, below what it was identified by
     checkpoints/      last.ckpt; until the run is finished, previous.ckpt too
@@ -244,6 +244,7 @@ class Identity:
     Args:
         ignored: dotted keys that cannot change the encoder.
         seeds: dotted keys in which runs of one cell of a report differ.
+        nuisance: of the dataset; empty where there is none.
         contents: digests of what its config does not hold: data, a subset's file, a user's own code. Of what is
             published, or the product's own, there is none.
         digest: eight hex digits that change with everything that can change the encoder.
@@ -256,6 +257,7 @@ class Identity:
     seed: int | None = None
     budget: str = ""
     digest: str = ""
+    nuisance: str = ""
     contents: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] | list[str] = ()
     seeds: tuple[str, ...] | list[str] = ()
@@ -264,7 +266,8 @@ class Identity:
     def run_name(self) -> str:
         """Of the run's folder."""
         fraction = "all" if self.fraction is None else f"{self.fraction:g}"
-        return "-".join((self.method, self.dataset, self.subset, fraction, f"s{self.seed}", self.digest))
+        nuisance = [self.nuisance] if self.nuisance else []
+        return "-".join((self.method, self.dataset, *nuisance, self.subset, fraction, f"s{self.seed}", self.digest))
 
     def called(self, folder: str) -> str:
         """The name of the run, whatever somebody has called its folder since; of one that says no digest, as one of the

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
+from ssl_lightning.config.components import make
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.methods.method import Objective, SSLMethod
@@ -104,6 +105,12 @@ class Forgetting(DifficultyRule):
                 "+callbacks.forgetting._target_=ssl_lightning.subsets.forgetting.ForgettingEvents, or set "
                 "subset.proxy.run=null."
             ) from None
+        nuisance = proxy.config["dataset"].get("nuisance")
+        if (nuisance and make(nuisance)) != dataset.nuisance:
+            raise UserError(
+                "the run of subset.proxy.run counted forgetting events of images with another dataset.nuisance. Choose "
+                "a run with the same one, or set subset.proxy.run=null."
+            )
         if len(counted.events) != n:
             raise UserError(
                 f"the run of subset.proxy.run counted forgetting events of {len(counted.events)} images, but "

@@ -96,6 +96,7 @@ class SubsetRule(ABC):
         content = "-".join(filter(None, (*proxies, self.content_digest())))
         return {
             "fingerprint": dataset.fingerprint().as_dict(),
+            **({} if dataset.nuisance is None else {"nuisance": described(dataset.nuisance)}),
             "rule": self.name,
             "parameters": self.parameters(),
             "seed": self.seed,

@@ -161,6 +161,9 @@ RELEVANT = (
     "backbone=resnet18",
     "dataset=fashion_mnist",
     "dataset.validation_fraction=0.2",
+    "dataset.nuisance=long_tail",
+    "dataset.nuisance=duplicates",
+    "nuisance@dataset.nuisance=noise",
     "subset.fraction=0.5",
     "subset.seed=1",
     "subset.budget=floor",
@@ -227,6 +230,38 @@ def test_a_rule_without_quota_redundancy_and_groups_of_its_own_is_what_it_was_be
     ]
     assert rules[0].parameters() == rules[1].parameters()
     assert not {"quota", "redundancy"} & set(rules[0].parameters())
+
+
+def test_a_dataset_without_a_nuisance_is_what_it_was_before_there_were_these():
+    config = resolved("subset=sas")
+    assert config["dataset"]["nuisance"] is None
+    lacking = without(config, ["dataset.nuisance"])
+    assert run_digest(lacking, TrainConfig, {}) == run_digest(config, TrainConfig, {})
+    assert proxy_of(lacking).digest == proxy_of(config).digest
+    compared = [without(one, identity_of(one).ignored) for one in (lacking, config)]  # by reports
+    assert compared[0] == compared[1]
+    assert identity_of(lacking).run_name == identity_of(config).run_name
+
+
+def test_a_nuisance_is_in_the_name_of_a_run_and_tells_cells_apart_but_by_its_seed():
+    named = ("trainer=cpu", "nuisance@dataset.nuisance=long_tail")
+    identity = parts(*named).identity
+    assert identity.run_name.startswith("simclr-digits-long_tail-random-1-s0-")
+    assert parts("trainer=cpu", "dataset.nuisance=long_tail").identity.digest == identity.digest
+    other = parts(*named, "dataset.nuisance.seed=1").identity
+    assert other.digest != identity.digest
+    assert "dataset.nuisance.seed" in identity.seeds
+    assert cell(*named, "dataset.nuisance.seed=1") == cell(*named)
+    assert cell(*named, "dataset.nuisance.ratio=10") != cell(*named) != cell("trainer=cpu")
+
+
+def test_a_nuisance_is_that_of_its_proxies_and_rankings_and_no_part_of_the_protocol():
+    given = ("trainer=cpu", "subset=sas")
+    clean, touched = parts(*given), parts(*given, "dataset.nuisance=duplicates")
+    assert clean.proxies[0].digest != touched.proxies[0].digest
+    files = [one.subset.rank.ranking_file(one.dataset, ["same"]) for one in (clean, touched)]
+    assert files[0] != files[1]
+    assert clean.protocol == touched.protocol
 
 
 @pytest.mark.nightly
