@@ -49,7 +49,7 @@ class Selecting(L.Callback):
 
     def check(self, method: SSLMethod, limit_train_batches: float | None = None) -> None:
         """Raises UserError where images of this method, or parts of epochs, cannot be selected."""
-        names = type(self.rule).__name__, type(method).__name__
+        names = self.rule.name, type(method).__name__
         if not method.has_image_losses:
             raise UserError(
                 f"selection={names[0]} reads the loss of each image, but {names[1]} has only one of a whole batch. "
@@ -71,11 +71,11 @@ class Selecting(L.Callback):
         assert isinstance(pl_module, SSLMethod)
         data = self._data(trainer)
         rehearsal = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-        self.check(pl_module, None if rehearsal else trainer.limit_train_batches)  # type: ignore[attr-defined]
+        self.check(pl_module, None if rehearsal else trainer.limit_train_batches)
         size, least = data.mask.size, int(self.rule.least * data.mask.size + 1e-9)
         if least < data.batch_size:
             raise UserError(
-                f"selection={type(self.rule).__name__} may leave {least} of {size} images to an epoch, but batch_size "
+                f"selection={self.rule.name} may leave {least} of {size} images to an epoch, but batch_size "
                 f"is {data.batch_size}. Choose a smaller batch_size, or have it leave out less."
             )
 
@@ -98,7 +98,7 @@ class Selecting(L.Callback):
         objective: Objective = outputs["objective"]
         if objective.image_losses is None:
             raise UserError(
-                f"selection={type(self.rule).__name__} reads the loss of each image, but the objectives of "
+                f"selection={self.rule.name} reads the loss of each image, but the objectives of "
                 f"{type(pl_module).__name__} have no image_losses. Return Objective(..., image_losses=...), or choose "
                 "selection=none."
             )

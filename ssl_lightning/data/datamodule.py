@@ -140,7 +140,7 @@ class SubsetDataModule(L.LightningDataModule):
         if self.resolution is None or self.trainer is None:
             return full
         a_step = self.trainer.accumulate_grad_batches
-        clock: Clock = self.trainer.lightning_module.clock  # type: ignore[union-attr, assignment]
+        clock: Clock = self.trainer.lightning_module.clock  # type: ignore[assignment]
         step, part = divmod(number, a_step)
         return self.resolution.size(clock.scheduled(step) * a_step + part, clock.total * a_step, full)
 

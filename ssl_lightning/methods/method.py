@@ -302,8 +302,8 @@ class SSLMethod(Logged):
                 f"optimizer steps of {self.batches_a_step} batches each. Choose a multiple of {self.batches_a_step}."
             )
         steps_per_epoch = max(1, batches // self.batches_a_step)
-        limits = [None if limit in (None, -1) else limit for limit in (self.trainer.max_epochs, self.trainer.max_steps)]
-        self.clock = Clock(int(self.trainer.estimated_stepping_batches), steps_per_epoch, *limits)
+        epochs, limit = (None if n in (None, -1) else n for n in (self.trainer.max_epochs, self.trainer.max_steps))
+        self.clock = Clock(int(self.trainer.estimated_stepping_batches), steps_per_epoch, epochs, limit)
         groups = self.parameter_groups()
         optimizer, scheduler = self.recipe.build(groups, steps_per_epoch, self.clock.total, self.clock.scheduled)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -74,7 +74,11 @@ class OptimizerRecipe:
         total_steps: int,
         at: Callable[[int], int] | None = None,
     ) -> tuple[Optimizer, Scheduler]:
-        """Optimizer of the parameters of all groups, and a scheduler to be stepped once a step. `at`: see `Scheduler`."""
+        """Optimizer of the parameters of all groups, and a scheduler to be stepped once a step.
+
+        Args:
+            at: see `Scheduler`.
+        """
         given: list[dict[str, Any]] = []
         schedules: list[Mapping[str, Schedule | OneCycle]] = []
         for group in groups:

@@ -79,7 +79,8 @@ class Scheduler(LRScheduler):
         optimizer: whose groups hold the values that the factors multiply.
         schedules: of each group, by the name of the hyper-parameter.
         steps_per_epoch, total_steps: in optimizer steps.
-        at: the step of the schedules that an optimizer step is made with, such as `Clock.scheduled`; by default its own.
+        at: the step of the schedules that an optimizer step is made with, by default its own; such as
+            `Clock.scheduled`.
 
     Raises:
         UserError: the optimizer has no hyper-parameter of that name, or one that is no number.

@@ -176,9 +176,7 @@ def train_proxy(config: dict[str, Any]) -> Run:
 
 
 def _fit(config: dict[str, Any], parts: Parts) -> _Fitted:
-    """Trains from the last checkpoint, or from the start, to the end of the budget.
-
-    """
+    """Trains from the last checkpoint, or from the start, to the end of the budget."""
     run, trainer, dataset = parts.run, parts.trainer, parts.dataset
     # First: what a logger lacks is said before the work begins.
     loggers: list[Logger] = [make(options) for options in config["logger"].values()]

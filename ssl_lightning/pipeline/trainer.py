@@ -144,9 +144,9 @@ def callbacks_of(
 ) -> list[Callback]:
     """In the order in which they see a batch.
 
-    Seeds come first, and what chooses the images of an epoch; then the configured ones, whose averages the recorder takes up; the recorder; the checkpoint,
-    which holds the state that all of these have after the batch; and what tells of training, or ends it. Lightning's
-    own checkpoints come after the recorder, and see what it shows.
+    Seeds come first, and what chooses the images of an epoch; then the configured ones, whose averages the recorder
+    takes up; the recorder; the checkpoint, which holds the state that all of these have after the batch; and what tells
+    of training, or ends it. Lightning's own checkpoints come after the recorder, and see what it shows.
     """
     callbacks: list[Callback] = [StepSeeds(config["seed"]), *([selecting] if selecting else [])]
     made: dict[str, Callback] = {name: make(options) for name, options in config["callbacks"].items()}

@@ -2,7 +2,7 @@
 Coarse-to-Fine Refinement" (Tripathi, Shenoy and Chakraborty, ECCV 2024)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -27,6 +27,8 @@ class CoarseToFine(SelectionRule):
         until: share of the training from which on it is reached.
         keep: those with the largest losses, or the smallest.
     """
+
+    name: ClassVar[str] = "coarse_to_fine"
 
     fraction: Part = 0.5
     until: Share = 0.875

@@ -22,6 +22,7 @@ class InfoBatch(SelectionRule):
         until: δ, the share of the training after which all images are seen; an epoch that would end later sees all.
     """
 
+    name: ClassVar[str] = "infobatch"
     weighs: ClassVar[bool] = True
 
     ratio: Annotated[float, Ge(0), Lt(1)] = 0.5

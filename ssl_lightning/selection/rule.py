@@ -27,6 +27,9 @@ class Moment:
 class SelectionRule(ABC):
     """Chooses, before each epoch, by the last known loss of each image."""
 
+    name: ClassVar[str]
+    """What it is called by users."""
+
     weighs: ClassVar[bool] = False
     """Whether the losses of images that are seen may count differently."""
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Le
@@ -31,6 +31,8 @@ class Scan(SelectionRule):
         cycle: T.
         warmup: epochs that see all images before the first cycle.
     """
+
+    name: ClassVar[str] = "scan"
 
     ratio: Annotated[float, Ge(0), Le(0.5)] = 0.35
     cycle: Count = 3
