@@ -41,6 +41,18 @@ def load_training_batches(trainer: "Trainer") -> None:
     trainer.fit_loop.setup_data()
 
 
+def set_epoch_length(trainer: "Trainer", batches: int) -> None:
+    """Has the next epoch, or the one that a checkpoint goes on with, end after so many batches.
+
+    `fit_loop.max_batches`, and `length` of its `_data_fetcher`: both are taken from the loader once, and a fetcher that
+    goes on from a checkpoint does not ask again. Loaders that are made anew for each epoch could not be resumed.
+    """
+    loop = trainer.fit_loop
+    loop.max_batches = batches
+    if loop._data_fetcher is not None:
+        loop._data_fetcher.length = batches
+
+
 def limit_steps(trainer: "Trainer", steps: int) -> None:
     """Has a trainer end after so many optimizer steps, whatever epochs and steps it was made with.
 

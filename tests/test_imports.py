@@ -16,7 +16,7 @@ TIERS = (
     ("pipeline",),
     ("reports", "loggers", "callbacks", "subsets", "evaluation", "export", "runs"),
     ("data", "methods"),
-    ("optim", "losses", "metrics", "models", "theory"),
+    ("optim", "losses", "metrics", "models", "theory", "selection"),
     ("config", "launchers", "processes", "lightning_internals"),
     ("files", "devices", "progress", "errors", "explaining", "known_errors", "ranges", "versions"),
 )

@@ -16,6 +16,7 @@ from ssl_lightning.callbacks.online_probe import OnlineProbe
 from ssl_lightning.callbacks.progress import Progress
 from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.callbacks.seeds import StepSeeds
+from ssl_lightning.callbacks.selecting import Selecting
 from ssl_lightning.callbacks.stopping import StopTogether
 from ssl_lightning.config.components import make
 from ssl_lightning.config.places import CONF
@@ -26,6 +27,8 @@ from ssl_lightning.data.draw import Draw
 from ssl_lightning.data.mask import Mask
 from ssl_lightning.losses.gather import LOCAL
 from ssl_lightning.methods.method import SSLMethod
+from ssl_lightning.optim.clock import Clock
+from ssl_lightning.selection.scan import Scan
 from tests.composing import TINY, composed
 
 METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
@@ -160,7 +163,9 @@ def step_on_meta(config: dict[str, Any], images: torch.Tensor, mean: Any, std: A
     trainer.optimizers = [optimizer]
     mask = Mask(np.arange(64), "first", 0.05, 1257)
     trainer.datamodule = SubsetDataModule(make(config["dataset"]), mask, augment=augment, batch_size=n)
-    recorder, probe = Recorder(), OnlineProbe()
+    recorder, probe, selecting = Recorder(), OnlineProbe(), Selecting(Scan())
+    selecting._new = torch.zeros(2, 1257, device=device)
+    method.clock = Clock(1000, 100)
     recorder.on_train_start(trainer, method)
     probe.on_fit_start(trainer, method)
     index = torch.arange(n, device=device)
@@ -176,6 +181,8 @@ def step_on_meta(config: dict[str, Any], images: torch.Tensor, mean: Any, std: A
         method.batches += 1
         method.after_step(objective, LOCAL, 0.5)
         outputs = {"objective": objective}
+        if method.has_image_losses:
+            selecting.on_train_batch_end(trainer, method, outputs, batch, 0)
         probe.on_train_batch_end(trainer, method, outputs, batch, 0)
         recorder.on_train_batch_end(trainer, method, outputs, batch, 0)
     assert all(value.is_meta for value in recorder._sums.values())

@@ -86,13 +86,14 @@ class Recorder(L.Callback):
         pl_module.recorded = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, SSLMethod)
         count_memory(trainer.strategy.root_device)
         self._started = time.monotonic()
         self._row_began = self._started, self._images_seen
         loader = trainer.train_dataloader
         self._loader = loader if isinstance(loader, Loader) else None
         self._first_bad_step = self._first_bad_step.to(pl_module.device)
-        self._planned_steps = int(trainer.estimated_stepping_batches)
+        self._planned_steps = pl_module.clock.planned
         self._sums = {name: pair.to(pl_module.device) for name, pair in self._own_part(trainer).items()}
         for logger in trainer.loggers:
             if hasattr(logger, "rewind"):
@@ -101,7 +102,9 @@ class Recorder(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        assert isinstance(pl_module, SSLMethod)
         # Of this step; afterwards they are the next one's.
+        self._planned_steps = pl_module.clock.planned
         self._number_of_epoch = trainer.current_epoch
         self._lr = trainer.optimizers[0].param_groups[0]["lr"]
 

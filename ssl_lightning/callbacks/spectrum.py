@@ -72,7 +72,7 @@ class Spectra(L.Callback):
         if pl_module.batches % pl_module.batches_a_step or not trainer.is_global_zero:
             return
         due = trainer.is_last_batch and (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        if not due and pl_module.steps != trainer.estimated_stepping_batches:
+        if not due and pl_module.steps != pl_module.clock.planned:
             return
         if pl_module.device.type == "cuda":
             torch.cuda.synchronize(pl_module.device)  # what is computed until here is training

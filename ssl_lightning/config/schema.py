@@ -106,6 +106,7 @@ class TrainConfig:
     init: Annotated[str | None, Content] = None
     extend: Annotated[bool, Place] = False
     resolution: Annotated[Any, Component("ssl_lightning.data.resolution.Resolution", optional=True)] = None
+    selection: Annotated[Any, Component("ssl_lightning.selection.rule.SelectionRule", optional=True)] = None
 
 
 @dataclass

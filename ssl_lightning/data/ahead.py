@@ -36,8 +36,9 @@ class Ahead(Loader):
         self._number = -1  # of the batch that was asked for last
 
     def begin(self) -> None:
-        """Has the thread make the batch after the last, unless it does so already."""
-        if self._next is None:
+        """Has the thread make the batch after the last, unless it does so already, or it is not known yet what that
+        holds."""
+        if self._next is None and self.sampler.holds(self._number + 1):
             self._ask(self._number + 1)
 
     def batch(self, number: int) -> Batch:
@@ -49,8 +50,9 @@ class Ahead(Loader):
         if ready is not None:
             here = torch.cuda.current_stream(self.device)
             here.wait_event(ready)
-            for tensor in (*batch.views, batch.label, batch.index):
-                tensor.record_stream(here)  # its memory is free again when this stream has done with it
+            for tensor in (*batch.views, batch.label, batch.index, batch.weight):
+                if tensor is not None:
+                    tensor.record_stream(here)  # its memory is free again when this stream has done with it
         return batch
 
     def _ask(self, number: int) -> None:

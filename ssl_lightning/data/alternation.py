@@ -26,5 +26,5 @@ class Alternation:
 
     def __call__(self, number: int) -> Bool[Tensor, "v n"]:
         """Of the batch of this number, from 0."""
-        second = number // len(self._sampler) % 2 == 1
+        second = self._sampler.place(number)[0] % 2 == 1
         return self._first[:, self._sampler.batch(number)] ^ second

@@ -22,12 +22,13 @@ class Batch(NamedTuple):
     """What a method sees in a step.
 
     `views` is a tuple of float [v, n, c, s, s], one entry a size, largest first; `label` and `index` are those of
-    `Stored`.
+    `Stored`. `weight` is float [n], what the loss of each image counts; None: 1.
     """
 
     views: tuple[Tensor, ...]
     label: Tensor
     index: Tensor  # type: ignore[assignment]
+    weight: Tensor | None = None
 
     @property
     def num_views(self) -> int:
@@ -36,4 +37,7 @@ class Batch(NamedTuple):
 
     def part(self, images: slice) -> "Batch":
         """Some of the images."""
-        return Batch(tuple(views[:, images] for views in self.views), self.label[images], self.index[images])
+        views = tuple(views[:, images] for views in self.views)
+        return Batch(
+            views, self.label[images], self.index[images], None if self.weight is None else self.weight[images]
+        )

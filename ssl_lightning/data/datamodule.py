@@ -15,9 +15,10 @@ from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.loading import Loader, ResidentLoader, StreamedLoader
 from ssl_lightning.data.mask import Mask
 from ssl_lightning.data.resolution import Resolution
-from ssl_lightning.data.sampler import BatchSampler, seed_of
+from ssl_lightning.data.sampler import BatchSampler, Round, seed_of
 from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import UserError
+from ssl_lightning.optim.clock import Clock
 
 
 class SubsetDataModule(L.LightningDataModule):
@@ -54,6 +55,7 @@ class SubsetDataModule(L.LightningDataModule):
         self.seed = seed
         self.resolution = resolution
         self._loader: Loader | None = None
+        self._weights: Tensor | None = None  # of all images, in this round; None: alike
         self._alternation: Alternation | None = None
         self._given_by_hand = -1  # number of the batch that was given last without a trainer
         self.mean = torch.tensor(dataset.mean, dtype=torch.float32)
@@ -75,6 +77,20 @@ class SubsetDataModule(L.LightningDataModule):
         check_views(self.augment, self.dataset, self.resolution)
         if method is not None and hasattr(method, "choose_images"):
             method.choose_images(torch.from_numpy(self.mask.positions), self.dataset.validation())
+
+    @property
+    def loader(self) -> Loader:
+        """Of this training, which must have begun."""
+        assert self._loader is not None
+        return self._loader
+
+    def begin(self, round: Round) -> int:
+        """Goes on with the images of this round. Returns how many batches it has."""
+        self.loader.sampler.begin(round)
+        differ = bool(((round.weights != 0) & (round.weights != 1)).any())
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        self._weights = round.weights.to(device) if differ else None
+        return len(self.loader)
 
     def train_dataloader(self) -> Loader:
         trainer = self.trainer
@@ -115,15 +131,18 @@ class SubsetDataModule(L.LightningDataModule):
         else:
             mirrored = self._alternation(number) if self._alternation else None
             views = self.augment(batch.images, self.mean, self.std, generator, size, mirrored)
-        return Batch(views, batch.label, batch.index)
+        weight = None if self._weights is None else self._weights[batch.index]
+        return Batch(views, batch.label, batch.index, weight)
 
     def _size(self, number: int) -> int:
         """Of the views of the batch of this number."""
         full = self.dataset.image_size
         if self.resolution is None or self.trainer is None:
             return full
-        total = int(self.trainer.estimated_stepping_batches) * self.trainer.accumulate_grad_batches
-        return self.resolution.size(number, total, full)
+        a_step = self.trainer.accumulate_grad_batches
+        clock: Clock = self.trainer.lightning_module.clock  # type: ignore[assignment]
+        step, part = divmod(number, a_step)
+        return self.resolution.size(clock.scheduled(step) * a_step + part, clock.total * a_step, full)
 
     def _batches(self) -> int:
         """Number of the next batch; without a trainer, of the one that was given last."""

@@ -17,7 +17,7 @@ from ssl_lightning.data.batch import Batch, Stored
 from ssl_lightning.data.dataset import Images, Split
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.draw import to_device
-from ssl_lightning.data.sampler import BatchSampler, seed_of
+from ssl_lightning.data.sampler import BatchSampler, Round, seed_of
 from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import UserError
 
@@ -118,14 +118,16 @@ class StreamedLoader(Loader):
         self.crops = _Crops(split, sampler, augment, alternation)
         self.pin_memory = pin_memory
         self.size = size or (lambda _: self.crops.images.size)
-        self._next: int | None = None
+        self._next: tuple[Round | None, int] | None = None
         self._batches: Iterator[Stored] | None = None
 
     def batch(self, number: int) -> Stored:
-        if self._batches is None or number != self._next:  # the first, or one after a jump
-            keys = ((number, self.size(number)) for number in itertools.count(number))
+        round = self.sampler.round
+        if self._batches is None or (round, number) != self._next:  # the first, or one after a jump, or of a new round
+            numbers = itertools.takewhile(self.sampler.holds, itertools.count(number))
+            keys = ((number, self.size(number)) for number in numbers)
             self._batches = _by_workers(self.crops, self.crops.workers, keys, self.pin_memory)
-        self._next = number + 1
+        self._next = round, number + 1
         images, label, index = next(self._batches)
         return Stored(tuple(images), label, index)  # DataLoader makes lists of tuples
 

@@ -1,9 +1,10 @@
 """Which positions each batch holds, and the seeds of all that is drawn."""
 
 import hashlib
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -13,11 +14,29 @@ def seed_of(purpose: str, *numbers: int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
+@dataclass(frozen=True, eq=False)
+class Round:
+    """An epoch that sees some of the images.
+
+    Args:
+        epoch: its number, from 0.
+        first: number of its first batch.
+        weights: of all images of the dataset; on the host. What an image's loss counts; 0 leaves it out.
+    """
+
+    epoch: int
+    first: int
+    weights: Float[Tensor, " n"]
+
+
 class BatchSampler:
-    """Which positions each batch holds: a pure function of (seed, batch number, rank).
+    """Which positions each batch holds: a pure function of (seed, batch number, rank), and of the round where there is
+    one.
 
     The order is new every epoch; an epoch's last incomplete optimizer step is dropped. As nothing is remembered
     between batches, a training that resumes at batch b goes on with exactly the samples that it would have seen.
+
+    A round leaves images out of an epoch, and the others in their order; an epoch of all images is what it is without.
 
     Args:
         positions: what to train on.
@@ -42,18 +61,43 @@ class BatchSampler:
         self.rank = rank
         self.world_size = world_size
         self.batches_a_step = batches_a_step
+        self.round: Round | None = None
+        self._images = len(positions)  # of an epoch
         self._epoch: int | None = None
 
+    def begin(self, round: Round) -> None:
+        """From its first batch on, batches are those of this round, of which one must have ended where the next begins.
+
+        Raises:
+            ValueError: it leaves too few images for an optimizer step.
+        """
+        self._images = int((round.weights[self.positions] > 0).sum())
+        if self._images < self.batch_size:
+            raise ValueError(f"{self._images} images are no batch of {self.batch_size}")
+        self.round, self._epoch = round, None
+
     def __len__(self) -> int:
-        """Batches of an epoch."""
-        return len(self.positions) // self.batch_size * self.batches_a_step
+        """Batches of an epoch; of the present one, where epochs differ."""
+        return self._images // self.batch_size * self.batches_a_step
+
+    def holds(self, number: int) -> bool:
+        """Whether it is known yet what this batch holds."""
+        return self.round is None or 0 <= number - self.round.first < len(self)
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Number of the epoch of this batch, and that of the batch in it, both from 0."""
+        if self.round is None:
+            return divmod(number, len(self))
+        assert self.holds(number), (number, self.round.first, len(self))
+        return self.round.epoch, number - self.round.first
 
     def batch(self, number: int) -> Int[Tensor, " share"]:
         """Positions of this rank in the batch of this number, from 0; where the positions are."""
-        epoch, within = divmod(number, len(self))
+        epoch, within = self.place(number)
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(seed_of("order", self.seed, epoch))
-            self._order = self.positions[torch.randperm(len(self.positions), generator=generator)]
+            order = self.positions[torch.randperm(len(self.positions), generator=generator)]
+            self._order = order if self.round is None else order[self.round.weights[order] > 0]
             self._epoch = epoch
         step, part = divmod(within, self.batches_a_step)
         share = self.batch_size // self.world_size

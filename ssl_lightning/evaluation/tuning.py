@@ -106,7 +106,7 @@ def batches(
     channels, side = split.images.shape[1:3]
     mean, std = torch.zeros(channels, device=device), torch.ones(channels, device=device)
     try:
-        for number, (images, labels, _) in enumerate(itertools.chain.from_iterable(itertools.repeat(loader))):
+        for number, (images, labels, *_) in enumerate(itertools.chain.from_iterable(itertools.repeat(loader))):
             generator = torch.Generator().manual_seed(seed_of("views", seed, number))
             if isinstance(images, tuple):  # streamed images are crops already
                 crops = [to_device(crop, device) for crop in images]

@@ -22,6 +22,8 @@ class BarlowTwins(Projected):
         redundancy_weight: λ of the correlations off the diagonal.
     """
 
+    has_image_losses = False
+
     def __init__(
         self,
         backbone: nn.Module,

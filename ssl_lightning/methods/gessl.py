@@ -67,6 +67,8 @@ class GeSSL(SSLMethod):
         temperature: τ of π.
     """
 
+    weighs_images = False  # its gradient is that of tasks, and comes with the loss
+
     def __init__(
         self,
         base: SSLMethod,
@@ -90,6 +92,7 @@ class GeSSL(SSLMethod):
             )
         self.base = base
         self.classifies, self.accumulates, self.needs_length = base.classifies, base.accumulates, base.needs_length
+        self.has_image_losses = base.has_image_losses
         self.tasks = tasks
         self.inner_steps = inner_steps
         self.inner_lr = inner_lr

@@ -25,6 +25,8 @@ class LeJEPA(Projected):
         directions: how many.
     """
 
+    has_image_losses = False
+
     def __init__(
         self,
         backbone: nn.Module,

@@ -19,6 +19,7 @@ from ssl_lightning.losses.gather import Gather
 from ssl_lightning.losses.matching import Prediction
 from ssl_lightning.methods.logged import Logged
 from ssl_lightning.models.teacher import Teacher
+from ssl_lightning.optim.clock import Clock
 from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
 
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
@@ -40,6 +41,12 @@ class Objective(NamedTuple):
     scalars: Mapping[str, Float[Tensor, ""]] = {}  # logged beside the loss
     image_losses: Float[Tensor, " n"] | None = None
     carry: Mapping[str, Tensor] = {}
+
+
+def weighted(objective: Objective, weight: Float[Tensor, " n"]) -> Objective:
+    """With the mean of the weighted losses of the images in place of their mean."""
+    assert objective.image_losses is not None
+    return objective._replace(loss=(weight * objective.image_losses).mean())
 
 
 def detached(objective: Objective) -> Objective:
@@ -95,6 +102,15 @@ class SSLMethod(Logged):
 
     needs_length: bool = False
     """Whether a step depends on how long the training is, as by the `progress` of `after_step`."""
+
+    has_image_losses: bool = True
+    """Whether an objective has the loss of each image. Where a method says so and gives none, training ends at once."""
+
+    weighs_images: bool = True
+    """Whether these losses have gradients, and the loss is their mean: so that images can count differently."""
+
+    clock: Clock
+    """How far this training is; from `configure_optimizers` on."""
 
     batches: int = 0
     """How many batches this training has seen; between steps the number of the next one, from 0."""
@@ -248,6 +264,8 @@ class SSLMethod(Logged):
                 f"{place_of(type(self).ssl_loss)} returned a {type(objective).__name__}. Return Objective(loss, "
                 "representations, embeddings)."
             )
+        if batch.weight is not None:
+            objective = weighted(objective, batch.weight)
         self._objectives.append(detached(objective))
         self.batches += 1
         if not self.recorded:
@@ -269,7 +287,7 @@ class SSLMethod(Logged):
             objective = joined(parts, torch.stack([part.loss for part in parts]).mean(), means)
         # Before any callback's on_train_batch_end, which may save a checkpoint.
         with torch.no_grad():
-            self.after_step(objective, self._gather(), min(1.0, self.steps / max(1, self._total_steps)))
+            self.after_step(objective, self._gather(), self.clock.progress(self.steps))
 
     def configure_optimizers(self) -> Any:
         if self.recipe is None:
@@ -277,7 +295,6 @@ class SSLMethod(Logged):
                 f"{type(self).__name__} was made without an optimizer. Pass optimizer=OptimizerRecipe(...) to train it."
             )
         load_training_batches(self.trainer)  # else the number of batches may not be known yet
-        self._total_steps = int(self.trainer.estimated_stepping_batches)
         batches = int(self.trainer.num_training_batches)
         if batches % self.batches_a_step and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             raise UserError(
@@ -285,7 +302,10 @@ class SSLMethod(Logged):
                 f"optimizer steps of {self.batches_a_step} batches each. Choose a multiple of {self.batches_a_step}."
             )
         steps_per_epoch = max(1, batches // self.batches_a_step)
-        optimizer, scheduler = self.recipe.build(self.parameter_groups(), steps_per_epoch, self._total_steps)
+        epochs, limit = (None if n in (None, -1) else n for n in (self.trainer.max_epochs, self.trainer.max_steps))
+        self.clock = Clock(int(self.trainer.estimated_stepping_batches), steps_per_epoch, epochs, limit)
+        groups = self.parameter_groups()
+        optimizer, scheduler = self.recipe.build(groups, steps_per_epoch, self.clock.total, self.clock.scheduled)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

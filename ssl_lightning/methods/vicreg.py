@@ -23,6 +23,8 @@ class VICReg(Projected):
         invariance_weight, variance_weight, covariance_weight: λ, μ, ν.
     """
 
+    has_image_losses = False
+
     def __init__(
         self,
         backbone: nn.Module,

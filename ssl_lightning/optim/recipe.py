@@ -68,9 +68,17 @@ class OptimizerRecipe:
         )
 
     def build(
-        self, groups: Sequence[ParameterGroup], steps_per_epoch: int, total_steps: int
+        self,
+        groups: Sequence[ParameterGroup],
+        steps_per_epoch: int,
+        total_steps: int,
+        at: Callable[[int], int] | None = None,
     ) -> tuple[Optimizer, Scheduler]:
-        """Optimizer of the parameters of all groups, and a scheduler to be stepped once a step."""
+        """Optimizer of the parameters of all groups, and a scheduler to be stepped once a step.
+
+        Args:
+            at: see `Scheduler`.
+        """
         given: list[dict[str, Any]] = []
         schedules: list[Mapping[str, Schedule | OneCycle]] = []
         for group in groups:
@@ -83,4 +91,4 @@ class OptimizerRecipe:
         if "adapt" in optimizer.defaults:
             for group, made in zip([g for g in groups if g["params"]], optimizer.param_groups, strict=True):
                 made["adapt"] = not (self.exclude_bias_and_norm and not group.get("decay", True))
-        return optimizer, Scheduler(optimizer, schedules, steps_per_epoch, total_steps)
+        return optimizer, Scheduler(optimizer, schedules, steps_per_epoch, total_steps, at)

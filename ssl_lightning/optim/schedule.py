@@ -1,7 +1,7 @@
 """Hyper-parameters that change during training, by optimizer step."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,6 +79,8 @@ class Scheduler(LRScheduler):
         optimizer: whose groups hold the values that the factors multiply.
         schedules: of each group, by the name of the hyper-parameter.
         steps_per_epoch, total_steps: in optimizer steps.
+        at: the step of the schedules that an optimizer step is made with, by default its own; such as
+            `Clock.scheduled`.
 
     Raises:
         UserError: the optimizer has no hyper-parameter of that name, or one that is no number.
@@ -90,8 +92,10 @@ class Scheduler(LRScheduler):
         schedules: Sequence[Mapping[str, Schedule | OneCycle]],
         steps_per_epoch: int,
         total_steps: int,
+        at: Callable[[int], int] | None = None,
     ) -> None:
         self._schedules = schedules
+        self._at = at
         self._length = steps_per_epoch, total_steps
         for group, named in zip(optimizer.param_groups, schedules, strict=True):
             for name in named:
@@ -110,10 +114,9 @@ class Scheduler(LRScheduler):
     def get_lr(self) -> list[float | Tensor]:
         """Learning rates of the groups; sets all other hyper-parameters."""
         rates: list[float | Tensor] = []
+        step = self.last_epoch if self._at is None else self._at(self.last_epoch)
         for group, named, values in zip(self.optimizer.param_groups, self._schedules, self._values, strict=True):
-            current = {
-                name: values[name] * schedule.factor(self.last_epoch, *self._length) for name, schedule in named.items()
-            }
+            current = {name: values[name] * schedule.factor(step, *self._length) for name, schedule in named.items()}
             rates.append(current.pop("lr", group["lr"]))
             group.update(current)
         return rates

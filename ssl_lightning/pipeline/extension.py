@@ -59,6 +59,8 @@ def _depends_on_length(config: Mapping[str, Any], method: SSLMethod) -> str:
     for name, callback in config["callbacks"].items():
         if changes_training(locate(callback["_target_"])):
             return f"callbacks.{name} may depend on the length of the training"
+    if config.get("selection"):
+        return "selection may choose images by how much of the training is done"
     return "resolution grows over the length of the training" if config.get("resolution") else ""
 
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_lightning.callbacks.recorder import Recorder
+from ssl_lightning.callbacks.selecting import Selecting
 from ssl_lightning.callbacks.stopping import Requeued, stopped_by
 from ssl_lightning.config.components import make
 from ssl_lightning.config.identity import component_name
@@ -42,8 +43,19 @@ from ssl_lightning.pipeline.trainer import callbacks_of
 from ssl_lightning.processes import ProcessGroup
 from ssl_lightning.runs.initial import start_from
 from ssl_lightning.runs.loading import load_run, resumable
-from ssl_lightning.runs.results import cost, environment, summary
+from ssl_lightning.runs.results import cost, cost_of_selecting, environment, summary
 from ssl_lightning.runs.run import SCHEMA, Run
+
+
+class _Fitted(NamedTuple):
+    """The method; what it was trained on, and the seconds of selecting that; what has recorded the training; and what
+    has chosen images in it."""
+
+    method: SSLMethod
+    mask: Mask
+    selection: dict[str, float]
+    recorder: Recorder
+    selecting: Selecting | None
 
 
 def pretrain(config: dict[str, Any], alone: bool = False) -> Run:
@@ -98,7 +110,7 @@ def _work(config: dict[str, Any], parts: Parts) -> None:
     run, trainer = parts.run, parts.trainer
     if not parts.rehearsal:
         print(f"{run.id} {'resumes' if run.checkpoint.exists() else 'starts'}", flush=True)
-    method, mask, selection, recorder = _fit(config, parts)
+    method, mask, selection, recorder, selecting = _fit(config, parts)
     device = trainer.strategy.root_device
     cuda = device.type == "cuda"
     evaluation = measured(config, parts, method, _group(trainer), device)
@@ -118,6 +130,7 @@ def _work(config: dict[str, Any], parts: Parts) -> None:
             recorder.peak_memory,
             recorder.watching_seconds,
         )
+        | (cost_of_selecting(selecting.seconds, selecting.images_left_out) if selecting else {})
         | selection
         | evaluation.pop("cost"),
         "environment": environment(cuda, trainer.world_size),
@@ -166,12 +179,8 @@ def train_proxy(config: dict[str, Any]) -> Run:
         return pretrain(config, alone=True)
 
 
-def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, Mask, dict[str, float], Recorder]:
-    """Trains from the last checkpoint, or from the start, to the end of the budget.
-
-    Returns:
-        the method; what it was trained on, and the seconds of selecting that; and what has recorded the training.
-    """
+def _fit(config: dict[str, Any], parts: Parts) -> _Fitted:
+    """Trains from the last checkpoint, or from the start, to the end of the budget."""
     run, trainer, dataset = parts.run, parts.trainer, parts.dataset
     # First: what a logger lacks is said before the work begins.
     loggers: list[Logger] = [make(options) for options in config["logger"].values()]
@@ -189,6 +198,9 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, Mask, dict[st
             f"compile is {config['compile']}, but resolution changes the size of views during training, and each size "
             "would be compiled anew. Choose compile=null, or resolution=full."
         )
+    selecting = Selecting(make(config["selection"]), config["seed"]) if config.get("selection") else None
+    if selecting is not None:
+        selecting.check(method, config["trainer"]["limit_train_batches"])
     method.compile_networks(config["compile"])
     dataset.prepare()
     if method.classifies:
@@ -222,7 +234,7 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, Mask, dict[st
     if start is None and config.get("extend"):
         start = beginning(config, parts, method)
     recorder = Recorder()
-    add_callbacks(trainer, callbacks_of(config, run, recorder))
+    add_callbacks(trainer, callbacks_of(config, run, recorder, selecting))
     try:
         with profiled(trainer, run, named=not parts.rehearsal):
             trainer.fit(method, data, ckpt_path=start, weights_only=True)
@@ -233,7 +245,7 @@ def _fit(config: dict[str, Any], parts: Parts) -> tuple[SSLMethod, Mask, dict[st
         raise
     finally:
         data.teardown()  # which Lightning leaves out where training fails
-    return method, mask, selection, recorder
+    return _Fitted(method, mask, selection, recorder, selecting)
 
 
 def _look_at_files(parts: Parts, mask: Mask) -> None:

@@ -36,8 +36,8 @@ class ProxyRun:
         settings = {key: value for key, value in config["subset"]["proxy"].items() if value is not None}
         self.folder: str | None = settings.pop("run", None)
         self._train = train
-        # One looks at whole images, and knows nothing of what others have learnt unless it is told to.
-        inherited = {key: value for key, value in config.items() if key not in ("resolution", "init")}
+        # One looks at whole images, at all of them, and knows nothing of what others have learnt unless it is told to.
+        inherited = {key: value for key, value in config.items() if key not in ("resolution", "selection", "init")}
         self.config = {**inherited, **settings}
         self.config["trainer"] = {
             **config["trainer"],

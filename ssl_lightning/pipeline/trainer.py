@@ -17,6 +17,7 @@ from ssl_lightning.callbacks.heartbeat import Heartbeat
 from ssl_lightning.callbacks.progress import Progress, can_be_seen
 from ssl_lightning.callbacks.recorder import Recorder
 from ssl_lightning.callbacks.seeds import StepSeeds
+from ssl_lightning.callbacks.selecting import Selecting
 from ssl_lightning.callbacks.stopping import StopTogether
 from ssl_lightning.callbacks.time_limit import TimeLimit
 from ssl_lightning.config.components import make
@@ -138,14 +139,16 @@ def _no_further_arguments() -> Iterator[list[str]]:
         os.environ.update(found)
 
 
-def callbacks_of(config: Mapping[str, Any], run: Run, recorder: Recorder) -> list[Callback]:
+def callbacks_of(
+    config: Mapping[str, Any], run: Run, recorder: Recorder, selecting: Selecting | None = None
+) -> list[Callback]:
     """In the order in which they see a batch.
 
-    Seeds come first; then the configured ones, whose averages the recorder takes up; the recorder; the checkpoint,
-    which holds the state that all of these have after the batch; and what tells of training, or ends it. Lightning's
-    own checkpoints come after the recorder, and see what it shows.
+    Seeds come first, and what chooses the images of an epoch; then the configured ones, whose averages the recorder
+    takes up; the recorder; the checkpoint, which holds the state that all of these have after the batch; and what tells
+    of training, or ends it. Lightning's own checkpoints come after the recorder, and see what it shows.
     """
-    callbacks: list[Callback] = [StepSeeds(config["seed"])]
+    callbacks: list[Callback] = [StepSeeds(config["seed"]), *([selecting] if selecting else [])]
     made: dict[str, Callback] = {name: make(options) for name, options in config["callbacks"].items()}
     monitors = {name: callback for name, callback in made.items() if isinstance(callback, ModelCheckpoint)}
     for name, monitor in monitors.items():

@@ -25,12 +25,16 @@ TIMES = {
     "waiting_seconds": "waiting",
     "evaluation_seconds": "evaluation",
 }
-WATCHING = {"watching_seconds": "watching"}  # shown where something has watched
+SOMETIMES = {"watching_seconds": "watching", "selecting_seconds": "selecting"}  # shown where a run has done it
+IMAGE_PASSES = "image passes"
 EXPLANATION_OF_TIMES = (
     "Seconds of one run, means over seeds. selection: making the ranking, once for all runs that share it; proxies: "
     "training what it is made with; waiting: for data, a part of training; evaluation: of the frozen encoder."
 )
-EXPLANATION_OF_WATCHING = " watching: measuring spectra between steps of training, no part of it."
+EXPLANATIONS_OF_SOMETIMES = {
+    "watching_seconds": " watching: measuring spectra between steps of training, no part of it.",
+    "selecting_seconds": " selecting: choosing the images of each epoch, a part of training.",
+}
 EXPLANATION_OF_FURTHER = "Mean ± s.d. over seeds (n − 1); seconds: of this evaluation, of one run."
 MISSING = "–"
 
@@ -61,6 +65,7 @@ def comparison(cells: Sequence[Cell], protocols: bool | None = None) -> list[Row
     shown = shown_of(cells)
     protocols = _differ(cells) if protocols is None else protocols
     variants = any(cell.variant for cell in cells)
+    passes = {IMAGE_PASSES: "images_seen"} if _has(cells, "images_left_out") else {}
     for here in alike(cells):
         dataset, protocol = here[0].identity["dataset"], {"protocol": here[0].protocol} if protocols else {}
         rows += [
@@ -71,7 +76,7 @@ def comparison(cells: Sequence[Cell], protocols: bool | None = None) -> list[Row
             | {"fraction": quantity(), "images": quantity()}
             | {"seeds": quantity(max(map(len, untrained.values())), "d")}
             | {column: mean_of(*_statistics(untrained.get(name, [])), column) for name, column in metrics.items()}
-            | {"seconds": quantity()}
+            | {column: quantity() for column in (*passes, "seconds")}
             for backbone, untrained in untrained_encoders(here).items()
         ]
         rows += [
@@ -79,6 +84,7 @@ def comparison(cells: Sequence[Cell], protocols: bool | None = None) -> list[Row
             | {"images": quantity(cell.results[0]["mask"]["size"], "d")}
             | {"seeds": quantity(len(cell.results), "d")}
             | {column: mean_of(*cell.statistics(name), column) for name, column in metrics.items()}
+            | {column: quantity(cell.statistics(name, cost=True)[0], ".0f") for column, name in passes.items()}
             | {"seconds": mean_of(*cell.statistics(seconds, cost=True), "seconds")}
             for cell in here
         ]
@@ -109,11 +115,16 @@ def says_more(cells: Sequence[Cell]) -> bool:
 
 
 def columns_of_times(cells: Sequence[Cell]) -> dict[str, str]:
-    return TIMES | (WATCHING if any(cell.values(name, cost=True) for cell in cells for name in WATCHING) else {})
+    return TIMES | {name: column for name, column in SOMETIMES.items() if _has(cells, name)}
 
 
 def explanation_of_times(cells: Sequence[Cell]) -> str:
-    return EXPLANATION_OF_TIMES + (EXPLANATION_OF_WATCHING if len(columns_of_times(cells)) > len(TIMES) else "")
+    words = [EXPLANATIONS_OF_SOMETIMES[name] for name in columns_of_times(cells) if name in SOMETIMES]
+    return "".join([EXPLANATION_OF_TIMES, *words])
+
+
+def _has(cells: Sequence[Cell], cost: str) -> bool:
+    return any(cell.values(cost, cost=True) for cell in cells)
 
 
 def shown_of(cells: Sequence[Cell]) -> list[str]:

@@ -46,6 +46,16 @@ def cost(
     }
 
 
+def cost_of_selecting(seconds: float, images_left_out: int) -> dict[str, Any]:
+    """Of choosing images while training.
+
+    Args:
+        seconds: a part of `train_seconds`.
+        images_left_out: which `images_seen` lacks, of the epochs that have begun.
+    """
+    return {"selecting_seconds": seconds, "images_left_out": images_left_out}
+
+
 def environment(cuda: bool, world_size: int) -> dict[str, Any]:
     """Versions, device, threads, processes, and the commit of the working directory."""
     return {
@@ -72,6 +82,9 @@ def summary(results: Mapping[str, Any]) -> str:
     words.append(f"trained in {results['cost']['train_seconds']:.1f} s")
     if watched := results["cost"].get("watching_seconds"):
         words.append(f"watched in {watched:.1f} s")
+    if (left_out := results["cost"].get("images_left_out")) is not None:
+        share = left_out / max(1, left_out + results["cost"]["images_seen"])
+        words.append(f"left out {left_out:,} image passes ({share:.0%})")
     if stopped_early(results):
         steps, planned = results["cost"]["optimizer_steps"], results["planned_steps"]
         by = f" by {results['stopped_by']}" if results.get("stopped_by") else ""

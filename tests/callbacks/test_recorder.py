@@ -13,6 +13,7 @@ from ssl_lightning.data.batch import Batch
 from ssl_lightning.data.loading import Loader
 from ssl_lightning.errors import UserError
 from ssl_lightning.methods.method import Objective, SSLMethod
+from ssl_lightning.optim.clock import Clock
 
 
 class Rows:
@@ -45,6 +46,7 @@ class Training:
     def __init__(self, recorder, steps=10**6, every=3, rank=0, world_size=1, reduce=lambda x, reduce_op: x):
         self.recorder = recorder
         self.module = Module()
+        self.module.clock = Clock(steps, steps)
         group = {"lr": 1.0}
         self.logger = Rows()
         self.trainer = Mock(
@@ -58,7 +60,6 @@ class Training:
             optimizers=[SimpleNamespace(param_groups=[group])],
             strategy=SimpleNamespace(reduce=reduce, root_device=torch.device("cpu")),
             lightning_module=self.module,
-            estimated_stepping_batches=steps,
             is_last_batch=False,
             callback_metrics={},
             train_dataloader=Mock(spec=Loader, waited=0.0),

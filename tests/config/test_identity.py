@@ -171,6 +171,9 @@ RELEVANT = (
     "augment.views.0.flip_probability=0.3",
     "augment=simclr_cifar",
     "resolution=progressive",
+    "selection=infobatch",
+    "selection=scan",
+    "selection=coarse_to_fine",
     "optimizer.lr=0.1",
     "optimizer.algorithm.betas=[0.5,0.999]",
     "optimizer=lars",
@@ -452,6 +455,7 @@ def options() -> list[tuple[str, ...]]:
         "schedule",
         "augment",
         "resolution",
+        "selection",
         "trainer",
         "evaluation",
     ):
@@ -573,6 +577,7 @@ DIFFERENT = {
     "backbone": {"width": 4},
     "dataset": {"validation_fraction": 0.2},
     "resolution": {"_target_": "ssl_lightning.data.resolution.Resolution", "start": 0.25},
+    "selection": {"_target_": "ssl_lightning.selection.scan.Scan", "cycle": 2},
     "init": "runs/other",
     "augment": {"views": [{"_target_": "ssl_lightning.data.views.View", "copies": 2}]},
     "optimizer": {"lr": 0.5},
@@ -618,6 +623,18 @@ def test_a_proxy_sees_whole_images_unless_it_says_otherwise():
     asked = resolve(composed("subset=sas", "+resolution@subset.proxy.resolution=progressive"))
     assert proxy_of(asked).config["resolution"]["start"] == 0.5
     assert proxy_of(asked).digest != plain.digest
+
+
+@pytest.mark.parametrize("selection", ["infobatch", "scan", "coarse_to_fine"])
+def test_a_proxy_sees_all_images_unless_it_says_otherwise(selection):
+    plain, chosen = (proxy_of(resolved("subset=sas", f"selection={name}")) for name in ("none", selection))
+    assert chosen.digest == plain.digest
+    assert chosen.config.get("selection") is None
+
+
+def test_without_selection_a_run_is_what_it_was_before_there_was_one():
+    assert "selection" not in resolved()
+    assert digest("selection=none") == digest()
 
 
 def test_the_epochs_of_a_proxy_are_set_on_the_command_line():

@@ -13,6 +13,7 @@ from ssl_lightning.data.resolution import Resolution
 from ssl_lightning.data.sampler import BatchSampler, seed_of
 from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
+from ssl_lightning.optim.clock import Clock
 from tests.data.synthetic import in_memory, write_image_folder
 from tests.data.test_decoding import folder_of
 from tests.data.test_loading import module_of
@@ -55,7 +56,7 @@ def progressive(number: int, total: int = 8, accumulate: int = 1):
     """A data module of images of 2 pixels, at one batch."""
     module = module_of(batches=number, augment=VIEWS)
     module.resolution = Resolution(start=0.5, until=0.75, multiple=1)
-    module.trainer.estimated_stepping_batches = total
+    module.trainer.lightning_module.clock = Clock(total, total)
     module.trainer.accumulate_grad_batches = accumulate
     return module
 

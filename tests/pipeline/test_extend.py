@@ -103,6 +103,7 @@ def test_a_damaged_run_is_left_out(place, capsys, damage):
         ((*CONSTANT, "method=byol"), "BYOL changes something over the length of the training"),
         ((*CONSTANT, "method=gessl", "method@method.base=byol"), "GeSSL changes something over the length"),
         ((*CONSTANT, "resolution=progressive"), "resolution grows over the length"),
+        ((*CONSTANT, "selection=scan"), "selection may choose images by how much of the training is done"),
         ((*CONSTANT, "budget=steps"), "the training ends after a number of steps"),
         ((*CONSTANT, "trainer.max_steps=3"), "the training ends after a number of steps"),
         (

@@ -39,6 +39,9 @@ METHODS = {
     "compiled": (*SMALL, "compile=default"),
     "muon in one cycle": (*SMALL, "optimizer=muon", "schedule=one_cycle_momentum", "trainer.gradient_clip_val=1.0"),
     "progressive resolution": (*SMALL, "resolution=progressive", "resolution.multiple=1"),  # from 4 pixels to 8
+    # Epochs of 9 steps, or fewer where images are left out.
+    "infobatch": (*SMALL, "selection=infobatch", "selection.until=1.0", "batch_size=64", "trainer.max_epochs=4"),
+    "scan": (*SMALL, "selection=scan", "selection.cycle=2", "batch_size=64"),
     "equal steps": (*SMALL, "budget=steps", "trainer.max_epochs=2"),  # 18 steps
     "max_steps": (*SMALL, "trainer.max_steps=10"),
     "spectra": (*SMALL, "callbacks=spectrum"),
@@ -166,6 +169,9 @@ MOMENTS = {
     "compiled": ("compiled", 6, Signal(STEP, 8)),
     "muon in one cycle": ("muon in one cycle", 6, Signal(STEP, 8)),
     "progressive resolution": ("progressive resolution", 3, Signal(STEP, 6)),
+    "infobatch, in a shorter epoch": ("infobatch", 12, Signal(STEP, 14)),
+    "infobatch, at the end of an epoch": ("infobatch", 9, Signal(SAVE, 3, "after")),
+    "scan, in a shorter epoch": ("scan", 21, Signal(STEP, 23)),
     "equal steps, in an epoch": ("equal steps", 9, Signal(STEP, 11)),
     "equal steps, at the end of an epoch": ("equal steps", 12, Signal(SAVE, 4, "after")),
     "equal steps, at the end": ("equal steps", 18, Signal(SAVE, 6, "after")),
@@ -178,6 +184,7 @@ MOMENTS = {
 EXAMPLES = (
     *("while a checkpoint is written", "after the last row of metrics", "in evaluation", "between results and DONE"),
     *("before the first checkpoint", "gessl", "equal steps, at the end", "spectra, of which no row tells yet"),
+    "infobatch, in a shorter epoch",
 )
 """The other moments are left to the nightly tests."""
 

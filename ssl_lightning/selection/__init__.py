@@ -1,0 +1,1 @@
+"""Which images of the subset an epoch sees, chosen while training."""
