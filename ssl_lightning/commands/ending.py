@@ -174,11 +174,14 @@ def run_application(application: Callable[[], None]) -> None:
         say_how_jobs_ended(_jobs, len(_left))
 
 
-def run_job(job: Callable[[], object], debug: bool = False) -> None:
+def run_job(job: Callable[[], object], debug: bool = False) -> object:
     """One job of a Hydra application: its error is printed, and in a multirun stops no other job.
 
     Args:
         debug: print the traceback, too.
+
+    Returns:
+        what the job does; None where it was not started.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -187,10 +190,10 @@ def run_job(job: Callable[[], object], debug: bool = False) -> None:
     several = hydra.mode == RunMode.MULTIRUN
     if several and os.environ.get(FAIL_FAST) and not all(_jobs.values()):
         _left.append(hydra.job.num)
-        return
+        return None
     try:
         with job_told(hydra.overrides.task):
-            _do(job)
+            done = _do(job)
     except Exception as error:
         if _received:
             _end(_received[0])
@@ -201,12 +204,13 @@ def run_job(job: Callable[[], object], debug: bool = False) -> None:
         sys.exit(1)
     if several:
         _jobs[hydra.job.num] = True
+    return done
 
 
-def _do(job: Callable[[], object]) -> None:
+def _do(job: Callable[[], object]) -> object:
     """Leaves word of an error, unless it comes of being asked to end."""
     try:
-        job()
+        return job()
     except Exception as error:
         if not _received:
             tell_error(_message(error))

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from ssl_lightning.commands.ending import run_command, run_job
 from ssl_lightning.commands.looking import look_or_run
 from ssl_lightning.config.hydra import application
+from ssl_lightning.launchers.answer import answer, asked
 from ssl_lightning.launchers.journal import tell_folder
 
 if TYPE_CHECKING:
@@ -37,8 +38,20 @@ def look_or_train() -> list[dict[str, Any]]:
 
 
 @application("train")
-def _app(config: DictConfig) -> None:
-    run_job(lambda: train(config), config.get("debug") is True)
+def _app(config: DictConfig) -> object:
+    return run_job(lambda: _train_and_answer(config), config.get("debug") is True)
+
+
+def _train_and_answer(config: DictConfig) -> float | None:
+    """What a sweeper is to learn from, where one asks."""
+    run = train(config)
+    if not asked():
+        return None
+    from ssl_lightning.runs.results import objective
+
+    value = objective(run.results(), config.objective)
+    answer(value)
+    return value
 
 
 def train(config: DictConfig) -> "Run":

@@ -45,7 +45,7 @@ _register("folder", _folder, replace=True)
 _register("groups", _groups, replace=True)
 
 
-def application(config_name: str) -> Callable[[Callable[..., None]], Callable[[], None]]:
+def application(config_name: str) -> Callable[[Callable[..., object]], Callable[[], None]]:
     """Decorates a function of a config: it becomes a Hydra application of the package's config of this name."""
     return hydra.main(config_path=str(CONF), config_name=config_name, **_VERSION)
 

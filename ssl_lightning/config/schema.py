@@ -105,6 +105,7 @@ class TrainConfig:
     force: Annotated[bool, Place] = False
     init: Annotated[str | None, Content] = None
     extend: Annotated[bool, Place] = False
+    objective: Annotated[str, Place] = "linear/val_top1"
     resolution: Annotated[Any, Component("ssl_lightning.data.resolution.Resolution", optional=True)] = None
     selection: Annotated[Any, Component("ssl_lightning.selection.rule.SelectionRule", optional=True)] = None
 

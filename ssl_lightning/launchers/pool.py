@@ -19,6 +19,7 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_lightning.explaining import same_command
+from ssl_lightning.launchers.answer import answers, learns, returned
 from ssl_lightning.launchers.job import FAIL_FAST, GRACE, in_pool, killed_by, say_how_jobs_ended
 from ssl_lightning.launchers.journal import tell_death
 from ssl_lightning.launchers.showing import Lines, lines_or_live
@@ -67,13 +68,16 @@ def launch(
     slots = make_slots(wanted, visible_gpus(), available_cores())
     jobs = jobs_of(task_function, config, overrides, first)
     print(f"Jobs: {len(jobs)}, slots: {len(slots)}", flush=True)
-    with signals_collected() as received, lines_or_live(how_far) as shown:
+    with signals_collected() as received, lines_or_live(how_far) as shown, answers() as folder:
         codes = run(jobs, slots, received, bool(os.environ.get(FAIL_FAST)), shown)
+        answered = returned(dict(enumerate(overrides, first)), codes, folder)
     if received:
         done = f"{sum(code == 0 for code in codes.values())} of {len(jobs)} jobs done"
         again = same_command().capitalize()
         print(f"Interrupted, {done}. {again} goes on from what is saved.", file=sys.stderr, flush=True)
         sys.exit(128 + received[0])
+    if learns(config.hydra):  # it says itself how many may fail
+        return answered
     say_how_jobs_ended({number: code == 0 for number, code in codes.items()}, len(jobs) - len(codes))
     return [JobReturn(overrides=values, status=JobStatus.COMPLETED) for values in overrides]
 

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import in_one_line, same_command
+from ssl_lightning.launchers.answer import refuse_to_answer
 from ssl_lightning.launchers.job import GRACE, in_pool, killed_by, say_how_jobs_ended
 from ssl_lightning.launchers.journal import tell_death
 from ssl_lightning.launchers.pool import Job, failure, jobs_of, signals_collected
@@ -48,6 +49,7 @@ def launch(
             were run.
         SystemExit: 128 + the number of the signal, where SIGINT or SIGTERM has ended the multirun.
     """
+    refuse_to_answer(config.hydra, "ray")
     ray, jobs = _ray(), jobs_of(task_function, config, overrides, first)
     needs = _needs(settings, config)
     with _cluster(ray, settings["address"]):

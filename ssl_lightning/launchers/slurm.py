@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import in_one_line
+from ssl_lightning.launchers.answer import refuse_to_answer
 from ssl_lightning.launchers.job import say_how_jobs_ended
 from ssl_lightning.launchers.queue import watch
 
@@ -39,6 +40,7 @@ def launch(
         UserError: SLURM does not take the jobs; or names those that failed, after all have ended.
         SystemExit: 128 + the number of the signal, where SIGINT or SIGTERM has ended the waiting.
     """
+    refuse_to_answer(application["config"].hydra, "slurm")
     parameters = _parameters(settings, application, overrides)
     submitit, task = _submitit(), _task(application)
     arguments = [

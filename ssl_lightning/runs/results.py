@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import same_command
 from ssl_lightning.runs.reading import stopped_early
 from ssl_lightning.versions import version_of
@@ -104,3 +105,17 @@ def _git() -> str | None:
         return None
     found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or None
+
+
+def objective(results: Mapping[str, Any], name: str) -> float:
+    """The metric that a search goes by.
+
+    Raises:
+        UserError: there is none of that name, or it is no finite number.
+    """
+    metrics = results["metrics"]
+    if name not in metrics:
+        raise UserError(f"objective={name} is no metric of {results['run']}. It has {', '.join(sorted(metrics))}.")
+    if not math.isfinite(value := float(metrics[name])):
+        raise UserError(f"objective={name} is {value} in {results['run']}, by which no search can go.")
+    return value
