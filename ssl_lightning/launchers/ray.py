@@ -49,9 +49,9 @@ def launch(
             were run.
         SystemExit: 128 + the number of the signal, where SIGINT or SIGTERM has ended the multirun.
     """
+    ray = _ray()
     refuse_to_answer(config.hydra, "ray")
-    ray, jobs = _ray(), jobs_of(task_function, config, overrides, first)
-    needs = _needs(settings, config)
+    jobs, needs = jobs_of(task_function, config, overrides, first), _needs(settings, config)
     with _cluster(ray, settings["address"]):
         _refuse_what_never_fits(ray, needs)
         print(f"Jobs: {len(jobs)}, on Ray at {ray.get_runtime_context().gcs_address}", flush=True)
