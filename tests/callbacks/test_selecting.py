@@ -162,7 +162,7 @@ class Few(InfoBatch):
 
 
 def test_an_epoch_with_too_few_images_for_a_batch_sees_all():
-    fitted, selecting, watch = fit(Few(), epochs=3)
+    _, selecting, watch = fit(Few(), epochs=3)
     assert [len(epoch) for epoch in watch.epochs] == [10, 10, 10]
     assert selecting.images_left_out == 0
 
