@@ -200,7 +200,7 @@ def _fit(config: dict[str, Any], parts: Parts) -> _Fitted:
         )
     selecting = Selecting(make(config["selection"]), config["seed"]) if config.get("selection") else None
     if selecting is not None:
-        selecting.check(method, config["trainer"]["limit_train_batches"])
+        selecting.check(method, config["trainer"].get("limit_train_batches"))
     method.compile_networks(config["compile"])
     dataset.prepare()
     if method.classifies:
