@@ -137,7 +137,7 @@ def _work(config: dict[str, Any], parts: Parts) -> None:
     } | evaluation
     run.finish(results)
     shutil.rmtree(run.folder / "features", ignore_errors=True)
-    artifacts = None if parts.rehearsal else artifacts_of(run, config, results)
+    artifacts = None if parts.rehearsal else artifacts_of(run, config, results, trusted=None)
     taken = log_results(trainer.loggers, config, results, figures_of(parts, results), artifacts)
     if not parts.rehearsal:
         mark_uploaded(run, taken)
