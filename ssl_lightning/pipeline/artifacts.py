@@ -1,7 +1,7 @@
 """What `logger.wandb.artifacts=true` hands over of a run, and whether that was asked for."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from ssl_lightning.errors import UserError, warn
 from ssl_lightning.loggers.artifacts import Artifacts
 from ssl_lightning.pipeline.export import write_export
 from ssl_lightning.runs.run import Run
+from ssl_lightning.subsets.file import read_positions
 from ssl_lightning.subsets.ranking import RANKING_FILE
 
 FOLDER = "encoder"
@@ -22,9 +23,15 @@ def wants_artifacts(config: Mapping[str, Any]) -> bool:
     return isinstance(wandb, Mapping) and wandb.get("artifacts") is True
 
 
-def artifacts_of(run: Run, config: Mapping[str, Any], results: Mapping[str, Any]) -> Artifacts | None:
+def artifacts_of(
+    run: Run, config: Mapping[str, Any], results: Mapping[str, Any], trusted: Collection[str] | None = ()
+) -> Artifacts | None:
     """Of a run with results whose config asks for them; None, and a line that says why, where its encoder cannot be
-    exported. The encoder is written into the run's folder."""
+    exported. The encoder is written into the run's folder.
+
+    Args:
+        trusted: see `load_run`.
+    """
     if not wants_artifacts(config):
         return None
     folder = run.folder / FOLDER
@@ -32,7 +39,7 @@ def artifacts_of(run: Run, config: Mapping[str, Any], results: Mapping[str, Any]
         if folder.is_symlink():
             raise UserError(f"{folder} is a link. Put a folder in its place: nothing is written through it.")
         shutil.rmtree(folder, ignore_errors=True)
-        write_export(run, "safetensors", folder)
+        write_export(run, "safetensors", folder, trusted)
     except Exception as error:  # as of a method whose encoder is more than its backbone
         warn(f"exporting the encoder of {run.id} for wandb", error)
         return None
@@ -40,7 +47,8 @@ def artifacts_of(run: Run, config: Mapping[str, Any], results: Mapping[str, Any]
 
 
 def used_ranking(config: Mapping[str, Any], results: Mapping[str, Any]) -> Path | None:
-    """The file that the images of a run were chosen by, where it is still there."""
+    """The file that the images of a run were chosen by, where it is still there. A run may be somebody else's: what is
+    neither a ranking nor a list of positions is not handed over, whatever its config names."""
     subset = config.get("subset")
     subset = subset if isinstance(subset, Mapping) else {}
     if isinstance(name := results["mask"].get("ranking"), str) and isinstance(cache := subset.get("cache"), str):
@@ -50,4 +58,8 @@ def used_ranking(config: Mapping[str, Any], results: Mapping[str, Any]) -> Path 
         file = file / RANKING_FILE if file.is_dir() else file
     else:
         return None
-    return file if file.is_file() else None
+    try:
+        read_positions(file)
+    except UserError:
+        return None
+    return file

@@ -16,7 +16,7 @@ from ssl_lightning.launchers.slots import available_cores, make_slots, visible_g
 from ssl_lightning.pipeline.sweeps import jobs_of, left_of, seconds_like
 from ssl_lightning.runs.progress import in_time
 from ssl_lightning.runs.results import device_name
-from ssl_lightning.runs.run import find_runs
+from ssl_lightning.runs.run import Run, find_runs
 
 POOL, SLURM, RAY, BASIC = "PoolLauncher", "SlurmLauncher", "RayLauncher", "BasicLauncher"
 
@@ -36,7 +36,7 @@ class Former:
         """On which these were trained."""
 
     @cached_property
-    def _runs(self) -> list[Any]:
+    def _runs(self) -> list[Run]:
         return [run for run in find_runs([self._grid.runs]) if run.done]
 
     def seconds(self, config: Mapping[str, Any]) -> float:

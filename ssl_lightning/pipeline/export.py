@@ -1,6 +1,6 @@
 """The way from a run to files for other programs, top to bottom."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def export(run_folder: str, format: str, to: Path, trusted: Sequence[str] = ()) 
     return to
 
 
-def write_export(run: Run, format: str, to: Path, trusted: Sequence[str] = ()) -> tuple[str, ...]:
+def write_export(run: Run, format: str, to: Path, trusted: Collection[str] | None = ()) -> tuple[str, ...]:
     """As `export`, without a word. Returns the names of the files."""
     encoder, config = load_encoder(run.folder, trusted), config_of(run.folder, trusted)
     if not run.results_file.exists():

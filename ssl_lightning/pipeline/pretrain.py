@@ -137,7 +137,7 @@ def _work(config: dict[str, Any], parts: Parts) -> None:
     } | evaluation
     run.finish(results)
     shutil.rmtree(run.folder / "features", ignore_errors=True)
-    artifacts = None if parts.rehearsal else artifacts_of(run, config, results)
+    artifacts = None if parts.rehearsal else artifacts_of(run, config, results, trusted=None)
     taken = log_results(trainer.loggers, config, results, figures_of(parts, results), artifacts)
     if not parts.rehearsal:
         mark_uploaded(run, taken)
@@ -200,7 +200,7 @@ def _fit(config: dict[str, Any], parts: Parts) -> _Fitted:
         )
     selecting = Selecting(make(config["selection"]), config["seed"]) if config.get("selection") else None
     if selecting is not None:
-        selecting.check(method, config["trainer"]["limit_train_batches"])
+        selecting.check(method, config["trainer"].get("limit_train_batches"))
     method.compile_networks(config["compile"])
     dataset.prepare()
     if method.classifies:

@@ -155,7 +155,12 @@ def test_a_ranking_is_made_once_described_and_found_by_training(command: Command
             assert trained.out.count(" starts\n") == 1
             (run,) = (run for run in find_runs([tmp_path / "runs/default"]) if f"-{fraction}-" in run.id)
             mask = ranking.mask(fraction, budget)
-            assert run.results()["mask"] == {"size": mask.size, "digest": mask.digest, "rule": "sas"}
+            assert run.results()["mask"] == {
+                "size": mask.size,
+                "digest": mask.digest,
+                "rule": "sas",
+                "ranking": file.name,
+            }
     assert times(tmp_path).items() >= before.items()
     assert proxies(tmp_path) == [proxy]
 

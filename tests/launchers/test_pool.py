@@ -74,8 +74,9 @@ def test_the_journal_is_told_of_those_that_were_killed_unasked(tmp_path, monkeyp
     journal = Journal(tmp_path / ".sweeps/grid")
     with kept_in(journal):
         run(jobs, [Slot()] * 5)
-        stubborn = replace(job(9, "signal.signal(15, signal.SIG_IGN)\nwhile True: time.sleep(1)"), overrides=("a=end",))
-        assert run([stubborn], [Slot()], LateSignal(time.monotonic() + 0.5)) == {9: -9}
+        deaf = f"signal.signal(15, signal.SIG_IGN); open({str(tmp_path / 'deaf')!r}, 'w')\nwhile True: time.sleep(1)"
+        stubborn = replace(job(9, deaf), overrides=("a=end",))
+        assert run([stubborn], [Slot()], LateSignal(tmp_path / "deaf")) == {9: -9}
     assert {told.overrides: told.error for told in journal.all_told()} == {
         ("a=killed",): "killed by signal 9 (out of memory?)",
         ("a=crashed",): "killed by signal 11 (Segmentation fault)",
@@ -83,14 +84,14 @@ def test_the_journal_is_told_of_those_that_were_killed_unasked(tmp_path, monkeyp
 
 
 class LateSignal(list):
-    """What a sweep has received: SIGINT, from a time on."""
+    """What a sweep has received: SIGINT, once there is a file."""
 
-    def __init__(self, since: float) -> None:
+    def __init__(self, file: Path) -> None:
         super().__init__([signal.SIGINT])
-        self.since = since
+        self.file = file
 
     def __bool__(self) -> bool:
-        return time.monotonic() > self.since
+        return self.file.exists()
 
 
 def test_none_is_started_after_a_failure_where_that_is_asked(tmp_path, capfd):

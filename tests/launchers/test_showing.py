@@ -25,7 +25,7 @@ pool.GRACE = 5
 texts = json.loads(sys.argv[1])
 jobs = [Job(i, [sys.executable, "-c", text], f"job={i}", (f"job={i}",)) for i, text in enumerate(texts)]
 how_far = {("job=0",): "far of job=0"}
-with pool._signals() as received, lines_or_live(lambda overrides: how_far.get(overrides, "")) as shown:
+with pool.signals_collected() as received, lines_or_live(lambda overrides: how_far.get(overrides, "")) as shown:
     codes = run(jobs, [Slot()] * 2, received, False, shown)
 print("codes", sorted(codes.values()))
 """

@@ -1,14 +1,17 @@
 """logger.wandb.artifacts: the encoder and the ranking of a run, as wandb's files of an offline run say."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ssl_lightning.data.dataset import Fingerprint
 from ssl_lightning.pipeline.artifacts import used_ranking
 from ssl_lightning.runs.run import find_runs
+from ssl_lightning.subsets.ranking import Ranking
 from tests.composing import TINY
 from tests.loggers.test_wandb import records
 
@@ -62,7 +65,8 @@ def test_none_unless_they_are_asked_for(tmp_path, command):
 def test_the_ranking_that_a_run_has_used(tmp_path):
     kept = tmp_path / "cache/rankings/sas-0123.npz"
     kept.parent.mkdir(parents=True)
-    kept.touch()
+    provenance = {"rule": "sas", "seed": 0, "fingerprint": Fingerprint("digits", "train", 3, "0" * 16).as_dict()}
+    Ranking(np.arange(3), np.zeros(3, np.int64), np.full(3, np.nan), provenance).save(kept)
     of_cache = {"subset": {"cache": str(tmp_path / "cache")}}
     assert used_ranking(of_cache, {"mask": {"ranking": kept.name}}) == kept
     assert used_ranking(of_cache, {"mask": {"ranking": "../rankings/sas-0123.npz"}}) == kept  # its name alone counts
@@ -71,5 +75,15 @@ def test_the_ranking_that_a_run_has_used(tmp_path):
     published = tmp_path / "published"
     published.mkdir()
     assert used_ranking({"subset": {"path": str(published)}}, {"mask": {}}) is None
-    (published / "ranking.npz").touch()
+    shutil.copy(kept, published / "ranking.npz")
     assert used_ranking({"subset": {"path": str(published)}}, {"mask": {}}) == published / "ranking.npz"
+
+
+@pytest.mark.parametrize("name", ["secret.txt", "secret", "secret.npy", "secret.npz"])
+def test_no_other_file_is_handed_over(tmp_path, name):
+    """Whatever somebody else's run says that it was trained on."""
+    (tmp_path / name).write_text("my password")
+    assert used_ranking({"subset": {"path": str(tmp_path / name)}}, {"mask": {}}) is None
+    (tmp_path / "rankings").mkdir()
+    (tmp_path / name).rename(tmp_path / "rankings" / name)
+    assert used_ranking({"subset": {"cache": str(tmp_path)}}, {"mask": {"ranking": name}}) is None

@@ -58,7 +58,7 @@ def test_a_run_beside_one_without(command: Command, tmp_path: Path):
     assert clean.results()["metrics"] != noisy.results()["metrics"]
     report = command("ssl-report", "runs/both")
     assert report.code == 0, report.err
-    assert "nuisance=Noise" in (tmp_path / "runs" / "both" / "report.md").read_text()
+    assert "nuisance=Noise" in (tmp_path / "runs" / "both" / "report" / "report.md").read_text()
     done = command("ssl-evaluate", f"run={noisy.folder}", "trainer=cpu", "evaluation.draws=1")
     assert done.code == 0, done.err
     refused = command("ssl-evaluate", f"run={noisy.folder}", "dataset=digits", "dataset.nuisance=noise")

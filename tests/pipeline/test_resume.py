@@ -78,7 +78,7 @@ def trained(run: Run) -> Trained:
     ]:
         del results["cost"][key]
     for state in checkpoint["callbacks"].values():
-        for key in ("train_seconds", "watching_seconds", "waiting_seconds", "peak_memory"):
+        for key in ("seconds", "train_seconds", "watching_seconds", "waiting_seconds", "peak_memory"):
             state.pop(key, None)
     return Trained(checkpoint, results, run.metrics_file.read_bytes())
 
