@@ -10,7 +10,7 @@ from ssl_lightning.data.ahead import Ahead
 from ssl_lightning.data.batch import Batch, Stored
 from ssl_lightning.data.dataset import Split
 from ssl_lightning.data.loading import ResidentLoader
-from ssl_lightning.data.sampler import BatchSampler
+from ssl_lightning.data.sampler import BatchSampler, Round
 
 
 class Views:
@@ -49,8 +49,6 @@ def ahead(resident: ResidentLoader, views: Views) -> Iterator[Ahead]:
 
 
 def same(one: Batch, other: Batch) -> bool:
-    assert one.weight is None
-    assert other.weight is None
     return torch.equal(one.views[0], other.views[0]) and all(map(torch.equal, one[1:3], other[1:3]))
 
 
@@ -93,3 +91,16 @@ def test_the_thread_ends(ahead):
     ahead.stop()
     assert threading.active_count() == before
     ahead.stop()
+
+
+def test_nothing_is_made_of_a_round_that_is_not_chosen_yet(ahead, resident, views):
+    """Of two batches, as six images are left out; then of three, which are the next ones."""
+    ahead.sampler.begin(Round(0, 0, (torch.arange(20) >= 6).float()))
+    for number in range(2):
+        assert same(ahead.batch(number), Views()(resident.batch(number), number))
+        ahead.begin()
+    ahead.sampler.begin(Round(1, 2, torch.ones(20)))
+    for number in range(2, 5):
+        assert same(ahead.batch(number), Views()(resident.batch(number), number))
+        ahead.begin()
+    assert views.made == [0, 1, 2, 3, 4]

@@ -18,7 +18,7 @@ from torchvision.transforms.functional import pil_to_tensor, resized_crop
 from ssl_lightning.data.batch import Stored
 from ssl_lightning.data.decoding import StreamedImages, cut_out
 from ssl_lightning.data.loading import StreamedLoader, in_order
-from ssl_lightning.data.sampler import BatchSampler
+from ssl_lightning.data.sampler import BatchSampler, Round
 from ssl_lightning.data.sources import listing
 from ssl_lightning.data.sources.image_folder import ImageFolder
 from ssl_lightning.data.views import Augment, View
@@ -201,6 +201,27 @@ def test_a_batch_is_a_function_of_the_step_however_many_workers_decode(tmp_path)
     assert_same(loader_of(tmp_path, 2).batch(5), expected[5])  # as after a resume
     assert not torch.equal(expected[0].images[0], expected[5].images[0])
     assert expected[0].images[0].shape == (2, 8, 3, 16, 16)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_decode_what_a_round_holds_and_no_further(tmp_path, workers):
+    """However far ahead they are, and wherever one goes on."""
+    write_image_folder(tmp_path / "data")
+    loader = loader_of(tmp_path, workers)
+    n, size = len(loader.sampler.positions), loader.sampler.batch_size
+    halves = [(torch.arange(n) % 2 == part).float() for part in (0, 1)]
+    first = 0
+    for epoch, weights in enumerate([torch.ones(n), *halves]):
+        loader.sampler.begin(Round(epoch, first, weights))
+        batches = [loader.batch(first + i) for i in range(len(loader))]
+        index = torch.cat([batch.index for batch in batches])
+        assert len(index) == int(weights.sum()) // size * size
+        assert (weights[index] == 1).all()
+        again = loader_of(tmp_path, 0)
+        again.sampler.begin(Round(epoch, first, weights))
+        assert_same(again.batch(first + len(loader) - 1), batches[-1])
+        first += len(loader)
+    loader.stop()
 
 
 @pytest.mark.nightly
