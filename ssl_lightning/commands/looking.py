@@ -2,6 +2,7 @@
 of each, and `--help method` what can be set there."""
 
 import argparse
+import contextlib
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,10 +18,15 @@ from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.config.schema import TrainConfig
 from ssl_lightning.errors import UserError
+from ssl_lightning.launchers.answer import learns
 
 LAUNCHER = "hydra_plugins.ssl_lightning_looking.LookingLauncher"
 PLACES = ("--config-path", "--config-name", "--config-dir")
 """Options of Hydra's whose short forms begin as that of --cfg does."""
+
+
+class _Enough(BaseException):
+    """Of the jobs that a sweeper chooses by what others have reached, the first was looked at."""
 
 
 def parser_of_looking() -> argparse.ArgumentParser:
@@ -86,18 +92,22 @@ def _look(
         jobs.append(number)
         if asked.cfg:
             print(f"{'---' * (len(jobs) > 1)}\n# job {number}: {overrides}\n{_yaml(config, asked)}".strip(), flush=True)
-            return
-        print(f"#{number} {overrides}", flush=True)
-        try:
-            further(resolve(config, schema))
-        except Exception as error:
-            report_error(error)
-            wrong.append(number)
+        else:
+            print(f"#{number} {overrides}", flush=True)
+            try:
+                further(resolve(config, schema))
+            except Exception as error:
+                report_error(error)
+                wrong.append(number)
+        if learns(hydra):
+            print("hydra/sweeper chooses the others by what jobs have reached.", file=sys.stderr, flush=True)
+            raise _Enough
 
     with tempfile.TemporaryDirectory() as folder:  # of Hydra's own notes
         own = [f"hydra.sweep.dir={quoted(folder)}", f"hydra.launcher._target_={LAUNCHER}"]
         sys.argv = [sys.argv[0], "-m", *arguments, *own]
-        run_application(application(name)(look))
+        with contextlib.suppress(_Enough):
+            run_application(application(name)(look))
     if wrong:
         numbers = ", ".join(f"#{number}" for number in wrong)
         raise UserError(f"{len(wrong)} of {len(jobs)} jobs would fail at once: {numbers}. Mend their settings.")

@@ -65,6 +65,17 @@ def test_the_best_is_that_of_the_validation_part_and_the_same_command_goes_on(gr
     assert outcome.out.endswith("3 finished\n")
 
 
+def test_a_dry_run_looks_at_the_first_trial(grid, tmp_path):
+    outcome = grid("--dry-run")
+    assert outcome.code == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert sum(line.startswith("#0 ") for line in lines) == 1
+    assert not any(line.startswith("#1 ") for line in lines)
+    assert "hydra/sweeper chooses the others by what jobs have reached." in outcome.err
+    assert "1 job, none of which was run" in lines
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.nightly
 def test_a_pool_answers_too_and_failures_are_told(grid, tmp_path):
     pool = ("hydra/launcher=pool", "hydra.launcher.slots=2", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=4")
