@@ -181,7 +181,7 @@ class Selecting(L.Callback):
             "first": self.round.first,
             "weights": self.round.weights,
             "images_left_out": self.images_left_out,
-            "seconds": self.seconds,
+            "selecting_seconds": self.seconds,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -190,4 +190,4 @@ class Selecting(L.Callback):
         self._losses, self._seen = state_dict["losses"].cpu(), state_dict["seen"].cpu()
         self.round = Round(state_dict["epoch"], state_dict["first"], state_dict["weights"].cpu())
         self.images_left_out = state_dict["images_left_out"]
-        self.seconds = state_dict["seconds"]
+        self.seconds = state_dict["selecting_seconds"]

@@ -129,7 +129,7 @@ def test_a_training_that_goes_on_is_what_it_would_have_been(tmp_path, at):
         assert torch.equal(value, expected[name])
     states = [one.state_dict() for one in (selecting, again)]
     for state in states:
-        state.pop("seconds")
+        state.pop("selecting_seconds")
     assert states[0].keys() == states[1].keys()
     for key, value in states[0].items():
         assert torch.equal(torch.as_tensor(value), torch.as_tensor(states[1][key]))

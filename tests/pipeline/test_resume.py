@@ -78,7 +78,7 @@ def trained(run: Run) -> Trained:
     ]:
         del results["cost"][key]
     for state in checkpoint["callbacks"].values():
-        for key in ("seconds", "train_seconds", "watching_seconds", "waiting_seconds", "peak_memory"):
+        for key in ("train_seconds", "watching_seconds", "waiting_seconds", "selecting_seconds", "peak_memory"):
             state.pop(key, None)
     return Trained(checkpoint, results, run.metrics_file.read_bytes())
 
@@ -184,7 +184,6 @@ MOMENTS = {
 EXAMPLES = (
     *("while a checkpoint is written", "after the last row of metrics", "in evaluation", "between results and DONE"),
     *("before the first checkpoint", "gessl", "equal steps, at the end", "spectra, of which no row tells yet"),
-    "infobatch, in a shorter epoch",
 )
 """The other moments are left to the nightly tests."""
 
