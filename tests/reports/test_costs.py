@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from ssl_lightning.reports.comparison import columns_of_times, comparison, explanation_of_times, times
 from ssl_lightning.reports.costs import IMAGE_GRADIENTS, known, pareto_front
 from tests.reports.test_report import Folder, forget, sweep
 
@@ -36,3 +37,22 @@ def test_what_was_not_kept_is_no_cost(sweep: Folder):
     sweep.finish(0.5)
     (cell,) = sweep.cells()
     assert known(cell, IMAGE_GRADIENTS) == known(cell, "images_seen") == 0
+
+
+def test_what_choosing_images_while_training_saves_and_takes_has_columns(sweep: Folder):
+    sweep.finish(0.5)
+    assert "image passes" not in comparison(sweep.cells())[0]
+    assert "selecting" not in columns_of_times(sweep.cells()).values()
+    for name, seen, out in (("none", 1000, None), ("infobatch", 740, 260), ("scan", 700, 300)):
+        run = sweep.finish(0.6, f"selection={name}")
+        further = {} if out is None else {"images_left_out": out, "selecting_seconds": 0.25}
+        run.finish(run.results() | {"cost": run.results()["cost"] | {"images_seen": seen} | further})
+    cells = sweep.cells()
+    shown = {row["variant"]: row["image passes"].text for row in comparison(cells)}
+    assert shown == {"–": "1000", "selection=InfoBatch": "740", "selection=Scan": "700"}
+    assert "selecting: choosing the images" in explanation_of_times(cells)
+    assert {row["variant"]: row["selecting"].text for row in times(cells)} == {
+        "–": "–",
+        "selection=InfoBatch": "0.2",
+        "selection=Scan": "0.2",
+    }
