@@ -67,7 +67,7 @@ def started(folder: Path, *more: str) -> subprocess.Popen[str]:
 
 def ssl_train(folder: Path, *more: str) -> Ended:
     process = started(folder, *more)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=600)
     return Ended(process.returncode, output)
 
 
