@@ -40,7 +40,7 @@ class Selecting(L.Callback):
         self.round: Round | None = None
         """What this epoch sees; None before training."""
         self.images_left_out = 0
-        """Of the epochs that have begun."""
+        """How many more the epochs that have begun would have passed through, had they seen all."""
         self.seconds = 0.0
         """Taken by choosing, over all resumptions."""
         self._losses: Float[Tensor, " n"] | None = None  # last known, of all images of the dataset; on the host
@@ -138,7 +138,7 @@ class Selecting(L.Callback):
         kept = int((of_subset > 0).sum())
         if kept < data.batch_size:
             of_subset, kept = torch.ones(len(positions)), len(positions)
-        self.images_left_out += len(positions) - kept
+        self.images_left_out += (len(positions) // data.batch_size - kept // data.batch_size) * data.batch_size
         return torch.zeros(len(self._losses)).index_copy_(0, positions, of_subset)
 
     def _begin(self, trainer: L.Trainer, method: SSLMethod) -> None:

@@ -52,7 +52,7 @@ def cost_of_selecting(seconds: float, images_left_out: int) -> dict[str, Any]:
 
     Args:
         seconds: a part of `train_seconds`.
-        images_left_out: which `images_seen` lacks, of the epochs that have begun.
+        images_left_out: how many more the epochs that have begun would have passed through, had they seen all.
     """
     return {"selecting_seconds": seconds, "images_left_out": images_left_out}
 
