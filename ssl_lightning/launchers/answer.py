@@ -49,8 +49,11 @@ def answer(value: float) -> None:
 
 
 @contextlib.contextmanager
-def answers() -> Iterator[Path]:
-    """Of the jobs that are started meanwhile: the folder that they leave them in."""
+def answers(wanted: bool) -> Iterator[Path | None]:
+    """Of the jobs that are started meanwhile, where answers are wanted: the folder that they leave them in."""
+    if not wanted:
+        yield None
+        return
     with tempfile.TemporaryDirectory() as folder:
         os.environ[_FOLDER] = folder
         try:

@@ -7,8 +7,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
+
+from hydra.core.utils import filter_overrides
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import in_one_line
@@ -24,6 +26,11 @@ _FIRST = "SSL_FIRST_PROCESS"
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 _ASKS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """By which somebody asks a process to end."""
+PIPED = {
+    "PYTHONUNBUFFERED": "1",  # lines arrive when they are printed
+    "PYTHONSAFEPATH": "1",  # as a console script, a job finds no modules in the working directory
+}
+"""Variables of a job whose lines another process shows."""
 FAIL_FAST = "SSL_FAIL_FAST"
 """Variable that says, where it is set, that no job of a multirun is started after one has failed."""
 
@@ -35,6 +42,12 @@ def in_pool(environment: dict[str, str]) -> dict[str, str]:
     """
     others = {key: value for key, value in environment.items() if key not in (*_STARTED, _FIRST)}
     return others | {_VARIABLE: "1"}
+
+
+def titles(overrides: Sequence[Sequence[str]]) -> list[str]:
+    """Of the jobs of a multirun: their overrides, but for those that all have."""
+    alike = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
+    return [" ".join(value for value in filter_overrides(values) if value not in alike) for values in overrides]
 
 
 def in_slurm() -> bool:

@@ -10,9 +10,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.types import TaskFunction
@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssl_lightning.explaining import same_command
 from ssl_lightning.launchers.answer import answers, learns, returned
-from ssl_lightning.launchers.job import FAIL_FAST, GRACE, in_pool, killed_by, say_how_jobs_ended
+from ssl_lightning.launchers.job import FAIL_FAST, GRACE, PIPED, in_pool, killed_by, say_how_jobs_ended, titles
 from ssl_lightning.launchers.journal import tell_death
 from ssl_lightning.launchers.showing import Lines, lines_or_live
 from ssl_lightning.launchers.slots import Slot, available_cores, make_slots, visible_gpus
@@ -68,33 +68,39 @@ def launch(
     slots = make_slots(wanted, visible_gpus(), available_cores())
     jobs = jobs_of(task_function, config, overrides, first)
     print(f"Jobs: {len(jobs)}, slots: {len(slots)}", flush=True)
-    with signals_collected() as received, lines_or_live(how_far) as shown, answers() as folder:
+    asks = learns(config.hydra)
+    with signals_collected() as received, lines_or_live(how_far) as shown, answers(asks) as folder:
         codes = run(jobs, slots, received, bool(os.environ.get(FAIL_FAST)), shown)
-        answered = returned(dict(enumerate(overrides, first)), codes, folder)
+        answered = [] if folder is None else returned(dict(enumerate(overrides, first)), codes, folder)
     if received:
-        done = f"{sum(code == 0 for code in codes.values())} of {len(jobs)} jobs done"
-        again = same_command().capitalize()
-        print(f"Interrupted, {done}. {again} goes on from what is saved.", file=sys.stderr, flush=True)
-        sys.exit(128 + received[0])
-    if learns(config.hydra):  # it says itself how many may fail
+        end_interrupted(received[0], codes, len(jobs))
+    if asks:  # the sweeper says itself how many may fail
         return answered
     say_how_jobs_ended({number: code == 0 for number, code in codes.items()}, len(jobs) - len(codes))
     return [JobReturn(overrides=values, status=JobStatus.COMPLETED) for values in overrides]
 
 
+def end_interrupted(number: int, codes: Mapping[int, int], jobs: int) -> NoReturn:
+    """Ends a multirun that a signal has ended.
+
+    Args:
+        number: of the signal.
+        codes: exit codes by the numbers of the jobs.
+        jobs: how many there were.
+    """
+    done = f"{sum(code == 0 for code in codes.values())} of {jobs} jobs done"
+    again = same_command().capitalize()
+    print(f"Interrupted, {done}. {again} goes on from what is saved.", file=sys.stderr, flush=True)
+    sys.exit(128 + number)
+
+
 def jobs_of(
     task_function: TaskFunction, config: DictConfig, overrides: Sequence[Sequence[str]], first: int
 ) -> list[Job]:
-    """Of a multirun; what they have in common is left out of their titles."""
-    alike = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
+    """Of a multirun."""
     return [
-        Job(
-            number,
-            job_command(task_function, config, values, number),
-            " ".join(value for value in filter_overrides(values) if value not in alike),
-            tuple(filter_overrides(values)),
-        )
-        for number, values in enumerate(overrides, first)
+        Job(number, job_command(task_function, config, values, number), title, tuple(filter_overrides(values)))
+        for number, (values, title) in enumerate(zip(overrides, titles(overrides), strict=True), first)
     ]
 
 
@@ -195,17 +201,13 @@ def run(
 
 
 def _start(job: Job, number: int, slot: Slot, life: int, lines: "queue.SimpleQueue[tuple[int, bytes]]") -> _Running:
-    environment = slot.environment(os.environ) | {
-        "PYTHONUNBUFFERED": "1",  # lines arrive when they are printed
-        "PYTHONSAFEPATH": "1",  # as a console script, a job finds no modules in the working directory
-    }
     with slot.cores_bound():
         process = subprocess.Popen(
             job.command,
             stdin=life,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=in_pool(environment),
+            env=in_pool(slot.environment(os.environ) | PIPED),
             start_new_session=True,  # a group of processes that signals from the terminal do not reach
         )
     reader = threading.Thread(target=_read, args=(job.number, process, lines), daemon=True)
@@ -226,8 +228,12 @@ def _pass_on(lines: "queue.SimpleQueue[tuple[int, bytes]]", shown: Lines) -> Non
     with contextlib.suppress(queue.Empty):
         for _ in range(lines.qsize()):
             number, line = lines.get_nowait()
-            text = line.decode(errors="replace").rstrip("\r\n").rpartition("\r")[2]  # of a bar, only its end
-            shown.says(number, text)
+            shown.says(number, shown_of(line))
+
+
+def shown_of(line: bytes) -> str:
+    """Of what a job has printed; of a bar, only its end."""
+    return line.decode(errors="replace").rstrip("\r\n").rpartition("\r")[2]
 
 
 def _ending(job: _Running, stopped: bool) -> str:

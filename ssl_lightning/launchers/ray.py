@@ -6,7 +6,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -18,11 +17,11 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
 from ssl_lightning.errors import UserError
-from ssl_lightning.explaining import in_one_line, same_command
+from ssl_lightning.explaining import in_one_line
 from ssl_lightning.launchers.answer import refuse_to_answer
-from ssl_lightning.launchers.job import GRACE, in_pool, killed_by, say_how_jobs_ended
+from ssl_lightning.launchers.job import GRACE, PIPED, in_pool, killed_by, say_how_jobs_ended
 from ssl_lightning.launchers.journal import tell_death
-from ssl_lightning.launchers.pool import Job, failure, jobs_of, signals_collected
+from ssl_lightning.launchers.pool import Job, end_interrupted, failure, jobs_of, shown_of, signals_collected
 
 _OF_WORKER = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 """Variables by which Ray says what a task may use."""
@@ -61,10 +60,7 @@ def launch(
         with signals_collected() as received:
             codes = _wait(ray, tasks, lines, received)
     if received:
-        done = f"{sum(code == 0 for code in codes.values())} of {len(jobs)} jobs done"
-        again = same_command().capitalize()
-        print(f"Interrupted, {done}. {again} goes on from what is saved.", file=sys.stderr, flush=True)
-        sys.exit(128 + received[0])
+        end_interrupted(received[0], codes, len(jobs))
     say_how_jobs_ended({number: code == 0 for number, code in codes.items()})
     return [JobReturn(overrides=values, status=JobStatus.COMPLETED) for values in overrides]
 
@@ -147,7 +143,7 @@ def run_command(number: int, command: Sequence[str], environment: Mapping[str, s
         stdin=subprocess.PIPE,  # it ends when this process does
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=in_pool({**environment, **granted, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}),
+        env=in_pool({**environment, **granted, **PIPED}),
         cwd=folder,
         start_new_session=True,
     )
@@ -166,7 +162,7 @@ def _pass_on(number: int, process: "subprocess.Popen[bytes]", lines: Any) -> Non
     assert process.stdout is not None
     with process.stdout:
         for line in process.stdout:
-            lines.put(f"#{number} | {line.decode(errors='replace').rstrip()}")
+            lines.put(f"#{number} | {shown_of(line)}")
 
 
 def _gpus(granted: Mapping[str, str]) -> str:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import in_one_line
 from ssl_lightning.launchers.answer import refuse_to_answer
-from ssl_lightning.launchers.job import say_how_jobs_ended
+from ssl_lightning.launchers.job import say_how_jobs_ended, titles
 from ssl_lightning.launchers.queue import watch
 
 _OF_PROCESSES = re.compile(r"[+~]*(trainer|experiment)\b")
@@ -63,9 +63,7 @@ def launch(
     name = jobs[0].job_id.partition("_")[0]
     limit = f", at most {parameters['array_parallelism']} at a time" if len(jobs) > 1 else ""
     print(f"SLURM's job {name}: {len(jobs)} job{'s' * (len(jobs) > 1)}{limit}", flush=True)
-    alike = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
-    for number, (job, values) in enumerate(zip(jobs, overrides, strict=True), first):
-        title = " ".join(value for value in filter_overrides(values) if value not in alike)
+    for number, (job, title) in enumerate(zip(jobs, titles(overrides), strict=True), first):
         print(f"#{number} is {job.job_id}: {title}", flush=True)
     try:
         ended, left = watch(dict(enumerate(jobs, first)), dict(enumerate(overrides, first)))

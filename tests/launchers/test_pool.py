@@ -203,6 +203,14 @@ def runs_by_seed(folder: Path) -> dict[str, Run]:
     return {run.id.split("-")[-2]: run for run in find_runs([folder / "runs"])}
 
 
+def test_a_job_owes_no_metric_where_no_sweeper_asks(tmp_path):
+    small = [value for value in SMALL if not value.startswith("evaluation.")]
+    with started(tmp_path, "ssl-train", "-m", *small, "evaluation=none", "hydra/launcher=pool") as process:
+        code, output = ended(process)
+    assert code == 0, output
+    assert output.endswith("1 of 1 jobs done\n")
+
+
 @pytest.mark.nightly
 def test_processes_of_jobs_at_once_and_a_job_that_fails(tmp_path):
     """By ssl-sweep, with a grid that lies elsewhere than its configs, in a folder whose name Hydra has to be told."""
