@@ -12,9 +12,10 @@ from ssl_lightning.config.check import beside, own
 from ssl_lightning.config.components import locate, make
 from ssl_lightning.config.identity import component_name
 from ssl_lightning.config.schema import Cut
+from ssl_lightning.data.checking import check_labelled
 from ssl_lightning.data.datamodule import check_batches
 from ssl_lightning.data.dataset import ImageDataset
-from ssl_lightning.errors import NotThere, UserError
+from ssl_lightning.errors import NotThere
 from ssl_lightning.runs.initial import backbone_weights
 from ssl_lightning.subsets.rule import Subset, SubsetRule
 
@@ -44,11 +45,9 @@ class Beforehand:
             self._weights.add(start)
         labels = self._labels_of(config["dataset"])
         method = locate(config["method"]["_target_"])
-        if labels is not None and getattr(method, "classifies", False) and (missing := int((labels < 0).sum())):
-            raise UserError(
-                f"method={component_name(config['method'])} needs the labels of all images, but {missing:,} of the "
-                f"{len(labels):,} training images of {config['dataset']['name']} have none. Choose another."
-            )
+        if labels is not None and getattr(method, "classifies", False):
+            purpose = f"method={component_name(config['method'])}"
+            check_labelled(labels, purpose, config["dataset"]["name"], "Choose another.")
         rule: SubsetRule = make(own(config["subset"], Cut))
         cut = beside(config["subset"], Cut)
         rule.content_digest()
