@@ -587,6 +587,7 @@ DIFFERENT = {
     "checkpoint": {"every_minutes": 1.0, "every_steps": 3},
     "paths": {"runs": "a", "data": "b", "cache": "c"},
     "evaluation": {"untrained": True},
+    "objective": "knn/val_top1",
 }
 NOT_OF_A_PROXY = {
     **{"sweep": "proxies", "budget": "epochs", "logger": {}},

@@ -323,7 +323,7 @@ def test_transfer_takes_what_is_there_and_names_what_is_not(command: Command, tm
     def forbidden(*_: object) -> None:
         raise AssertionError("evaluated again")
 
-    monkeypatch.setattr("ssl_lightning.pipeline.evaluate.extract", forbidden)
+    monkeypatch.setattr("ssl_lightning.pipeline.measuring.extract", forbidden)
     monkeypatch.setattr("ssl_lightning.pipeline.evaluate.write_json", forbidden)
     again = command("ssl-evaluate", *asked)
     assert error(again).startswith(broken)
