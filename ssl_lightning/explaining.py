@@ -41,9 +41,9 @@ def same_command() -> str:
 
 
 def in_one_line(error: Exception) -> str:
-    """What it says, or the system about it; the beginning where that is long."""
+    """What it says, or the system about it, without the full stop; the beginning where that is long."""
     said = isinstance(error, OSError) and error.strerror
-    return said or " ".join(str(error).split())[:200] or type(error).__name__
+    return said or " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
 
 
 def place_of(made: Callable[..., object]) -> str:

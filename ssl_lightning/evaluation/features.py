@@ -109,7 +109,7 @@ def cached(
         try:
             stored(split, folder, done.read_text().split() or NAMES[:1])
         except (UserError, OSError, UnicodeDecodeError) as error:
-            print(f"Warning: {in_one_line(error)} They are made again.", file=sys.stderr, flush=True)
+            print(f"Warning: {in_one_line(error)}. They are made again.", file=sys.stderr, flush=True)
             for file in (done, *(folder / f"{name}.npy" for name in NAMES)):  # others may still read what these were
                 file.unlink(missing_ok=True)
             return False

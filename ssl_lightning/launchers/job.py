@@ -75,8 +75,8 @@ def start_again() -> NoReturn:
         signal.raise_signal(number)  # to submitit's handler, which does nothing in the others
     except Exception as error:
         raise UserError(
-            f"SLURM's time limit is near, and the job does not start again: {in_one_line(error)} All is saved, and the "
-            "same command goes on; hydra.launcher.max_num_timeout says how often a job does so by itself."
+            f"SLURM's time limit is near, and the job does not start again: {in_one_line(error)}. All is saved, and "
+            "the same command goes on; hydra.launcher.max_num_timeout says how often a job does so by itself."
         ) from error
     sys.exit(0)
 

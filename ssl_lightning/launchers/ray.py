@@ -100,7 +100,7 @@ def _cluster(ray: Any, address: str | None) -> Any:
         ray.init(address=address, log_to_driver=False, include_dashboard=False, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"There is no Ray cluster at {address or os.environ.get('RAY_ADDRESS')}: {in_one_line(error)} Start one "
+            f"There is no Ray cluster at {address or os.environ.get('RAY_ADDRESS')}: {in_one_line(error)}. Start one "
             "with `ray start --head`, or leave hydra.launcher.address out for one of this machine."
         ) from error
     try:

@@ -56,7 +56,7 @@ def launch(
         )
         jobs = executor.map_array(task, *zip(*arguments, strict=True))
     except (RuntimeError, ValueError, TypeError, NameError) as error:
-        said = in_one_line(error).replace("sbatch: error: ", "").rstrip(".")
+        said = in_one_line(error).replace("sbatch: error: ", "")
         raise UserError(
             f"SLURM was not given the jobs: {said}. Change hydra.launcher.*, see ssl-train --help hydra/launcher/slurm."
         ) from error

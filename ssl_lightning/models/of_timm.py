@@ -53,7 +53,7 @@ def timm_network(
     except Exception as error:  # of many kinds
         raise UserError(
             f"backbone=timm: {architecture} cannot be made for {channels} channels of {image_size}×{image_size} pixels "
-            f"with arguments {dict(arguments or {})}: {in_one_line(error)} Choose another backbone.architecture or "
+            f"with arguments {dict(arguments or {})}: {in_one_line(error)}. Choose another backbone.architecture or "
             "backbone.arguments, such as a smaller patch_size."
         ) from error
     network.num_features = num_features

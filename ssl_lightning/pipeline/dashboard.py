@@ -91,7 +91,7 @@ def _login(entity: str) -> tuple[str, str]:
             return entity, f"there is no login for {settings.base_url}"
         return entity or str(wandb.Api().default_entity or ""), ""
     except Exception as error:
-        return entity, in_one_line(error).rstrip(".")
+        return entity, in_one_line(error)
 
 
 def _save(views: Sequence[Any], places: Path, project: str) -> str:
@@ -104,7 +104,7 @@ def _save(views: Sequence[Any], places: Path, project: str) -> str:
         try:
             view.save()
         except Exception as error:
-            return in_one_line(error).rstrip(".")
+            return in_one_line(error)
         saved[name] = place_of(view)
         write_json(places, {"project": project, "saved": saved})
         print(f"{type(view).__name__}: {view.url}", flush=True)

@@ -97,6 +97,6 @@ def start_from(method: "SSLMethod", source: str) -> None:
         method.start_from(weights)
     except RuntimeError as error:
         raise UserError(
-            f"init={source} holds the weights of another network, or under other names: {in_one_line(error)} Choose "
+            f"init={source} holds the weights of another network, or under other names: {in_one_line(error)}. Choose "
             "the backbone that they were trained with (backbone=..., and dataset.stem and channels as there)."
         ) from error

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ssl_lightning.config.places import CONF
+from tests.config.configs import PLACES
 
 
 def groups_of(help: str) -> dict[str, list[str]]:
@@ -21,8 +22,7 @@ def test_each_command_lists_its_own_groups(command):
     assert set(of_evaluate) == {"encoder", "dataset", "evaluation", "trainer", "hydra/launcher"}
     assert {"method", "method.projector", "subset.latent"} <= set(of_train)
     assert "encoder" not in of_train
-    nested = {"method.projector": "projector"}
-    nested |= {f"subset.{group}": group for group in ("latent", "quota", "redundancy", "proxy")}
+    nested = {place: group for group, place in PLACES.items()}
     listed = {nested.get(group, group) for group in (*of_train, *of_evaluate)}
     assert listed | {"hydra"} == {path.name for path in CONF.iterdir() if path.is_dir()} | {"hydra/launcher"} | {
         "hydra"
