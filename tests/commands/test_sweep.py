@@ -117,6 +117,7 @@ def test_a_dry_run_names_jobs_that_would_fail_at_once(command, own):
     assert errors[4] == "Error: 4 of 8 jobs would fail at once: #1, #3, #5, #7. Mend their settings."
 
 
+@pytest.mark.nightly
 def test_a_dry_run_looks_at_what_is_there(command, own):
     """A subset that is smaller than a batch, and a list of images and weights that are missing."""
     grid = ("ssl-sweep", "grid", "-cd", "own", "method=directclr", "--dry-run")

@@ -50,6 +50,7 @@ def best_in(folder) -> tuple[float, float]:
     return found.best_params["method.temperature"], found.best_value
 
 
+@pytest.mark.nightly
 def test_the_best_is_that_of_the_validation_part_and_the_same_command_goes_on(grid, tmp_path):
     assert grid("hydra.sweeper.n_trials=2").code == 0
     first = tried(tmp_path / "runs")

@@ -188,6 +188,7 @@ def test_a_wrong_evaluation_is_refused_before_training(command, finished, tmp_pa
     assert not list(tmp_path.rglob("*-s7-*/checkpoints"))
 
 
+@pytest.mark.nightly
 def test_processes_inside_a_multirun(command, finished):
     message = refused(command, finished, "trainer=ddp_cpu", "seed=1", "-m")
     assert "trainer.devices asks for 2 processes a job, which a multirun in one process cannot start" in message

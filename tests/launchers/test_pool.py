@@ -203,6 +203,7 @@ def runs_by_seed(folder: Path) -> dict[str, Run]:
     return {run.id.split("-")[-2]: run for run in find_runs([folder / "runs"])}
 
 
+@pytest.mark.nightly
 def test_a_job_owes_no_metric_where_no_sweeper_asks(tmp_path):
     small = [value for value in SMALL if not value.startswith("evaluation.")]
     with started(tmp_path, "ssl-train", "-m", *small, "evaluation=none", "hydra/launcher=pool") as process:

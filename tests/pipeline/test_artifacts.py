@@ -54,6 +54,7 @@ def test_an_offline_run_has_both_with_their_lineage(tmp_path, command):
     assert command("ssl-sync", "runs", "--mode", "offline").out.endswith("1 unchanged\n")
 
 
+@pytest.mark.nightly
 def test_none_unless_they_are_asked_for(tmp_path, command):
     done = command("ssl-train", *TINY, *OFFLINE[:2])
     assert done.code == 0, done.err

@@ -41,6 +41,7 @@ def test_the_parts_of_a_run_are_within_the_time_of_its_command(command):
     assert taken["train"] + taken["selection"] + taken["evaluation"] < wall
 
 
+@pytest.mark.nightly
 def test_a_ranking_costs_what_it_did_when_it_was_made(command):
     proxied = (*TINY, "subset=prototypes", "subset.looks=1", "subset.proxy.trainer.max_epochs=1", "batch_size=64")
     wall = timed(command, *proxied, "subset.fraction=0.1")
@@ -99,6 +100,7 @@ def test_a_part_that_nobody_has_measured_is_not_said_to_be_nothing():
     assert cost(1.0, 0.5, 1, 1, 1.0, 0)["waiting_seconds"] == 0.5
 
 
+@pytest.mark.nightly
 def test_a_further_evaluation_has_its_own(command):
     timed(command, *SHORT)
     timed(command, *SHORT, "evaluation.k=1")

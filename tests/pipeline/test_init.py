@@ -101,6 +101,7 @@ def test_cells_are_told_apart_by_what_they_are(former):
     assert sorted(len(cell.records) for cell in cells) == [2, 2]
 
 
+@pytest.mark.nightly
 def test_a_run_that_resumes_does_not_start_again(former):
     whole = start(f"init={former.folder}", "trainer.max_epochs=2", "sweep=whole")
     run = start(f"init={former.folder}", "trainer.max_epochs=2", "trainer.max_time={seconds: 0.000001}")

@@ -88,6 +88,7 @@ def test_of_each_command_that_an_interrupted_run_takes(tmp_path, unprofiled):
         assert torch.equal(value, weights(unprofiled)[name]), name
 
 
+@pytest.mark.nightly
 def test_of_each_process(tmp_path):
     arguments = (*SHORT, "trainer=ddp_cpu", "trainer.enable_progress_bar=false", "trainer.max_epochs=1")
     for ended in two_processes(tmp_path, *arguments, "trainer.profiler=simple"):

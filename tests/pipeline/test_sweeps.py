@@ -99,6 +99,7 @@ def test_each_job_has_a_state_and_a_reason(copy, command):
     assert lines[3].startswith("spent: ")
 
 
+@pytest.mark.nightly
 def test_runs_that_nobody_has_told_of_are_found_by_their_configs(copy):
     """As those of a former version, or brought from another machine without its journal."""
     shutil.rmtree(copy / "runs/.sweeps")
@@ -250,6 +251,7 @@ def test_slots_are_filled_in_order():
         assert makespan(times, slots) == clock
 
 
+@pytest.mark.nightly
 def test_how_long_a_sweep_will_take(copy, command):
     """By its own jobs, by runs of another sweep that are alike, in proportion to epochs and images, or not at all."""
     (results,) = (run.results() for run in find_runs([copy / "runs"]) if run.done)

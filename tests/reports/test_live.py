@@ -117,6 +117,7 @@ def test_a_second_between_looks_at_least(tmp_path):
         watch([tmp_path], every=0.5)
 
 
+@pytest.mark.nightly
 def test_ctrl_c_ends_the_command_with_a_page_that_stays(sweep, tmp_path):
     sweep.finish(0.5)
     page = sweep.folder / "report" / "report.html"

@@ -134,7 +134,7 @@ def test_results_are_made_again_from_the_checkpoint(tmp_path, reference, damage)
     assert_ends_alike(tmp_path, reference(SMALL))
 
 
-@pytest.mark.one_in(8)
+@pytest.mark.nightly
 @pytest.mark.reliability("`config.yaml` or `metrics.csv` damaged", lost="rows of the curve", read="the run goes on")
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.csv"])
 @pytest.mark.parametrize("damage", examples([empty, cut, binary, other], 1))

@@ -18,7 +18,7 @@ def class_of(n, seed):
     return features, (features @ features.T).clamp(min=0).fill_diagonal_(0).numpy()
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.nightly
 @pytest.mark.parametrize("memory", [2**31, 2**14])
 @pytest.mark.parametrize("seed", range(3))
 def test_apricot_finds_the_same_order_and_gains(seed, memory):

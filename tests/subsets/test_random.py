@@ -66,6 +66,7 @@ def test_random_ignores_the_labels(dataset):
     np.testing.assert_allclose(np.mean(counts, axis=0), [3, 6, 9, 42], atol=0.7)
 
 
+@pytest.mark.nightly
 def test_every_position_is_drawn_equally_often(dataset):
     for rule in RULES:
         taken = np.zeros(200)

@@ -46,6 +46,7 @@ def test_layers_alone_leave_directions_behind():
     assert (found.singular_values[:, 0] > 10 * 0.22).all()  # all of them have learned
 
 
+@pytest.mark.nightly
 def test_layers_that_start_alike():
     found = Depth(layers=[1, 2], alike="layer").run(1)
     assert found.effective_rank == pytest.approx([10.4, 3.0], rel=0.06)

@@ -107,6 +107,7 @@ RUN = (
 )
 
 
+@pytest.mark.nightly
 def test_a_run_on_stl10(command, tmp_path):
     write_stl10(tmp_path / "data")
     done: Outcome = command("ssl-train", "dataset=stl10", "subset.fraction=0.5", *RUN)
