@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ssl_lightning.config.places import CONF
 from ssl_lightning.evaluation.protocol import protocol_in
 from ssl_lightning.runs.run import find_runs
 from tests.composing import TINY
@@ -24,6 +25,16 @@ def test_a_rehearsal_of_each(command: Command, name: str):
     assert "Nothing was kept." in done.out
 
 
+def test_a_dataset_of_ones_own_says_nothing_of_it(command: Command, tmp_path: Path):
+    own = tmp_path / "own" / "dataset" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text((CONF / "dataset" / "digits.yaml").read_text().replace("name: digits", "name: mine"))
+    mine = ("--config-dir", "own", "dataset=mine", "augment=digits")
+    done = command("ssl-train", *mine, *TINY, "dataset.nuisance=noise", "trainer.fast_dev_run=true")
+    assert done.code == 0, done.err
+    assert "mine: nuisance=noise: " in done.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -34,7 +45,7 @@ def test_a_rehearsal_of_each(command: Command, name: str):
         (("long_tail", "dataset.nuisance.ration=5"), "did you mean 'dataset.nuisance.ratio'?"),
         (("lang_tail",), "did you mean 'long_tail'?"),
         (
-            ("noise", "+dataset@evaluation.dataset=digits", "evaluation.dataset.nuisance=noise"),
+            ("noise", "+dataset@evaluation.dataset=digits", "+evaluation.dataset.nuisance=noise"),
             "see the images as they",
         ),
     ],
@@ -61,7 +72,7 @@ def test_a_run_beside_one_without(command: Command, tmp_path: Path):
     assert "nuisance=Noise" in (tmp_path / "runs" / "both" / "report" / "report.md").read_text()
     done = command("ssl-evaluate", f"run={noisy.folder}", "trainer=cpu", "evaluation.draws=1")
     assert done.code == 0, done.err
-    refused = command("ssl-evaluate", f"run={noisy.folder}", "dataset=digits", "dataset.nuisance=noise")
+    refused = command("ssl-evaluate", f"run={noisy.folder}", "dataset=digits", "+dataset.nuisance=noise")
     assert refused.code == 1
     assert "dataset.nuisance is set, but evaluations see the images as they are" in refused.err
 
