@@ -18,7 +18,7 @@ TIERS = (
     ("data", "methods"),
     ("optim", "losses", "metrics", "models", "theory", "selection"),
     ("config", "launchers", "processes", "lightning_internals"),
-    ("files", "devices", "progress", "errors", "explaining", "known_errors", "ranges", "versions"),
+    ("files", "devices", "memory", "progress", "errors", "explaining", "known_errors", "ranges", "versions"),
 )
 """Rooms, which are folders or files at the top of the package, from top to bottom. A file imports from its own tier and
 from lower ones."""

@@ -18,6 +18,7 @@ from ssl_lightning.errors import user_error_in
 from ssl_lightning.explaining import explained, same_command
 from ssl_lightning.launchers.job import FAIL_FAST, end_with_first_process, end_with_pool, in_slurm, say_how_jobs_ended
 from ssl_lightning.launchers.journal import job_told, tell_error
+from ssl_lightning.memory import keep_freed_memory
 
 PATIENCE = 10.0
 """Seconds that a process has to end by itself after it was asked twice."""
@@ -38,6 +39,7 @@ def run_command(command: Callable[[], object]) -> None:
     With `debug=true` among the arguments, or in the config, the traceback is printed too. SIGINT and SIGTERM end it
     with a line and the exit codes 130 and 143, whatever error they cause on their way.
     """
+    keep_freed_memory()
     end_with_pool()
     end_with_first_process()
     for name in PLACES:
