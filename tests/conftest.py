@@ -63,6 +63,14 @@ def one_thread() -> Iterator[None]:
     assert torch is None or torch.get_num_threads() == 1
 
 
+@pytest.fixture(autouse=True)
+def first_rank() -> Iterator[None]:
+    """No test leaves Lightning with a rank to later ones: of a trainer that another launcher's variables misled."""
+    yield
+    if distributed := sys.modules.get("lightning.pytorch.utilities.rank_zero"):
+        distributed.rank_zero_only.rank = 0
+
+
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs draw no figures, which would take longer than a small training."""

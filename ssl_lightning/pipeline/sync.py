@@ -20,6 +20,7 @@ from ssl_lightning.loggers.artifacts import log_artifacts
 from ssl_lightning.loggers.wandb import Wandb, end_wandb, log_rows, numbers_of, show_results
 from ssl_lightning.loggers.wandb_run import LONGEST_TAG, wandb_arguments_of
 from ssl_lightning.pipeline.artifacts import artifacts_of, wants_artifacts
+from ssl_lightning.pipeline.launch import as_first
 from ssl_lightning.runs.metrics import read_metrics
 from ssl_lightning.runs.progress import how_far
 from ssl_lightning.runs.reading import stopped_early
@@ -73,6 +74,7 @@ class Content:
         return digest_of([LAYOUT, json.dumps(what, sort_keys=True)])
 
 
+@as_first()  # this process is alone, also where another launcher has left `RANK=1` in its environment
 def sync(
     folders: Sequence[Path],
     project: str | None = None,

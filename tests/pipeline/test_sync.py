@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from ssl_lightning.loggers.wandb_run import wandb_id
@@ -50,7 +51,9 @@ def evaluate(run: Run, k: int) -> None:
     run.evaluation_file("digits-1").write_text(text)
 
 
-def test_a_run_made_without_wandb_and_without_a_server(tmp_path, command):
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_made_without_wandb_and_without_a_server(tmp_path, command, monkeypatch, rank):
+    monkeypatch.setattr(rank_zero_only, "rank", rank)  # as of RANK=1, when Lightning is imported
     run = Folder(tmp_path / "runs" / "grid").finish(0.75, seed=3)
     log(run, 2, 4)
     draw(run, "curves")
