@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ssl_lightning.config.grid import Grid
 from ssl_lightning.config.identity import without
 from ssl_lightning.errors import UserError
-from ssl_lightning.runs.run import Identity, Run
+from ssl_lightning.runs.run import Run
 
 
 def runs_of(grid: Grid, known: Mapping[tuple[str, ...], Path]) -> dict[tuple[str, ...], Path]:
@@ -26,7 +26,8 @@ def runs_of(grid: Grid, known: Mapping[tuple[str, ...], Path]) -> dict[tuple[str
     for file in sorted(file for folder in grid.sweeps for file in folder.glob("*/config.yaml")):
         if file.parent.resolve() not in claimed:
             try:
-                others.append((file.stat().st_mtime, file.parent, *Run(file.parent).described()))
+                identity, own = Run(file.parent).described()
+                others.append((file.stat().st_mtime, file.parent, identity, without(own, list(identity.ignored))))
             except (UserError, OSError):
                 continue  # damaged: nobody knows what it is
     found = dict(known)
@@ -38,13 +39,14 @@ def runs_of(grid: Grid, known: Mapping[tuple[str, ...], Path]) -> dict[tuple[str
         if config is None:
             continue
         near = [one for one in possible[job] if one[1].parent == _sweep(config)]
-        if made := [folder for _, folder, identity, own in near if _alike(identity, own, config)]:
+        if made := [one[1] for one in near if one[3] == without(config, list(one[2].ignored))]:
             found[job] = next((folder for folder in made if folder.name == names[folder]), made[0])
     return found
 
 
 def _fits(job: tuple[str, ...], config: Mapping[str, Any]) -> bool:
-    """Whether a run's config holds the values that the overrides give; of groups, it does not say."""
+    """Whether the part of a run's config that counts holds the values that the overrides give; of groups, it does not
+    say."""
     for override in job:
         key, _, text = override.lstrip("+").partition("=")
         node: Any = config
@@ -62,8 +64,3 @@ def _fits(job: tuple[str, ...], config: Mapping[str, Any]) -> bool:
 
 def _sweep(config: Mapping[str, Any]) -> Path:
     return Path(config["paths"]["runs"]) / str(config["sweep"])
-
-
-def _alike(identity: Identity, run: Mapping[str, Any], job: Mapping[str, Any]) -> bool:
-    ignored = list(identity.ignored)
-    return without(run, ignored) == without(job, ignored)

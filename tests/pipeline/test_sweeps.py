@@ -109,6 +109,11 @@ def test_runs_that_nobody_has_told_of_are_found_by_their_configs(copy):
     assert states() == ["to do", "to do", "failed", "to do"]
 
 
+def test_settings_that_change_no_run_make_the_same_jobs(copy):
+    asked = [*TINY, "debug=true", "checkpoint.every_minutes=3", "sweep=mine"]
+    assert [job.state for job in jobs_of(grid_of("grid.yaml", asked))] == ["finished", "to do", "failed", "to do"]
+
+
 def test_other_settings_make_other_jobs(copy):
     seeds = jobs_of(grid_of("grid.yaml", [*TINY, "seed=0,5"]))
     finished = [one.overrides for one in seeds if one.state == "finished"]
