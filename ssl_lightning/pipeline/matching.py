@@ -39,7 +39,7 @@ def runs_of(grid: Grid, known: Mapping[tuple[str, ...], Path]) -> dict[tuple[str
         if config is None:
             continue
         near = [one for one in possible[job] if one[1].parent == _sweep(config)]
-        if made := [one[1] for one in near if one[3] == without(config, list(one[2].ignored))]:
+        if made := [folder for _, folder, identity, own in near if own == without(config, list(identity.ignored))]:
             found[job] = next((folder for folder in made if folder.name == names[folder]), made[0])
     return found
 
