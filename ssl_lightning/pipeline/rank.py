@@ -18,7 +18,7 @@ from ssl_lightning.pipeline.parts import subset_of
 from ssl_lightning.pipeline.pretrain import train_proxy
 from ssl_lightning.reports.planted import describe_planted
 from ssl_lightning.reports.rankings import contact_sheet, describe, gain_curve
-from ssl_lightning.subsets.file import File
+from ssl_lightning.subsets.random import Full
 from ssl_lightning.subsets.rule import SubsetRule
 
 OF_RANKINGS = {one.name for one in fields(SelectConfig)} - {one.name for one in fields(TrainConfig)}
@@ -33,17 +33,15 @@ def rank(config: Mapping[str, Any]) -> Path | None:
     dataset: ImageDataset = make(config["dataset"])
     subset, proxies = subset_of(config, train_proxy)
     rule = subset.rank
-    if not (rule.expensive or isinstance(rule, File)):
-        raise UserError(
-            f"subset={rule.name} needs no ranking beforehand: ssl-train draws it at once. Choose another subset, "
-            "such as subset=sas."
-        )
+    if isinstance(rule, Full):
+        raise UserError("subset=full takes all images, and ranks none. Choose another subset, such as subset=sas.")
     digests = [proxy.digest for proxy in proxies]
     if notice := dataset.nuisance_notice():
         rank_zero_only(print)(notice, flush=True)
     if config["trainer"]["fast_dev_run"]:
         rule.ranking(dataset, digests, lambda: [proxy.load() for proxy in proxies])
-        print("fast_dev_run: a ranking was made of an untrained proxy, and nothing was kept.", flush=True)
+        how = "of an untrained proxy, " if proxies else ""
+        print(f"fast_dev_run: a ranking was made {how}and nothing was kept.", flush=True)
         return None
     if config.get("force"):
         raise UserError(
@@ -60,7 +58,7 @@ def rank(config: Mapping[str, Any]) -> Path | None:
     processes = start_processes(fabric)
     ranking = rule.ranking(dataset, digests, lambda: [proxy.load() for proxy in proxies], processes)
     if processes.rank == 0:
-        if isinstance(rule, File):
+        if not rule.expensive:  # ssl-train makes it where it needs it
             ranking.save(path)
         sheet, curve = path.with_suffix(".images.png"), path.with_suffix(".scores.png")
         figures = [sheet, *([curve] if ranking.scored else [])]
@@ -81,10 +79,9 @@ def rank(config: Mapping[str, Any]) -> Path | None:
 
 
 def _file(rule: SubsetRule, dataset: ImageDataset, proxies: Sequence[str], cache: str) -> Path:
-    """Where the ranking is kept: also that of a list, which ssl-train reads where it lies."""
-    if isinstance(rule, File):
-        name = f"{rule.name}-{rule.content_digest()}-{dataset.fingerprint().digest}.npz"
-        return Path(cache).absolute() / "rankings" / name
+    """Where the ranking is kept to be looked at, compared and handed on."""
+    if not rule.expensive:
+        return rule.file_in(cache, dataset)
     path = rule.ranking_file(dataset, proxies)
     if path is None:
         raise UserError("subset.cache is null, but a ranking must be kept somewhere. Leave it at ${paths.cache}.")

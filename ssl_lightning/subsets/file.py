@@ -149,8 +149,10 @@ def _index(i: int) -> str:
 def _positions(path: Path, values: Sequence[Any], place: Callable[[int], str]) -> Int64[np.ndarray, " m"]:
     for i, value in enumerate(values):
         if type(value) is not int or not 0 <= value < 2**63:  # a bool is an int
+            advice = " A file of a score for each image is read by subset=scores." if type(value) is float else ""
             raise UserError(
                 f"{path}, {place(i)}: {reprlib.repr(value)} is no position. These are whole numbers, counted from 0."
+                f"{advice}"
             )
     return np.array(values, np.int64)
 

@@ -105,13 +105,15 @@ class SubsetRule(ABC):
         }
 
     def ranking_file(self, dataset: ImageDataset, proxies: Sequence[str] = ()) -> Path | None:
-        """Where the ranking of an expensive rule is kept; its name changes with all that the ranking depends on."""
-        if not self.expensive or self.cache is None:
-            return None
+        """Where the ranking of an expensive rule is kept, if it is."""
+        return self.file_in(self.cache, dataset, proxies) if self.expensive and self.cache is not None else None
+
+    def file_in(self, cache: str, dataset: ImageDataset, proxies: Sequence[str] = ()) -> Path:
+        """A file for a ranking below a cache; its name changes with all that the ranking depends on."""
         provenance = self.provenance(dataset, proxies)
         relevant = {key: value for key, value in provenance.items() if key != "versions"}
         name = f"{self.name}-{digest_of({'format': RANKING_FORMAT, **relevant})[:16]}"
-        return Path(self.cache).absolute() / "rankings" / f"{name}.npz"
+        return Path(cache).absolute() / "rankings" / f"{name}.npz"
 
     def ranking(
         self,

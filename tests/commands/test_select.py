@@ -226,12 +226,28 @@ def test_a_proxy_that_is_no_run(command: Command, here, run):
     assert "Give the folder of one run" in message(outcome)
 
 
-@pytest.mark.parametrize("subset", ["random", "full", "random_balanced"])
-def test_what_needs_no_ranking_is_refused(command: Command, tmp_path, subset):
-    found = message(command("ssl-select", *TINY, f"subset={subset}"))
-    assert f"subset={subset} needs no ranking beforehand" in found
+def test_all_images_are_no_ranking(command: Command, tmp_path):
+    found = message(command("ssl-select", *TINY, "subset=full"))
+    assert "subset=full takes all images" in found
     assert "subset=sas" in found
     assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_what_needs_no_proxy_is_kept_compared_and_handed_on(command: Command, tmp_path):
+    outcome = command("ssl-select", "-m", *TINY, "subset=random,random_balanced", "seed=3", "export=${subset._target_}")
+    assert outcome.code == 0, outcome.err
+    assert "starts" not in outcome.out
+    files = sorted((tmp_path / "cache" / "rankings").glob("*.npz"))
+    assert [file.name.rpartition("-")[0] for file in files] == ["random", "random_balanced"]
+    assert "| random_balanced |" in (tmp_path / "runs" / "rankings" / "digits" / "report.md").read_text()
+
+    handed_on = tmp_path / "ssl_lightning.subsets.random.Random"
+    cut = (*TINY, "trainer.limit_train_batches=2", "seed=3", "subset.fraction=0.1")
+    draw = command("ssl-train", *cut, "subset=random").code
+    read = command("ssl-train", *cut, "subset=file", f"subset.path={handed_on}").code
+    assert (draw, read) == (0, 0)
+    masks = {run.results()["mask"]["digest"] for run in find_runs([tmp_path / "runs"])}
+    assert len(masks) == 1
 
 
 def test_a_ranking_needs_a_place(command: Command, tmp_path):

@@ -21,6 +21,7 @@ Command = Callable[..., Outcome]
 
 NEEDED = {
     "subset=file": ["subset.path=list.npy"],
+    "subset=scores": ["subset.path=scores.npy"],
     "dataset=image_folder": ["dataset.root=images"],
     "dataset=arrays": ["dataset.path=images.npz"],
     "dataset=huggingface": ["dataset.path=images"],

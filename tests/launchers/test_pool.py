@@ -361,7 +361,7 @@ def test_an_interrupted_sweep_tries_nothing_again(tmp_path):
 def test_jobs_of_ssl_select_are_ssl_select(command):
     outcome = command("ssl-select", "-m", *SMALL, "subset=full", "hydra/launcher=pool")
     assert outcome.code == 1
-    assert "#0 | Error: subset=full needs no ranking beforehand" in outcome.out
+    assert "#0 | Error: subset=full takes all images" in outcome.out
     assert outcome.err.splitlines() == ["Error: 0 of 1 jobs done, 1 failed: #0. The same command tries them again."]
 
 
