@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib import style
+from matplotlib import colormaps, style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from matplotlib.text import Text
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
@@ -45,7 +46,8 @@ class Plot(NamedTuple):
     about: str
 
 
-own_style = partial(style.context, "default")
+_DARK, _LIGHT = (colormaps["tab20"](range(i, 20, 2)) for i in (0, 1))
+own_style = partial(style.context, ["default", {"axes.prop_cycle": cycler(color=[*_DARK, *_LIGHT])}])
 """A context, or a decorator, of what draws."""
 
 

@@ -12,10 +12,12 @@ import matplotlib
 import pytest
 from hydra.core.hydra_config import HydraConfig
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.transforms import Bbox
 from PIL import Image
 
 from ssl_lightning.config.identity import component_name, locate
+from ssl_lightning.config.places import CONF
 from ssl_lightning.files import replacing
 from ssl_lightning.pipeline.parts import identity_of
 from ssl_lightning.reports.cells import cells_of
@@ -540,6 +542,21 @@ def test_axes_are_in_the_units_of_the_tables(sweep: Folder, monkeypatch):
         accuracy_against_cost(sweep.cells(), "linear/top1", "linear %", path, "")
         assert [value for _, value in seen] == pytest.approx([50, 60 if bars else 50])
         assert all(f"linear % (test{bars})" in labels for labels, _ in seen)
+
+
+def test_as_many_methods_as_there_are_have_colours_of_their_own(sweep: Folder, monkeypatch):
+    colours: list[str] = []
+
+    def look(figure, path, title):
+        colours.extend(to_hex(line.get_color()) for line in figure.axes[0].get_lines() if line.get_marker() != "None")
+        return path
+
+    monkeypatch.setattr("ssl_lightning.reports.figures.save", look)
+    names = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
+    for name in names:
+        sweep.finish(0.5, f"method={name}")
+    accuracy_against_fraction(sweep.cells(), {}, {"linear/top1": "linear %"}, sweep.folder / "figure.png", "")
+    assert len(set(colours)) == len(names) > 10
 
 
 # What users have named and configured
