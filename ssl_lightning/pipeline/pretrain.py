@@ -96,6 +96,8 @@ def _train_and_evaluate(config: dict[str, Any], parts: Parts) -> None:
         method, *_ = _fit(config, parts)
         features_of_encoders(config, parts, method, _group(trainer), trainer.strategy.root_device)
         return
+    for dataset in (parts.dataset, parts.evaluated):  # while there is no run yet: without data there is nothing to do
+        dataset.prepare()
     with run.locked(parts.identity, config), ended_by_errors():
         # Another process may have finished it while this one waited.
         finished = run.settled and not parts.rehearsal and results_of(run, speaks=False) is not None

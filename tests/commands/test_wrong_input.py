@@ -81,6 +81,7 @@ def test_a_missing_dataset_says_how_to_get_it(command, finished, monkeypatch, tm
     monkeypatch.setattr("ssl_lightning.data.sources.fashion_mnist.DEBIAN_FASHION_MNIST", tmp_path / "no-package")
     message = refused(command, finished, *arguments)
     assert all(part in message for part in parts)
+    assert [run.folder for run in find_runs([tmp_path / "runs"])] == [finished]  # and none was begun
 
 
 @pytest.mark.one_in(3)
