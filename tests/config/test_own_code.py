@@ -1,5 +1,6 @@
 """What is wrong in code of one's own is said with its file and line."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +87,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         yield folder
+    for name in CODE:  # another process may have taken a test that lies between, so that the folder is made anew
+        sys.modules.pop(f"own_{name}", None)
 
 
 def line_of(file: Path, text: str) -> str:

@@ -30,6 +30,16 @@ def test_a_projector_may_be_named_as_a_value_or_as_an_option(name):
     assert by_value["method"]["projector"]["_target_"].startswith("ssl_lightning.models.projectors.")
 
 
+@pytest.mark.parametrize(
+    "method", sorted(file.stem for file in (CONF / "method").glob("*.yaml") if "projector:" in file.read_text())
+)
+def test_every_method_takes_another_projector_and_its_settings(method):
+    """None of the settings that its own has are left."""
+    config = resolve(composed(f"method={method}", "projector@method.projector=linear", "method.projector.outputs=64"))
+    linear = {"_target_": "ssl_lightning.models.projectors.linear", "_partial_": True, "outputs": 64}
+    assert config["method"]["projector"] == linear
+
+
 def test_a_named_component_of_a_component():
     config = resolve(composed("method=gessl", "method.base.projector=none"))
     assert config["method"]["base"]["projector"]["_target_"] == "ssl_lightning.models.projectors.none"
