@@ -191,9 +191,10 @@ class Recorder(L.Callback):
             return
         what = f"The loss was not finite at optimizer step {step}" if step else f"At step {_steps(trainer)}"
         shown = ", ".join(broken[:3]) + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
+        warmer = ", raise method.temperature" if hasattr(trainer.lightning_module, "temperature") else ""
         raise UserError(
-            f"{what}; parameters no longer finite: {shown or 'none'}. The last good checkpoint was kept. "
-            "Lower optimizer.lr, raise the temperature or lengthen the warm-up."
+            f"{what}; parameters no longer finite: {shown or 'none'}. What was saved before is kept. "
+            f"Lower optimizer.lr{warmer} or lengthen the warm-up."
         )
 
     def _flush(self, trainer: L.Trainer) -> None:

@@ -215,7 +215,7 @@ def test_a_loss_that_is_not_finite(command, finished, tmp_path):
     message = refused(command, finished, *POISONED, "+callbacks.poison.step=4")
     assert "The loss was not finite at optimizer step 4" in message
     assert re.search(r"parameters no longer finite: backbone\.\S+, \S+, \S+ and \d+ more", message)
-    assert "Lower optimizer.lr" in message
+    assert "Lower optimizer.lr, raise method.temperature or lengthen" in message
 
     (run,) = (run for run in find_runs([tmp_path / "runs"]) if "-s9-" in run.id)
     assert run.status == "failed"
