@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -125,15 +126,17 @@ def _of_json(path: Path) -> Float64[np.ndarray, " n"]:
 
 
 def _of_text(path: Path) -> Float64[np.ndarray, " n"]:
+    """The first line that is not empty may name the column, by a word without digits."""
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    found = [(number, text) for number, line in enumerate(lines, 1) if (text := line.partition("#")[0].strip())]
+    if found and re.fullmatch(r"[^\d,;\t]+", found[0][1]) and found[0][1].lower() not in ("nan", "inf", "-inf"):
+        del found[0]
     values: list[float] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
-        if text := line.partition("#")[0].strip():
-            try:
-                values.append(float(text))
-            except ValueError:
-                if number == 1:  # the name of the column
-                    continue
-                raise ValueError(f"line {number} is {text[:40]!r}, not a number") from None
+    for number, text in found:
+        try:
+            values.append(float(text))
+        except ValueError:
+            raise ValueError(f"line {number} is {text[:40]!r}, not one number") from None
     return np.array(values, np.float64)
 
 

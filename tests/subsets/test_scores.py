@@ -130,7 +130,11 @@ def test_wrong_contents_are_named(tmp_path, name, content, said):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("scores.txt", b"1.5\n2,5\n", "line 2 is '2,5', not a number"),
+        ("scores.txt", b"1.5\n2,5\n", "line 2 is '2,5', not one number"),
+        ("scores.txt", b"1.2.3\n2.5\n", "line 1 is '1.2.3', not one number"),
+        ("scores.csv", b"file,score\na.png,2.5\n", "line 1 is 'file,score', not one number"),
+        ("scores.csv", b"score\nmore\n2.5\n", "line 2 is 'more', not one number"),
+        ("scores.txt", b"nan\n2.5\n", "score 0, counted from 0, is nan"),
         ("scores.json", b'{"a": 1}', "holds no list"),
         ("scores.json", b'[1, "2"]', "score 1, counted from 0, is no number"),
         ("scores.json", b"[1, true]", "score 1, counted from 0, is no number"),
@@ -147,6 +151,11 @@ def test_what_cannot_be_read_is_said(tmp_path, name, content, said):
     with pytest.raises(UserError, match=said) as caught:
         read_scores(tmp_path / name)
     assert name in str(caught.value)
+
+
+def test_a_column_is_named_after_a_comment_too(tmp_path):
+    (tmp_path / "scores.csv").write_text("# mine\n\nscore\n1.5\n-2e-3\n")
+    np.testing.assert_array_equal(read_scores(tmp_path / "scores.csv"), [1.5, -2e-3])
 
 
 def test_objects_in_an_array_are_never_made(tmp_path):
