@@ -87,8 +87,9 @@ class GeSSL(SSLMethod):
         super().__init__(optimizer)
         if isinstance(base, GeSSL):
             raise UserError(
-                f"method.base is {type(base).__name__}, whose loss comes with its gradient and cannot be taken at other "
-                "weights, as inner steps take it. Choose another method.base, such as simclr, and more method.inner_steps."
+                f"method.base is {type(base).__name__}, whose loss comes with its gradient and cannot be taken at "
+                "other weights, as inner steps take it. Choose another method.base, such as simclr, and more "
+                "method.inner_steps."
             )
         self.base = base
         self.classifies, self.accumulates, self.needs_length = base.classifies, base.accumulates, base.needs_length
