@@ -83,8 +83,6 @@ def read_scores(path: Path) -> Float64[np.ndarray, " n"]:
         raise UserError(f"subset.path: there is no file {path}. Give a number for each training image ({known}).")
     try:
         values = read(path)
-    except UserError:
-        raise
     except Exception as error:  # a damaged file fails in any way
         raise UserError(f"{path} holds no readable scores ({error}). Make it again, or give another file.") from error
     if not len(values):

@@ -1,6 +1,5 @@
 """Scores from elsewhere: the order that they make, what is read from which format, and what is refused."""
 
-import json
 import pickle
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from ssl_lightning.subsets.scores import Scores, read_scores
 from ssl_lightning.subsets.strata import Strata
 from tests.composing import TINY
 from tests.data.synthetic import in_memory
+from tests.subsets import test_file as of_lists
 from tests.subsets.cutting import mask_of
 
 LABELS = np.arange(40) % 4
@@ -21,18 +21,17 @@ VALUES = np.random.default_rng(0).normal(size=40).round(1)  # some are equal
 
 
 def write(path: Path, values) -> Path:
-    """In the format of the suffix."""
+    """In the format of the suffix; text has a comment, or is as spreadsheets write it."""
+    written = np.asarray(values).tolist()
     match path.suffix.lower():
-        case ".npy":
-            np.save(path, values)
-        case ".npz":
-            np.savez(path, values)
-        case ".json":
-            path.write_text(json.dumps(np.asarray(values).tolist()))
         case ".txt":
-            path.write_text("# of a paper\n\n" + "\n".join(map(repr, np.asarray(values).tolist())))
+            path.write_text("# of a paper\n\n" + "\n".join(map(repr, written)))
         case ".csv":
-            path.write_bytes(b"\xef\xbb\xbfscore\r\n" + "\r\n".join(map(repr, np.asarray(values).tolist())).encode())
+            path.write_bytes(b"\xef\xbb\xbfscore\r\n" + "\r\n".join(map(repr, written)).encode())
+        case ".json":
+            of_lists.write(path, written)
+        case _:
+            of_lists.write(path, values)
     return path
 
 
