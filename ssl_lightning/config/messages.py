@@ -5,7 +5,7 @@ import inspect
 import re
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def origin(path: str) -> str:
     return ""
 
 
-def explain(error: Exception, known: Iterable[str]) -> str | None:
+def explain(error: Exception, known: Collection[str]) -> str | None:
     """What Hydra or OmegaConf complain about, as one message; None for any other error, also of a component that Hydra
     has called.
 
@@ -174,8 +174,11 @@ def _no_name() -> str:
     return "A group of the config is given a value that is no name. Give it the name of an option, group=option."
 
 
-def _unknown_override(key: str, parent: DictConfig | None, top_level: Iterable[str]) -> str:
+def _unknown_override(key: str, parent: DictConfig | None, top_level: Collection[str]) -> str:
     """Hydra lets `key=` change only what some file mentions; a component may take more than that."""
+    if key.partition("/")[0] in top_level:  # a component within another, as if it had a group of its own
+        dotted = key.replace("/", ".")
+        return f"unknown key '{key}' (command line or sweep: {key}=...); did you mean '{dotted}'?"
     prefix, _, last = key.rpartition(".")
     prefix = f"{prefix}." if prefix else ""
     group, dot, _ = key.partition(".")

@@ -10,6 +10,7 @@ from torch import Tensor
 from ssl_lightning.data.ahead import Ahead
 from ssl_lightning.data.alternation import Alternation
 from ssl_lightning.data.batch import Batch, Stored
+from ssl_lightning.data.batches import check_batches
 from ssl_lightning.data.dataset import ImageDataset, Split
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.loading import Loader, ResidentLoader, StreamedLoader
@@ -164,45 +165,6 @@ class SubsetDataModule(L.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Training goes on with the images that it is given."""
-
-
-def check_batches(
-    batch_size: int, shares: tuple[int, int], method: object, size: int | None = None, subset: str = ""
-) -> None:
-    """Raises UserError where images cannot be divided into batches that the method can learn from.
-
-    Args:
-        batch_size: images per optimizer step.
-        shares: processes, and batches of each in a step.
-        method: one, or its class.
-        size: of the subset; None where it is not known yet.
-        subset: what it is called.
-    """
-    processes, accumulated = shares
-    parts = processes * accumulated
-    if batch_size % parts:
-        raise UserError(
-            f"batch_size is {batch_size}, which {processes} processes cannot share equally"
-            + (f" in {accumulated} parts each" if accumulated > 1 else "")
-            + f". It counts the images of all processes: choose a multiple of {parts}."
-        )
-    needed = getattr(method, "min_images", 1)
-    if batch_size // parts < needed:
-        raise UserError(
-            f"batch_size is {batch_size}, which leaves {batch_size // parts} image to each process, but "
-            f"{_name(method)} compares at least {needed} with one another. Choose {needed * parts} or more."
-        )
-    if size is not None and batch_size > size:
-        largest = size - size % parts
-        enough = largest >= max(needed, 1) * parts
-        raise UserError(
-            f"batch_size is {batch_size}, but the subset has only {size} image{'s' * (size != 1)} ({subset}). "
-            + (f"The largest legal batch_size is {largest}." if enough else "Raise subset.fraction: it is too few.")
-        )
-
-
-def _name(method: object) -> str:
-    return (method if isinstance(method, type) else type(method)).__name__
 
 
 def check_views(augment: Augment, dataset: ImageDataset, resolution: Resolution | None = None) -> None:

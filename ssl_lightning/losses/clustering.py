@@ -15,18 +15,27 @@ def sinkhorn(
     """Codes of a view: the assignment of images to prototypes of most score and entropy whose prototypes are used
     equally, by Sinkhorn–Knopp (SwAV, arXiv 2006.09882, eq. 3–5).
 
-    Columns are normalised to N/k over the global batch, then rows to 1, in turns; rows sum to 1 exactly.
+    Columns are normalised over the global batch, then rows to 1, in turns; rows sum to 1 exactly. In logarithms: of
+    exp(s/ε), whole columns underflow where ε is small.
 
     Args:
         scores: cosines, in [−1, 1].
         epsilon: weight of the entropy, > 0.
+        iterations: ≥ 1.
     """
     with full_precision(scores.device):
-        codes = ((widened(scores) - 1) / epsilon).exp()  # a common factor does not matter
+        logits = widened(scores) / epsilon
+        rows = torch.zeros_like(logits[:, :1])
         for _ in range(iterations):
-            codes = codes / gather.total(codes.sum(0))
-            codes = codes / codes.sum(1, keepdim=True)
-        return codes
+            columns = _log_totals(logits - rows, gather)
+            rows = (logits - columns).logsumexp(1, keepdim=True)
+        return (logits - columns).softmax(1)
+
+
+def _log_totals(logits: Float[Tensor, "n k"], gather: Gather) -> Float[Tensor, " k"]:
+    """log Σ exp of each column over the rows of all processes."""
+    largest = gather.largest(logits.amax(0))
+    return gather.total((logits - largest).exp().sum(0)).log() + largest
 
 
 def cross_entropy_of_pairs(targets: Float[Tensor, "w n k"], logits: Float[Tensor, "v n k"]) -> Float[Tensor, " n"]:

@@ -60,5 +60,14 @@ class Gather:
         """The sum of all ranks' tensors, with gradient, for statistics over the global batch."""
         return x if self.world_size == 1 else _AllReduce.apply(x)
 
+    @torch.no_grad()
+    def largest(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The elementwise maximum of all ranks' tensors, without gradient."""
+        if self.world_size == 1:
+            return x
+        largest = x.contiguous().clone()
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return largest
+
 
 LOCAL = Gather()

@@ -47,7 +47,7 @@ class DirectCLR(SSLMethod):
                 "representation, because the channels outside the sub-vector learn only through that identity "
                 "shortcut. This backbone's last block changes the shape of its input, or ends in a trainable layer, "
                 "or is none that is known to do neither. Use backbone=resnet_tiny, resnet18, resnet34, resnet50, "
-                "wide_resnet or vit_tiny, or method=simclr."
+                "wide_resnet (of depth 16 or more) or vit_tiny, or method=simclr."
             )
         if d0 is not None and not 1 <= d0 <= num_features:
             raise UserError(

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ssl_lightning.data.batch import Batch
+from ssl_lightning.data.batches import check_batches
 from ssl_lightning.data.draw import Draw
 from ssl_lightning.errors import UserError
 from ssl_lightning.losses.gather import Gather
@@ -67,6 +68,7 @@ class GeSSL(SSLMethod):
         temperature: τ of π.
     """
 
+    min_images = 2  # the others are the classes of a task
     weighs_images = False  # its gradient is that of tasks, and comes with the loss
 
     def __init__(
@@ -167,12 +169,7 @@ class GeSSL(SSLMethod):
 
     def ssl_loss(self, batch: Batch, gather: Gather, draw: Draw) -> Objective:
         num_images = len(batch.index)
-        if num_images % self.tasks or num_images // self.tasks < 2:
-            raise UserError(
-                f"method.tasks is {self.tasks}, but each process has {num_images} images a step: a batch is split "
-                "into tasks of equal size of at least 2. Choose batch_size / (processes × method.tasks) a whole "
-                "number of at least 2."
-            )
+        check_batches(num_images, (1, 1), self)  # of whatever loader
         size = num_images // self.tasks
         parts = [slice(i, i + size) for i in range(0, num_images, size)]
         named = {name: p for name, p in self.base.named_parameters() if p.requires_grad}

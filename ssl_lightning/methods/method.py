@@ -93,6 +93,9 @@ class SSLMethod(Logged):
     min_images: ClassVar[int] = 1
     """How many images of a batch a process needs: two where images are compared with one another."""
 
+    tasks: int = 1
+    """Into how many mini-batches of equal size, of `min_images` or more, a process divides the images of a step."""
+
     classifies: bool = False
     """Whether embeddings are logits of the dataset's classes."""
 

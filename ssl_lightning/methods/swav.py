@@ -13,7 +13,7 @@ from ssl_lightning.methods.method import Objective
 from ssl_lightning.methods.projected import Projected
 from ssl_lightning.models.prototypes import Prototypes
 from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
-from ssl_lightning.ranges import Count, Positive, Share, Temperature
+from ssl_lightning.ranges import Count, Share, Temperature
 
 
 class SwAV(Projected):
@@ -24,7 +24,7 @@ class SwAV(Projected):
         projector: called with D, returns the head between representation and loss.
         prototypes: how many.
         temperature: τ of the predictions, > 0.
-        epsilon: entropy of the codes, > 0.
+        epsilon: temperature of the codes, that is, the weight of their entropy.
         iterations: of Sinkhorn–Knopp.
         frozen: share of training in which prototypes do not move (the paper: the first epoch).
     """
@@ -38,7 +38,7 @@ class SwAV(Projected):
         projector: Callable[[int], nn.Module],
         prototypes: Count = 500,
         temperature: Temperature = 0.1,
-        epsilon: Positive = 0.05,
+        epsilon: Temperature = 0.05,
         iterations: Count = 3,
         frozen: Share = 0.01,
         optimizer: OptimizerRecipe | None = None,

@@ -9,13 +9,14 @@ import numpy as np
 from jaxtyping import Int
 
 from ssl_lightning.config.check import beside, own
-from ssl_lightning.config.components import locate, make
+from ssl_lightning.config.components import make
 from ssl_lightning.config.identity import component_name
 from ssl_lightning.config.schema import Cut
+from ssl_lightning.data.batches import check_batches
 from ssl_lightning.data.checking import check_labelled
-from ssl_lightning.data.datamodule import check_batches
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import NotThere
+from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.runs.initial import backbone_weights
 from ssl_lightning.subsets.rule import Subset, SubsetRule
 
@@ -23,9 +24,10 @@ Labels = Int[np.ndarray, " n"] | None
 
 
 class Beforehand:
-    """Looks at jobs, one after another; each dataset and each file is opened once."""
+    """Looks at jobs, one after another; each dataset, method and file is opened or made once."""
 
     def __init__(self) -> None:
+        self._methods: dict[str, SSLMethod] = {}
         self._labels: dict[str, Labels] = {}
         self._weights: set[str] = set()
         self.unseen: set[str] = set()
@@ -37,15 +39,16 @@ class Beforehand:
             config: resolved.
 
         Raises:
-            UserError: the weights or the list of images that it starts from are not there or damaged; its subset is
-                smaller than a batch; it needs labels that are missing; its processes cannot share a batch.
+            UserError: its method cannot be made; the weights or the list of images that it starts from are not there
+                or damaged; its subset is smaller than a batch; it needs labels that are missing; its processes cannot
+                share a batch.
         """
         if (start := config.get("init")) is not None and start not in self._weights:
             backbone_weights(start)
             self._weights.add(start)
         labels = self._labels_of(config["dataset"])
-        method = locate(config["method"]["_target_"])
-        if labels is not None and getattr(method, "classifies", False):
+        method = self._method_of(config["method"])
+        if labels is not None and method.classifies:
             purpose = f"method={component_name(config['method'])}"
             check_labelled(labels, purpose, config["dataset"]["name"], "Choose another.")
         rule: SubsetRule = make(own(config["subset"], Cut))
@@ -61,6 +64,13 @@ class Beforehand:
             return ""
         names = ", ".join(sorted(self.unseen))
         return f"Sizes of subsets and labels were not looked at: what {names} holds is not known before it is read"
+
+    def _method_of(self, described: Mapping[str, Any]) -> SSLMethod:
+        key = json.dumps(described, sort_keys=True, default=str)
+        if key not in self._methods:
+            made: SSLMethod = make(described)
+            self._methods[key] = made.to("meta")  # what it says of itself, without its weights
+        return self._methods[key]
 
     def _labels_of(self, described: Mapping[str, Any]) -> Labels:
         key = json.dumps(described, sort_keys=True, default=str)

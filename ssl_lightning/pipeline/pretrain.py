@@ -16,7 +16,8 @@ from ssl_lightning.callbacks.selecting import Selecting
 from ssl_lightning.callbacks.stopping import Requeued, stopped_by
 from ssl_lightning.config.components import make
 from ssl_lightning.config.identity import component_name
-from ssl_lightning.data.datamodule import SubsetDataModule, check_batches, check_views
+from ssl_lightning.data.batches import check_batches
+from ssl_lightning.data.datamodule import SubsetDataModule, check_views
 from ssl_lightning.data.mask import Mask
 from ssl_lightning.data.resolution import Resolution
 from ssl_lightning.data.views import Augment

@@ -119,7 +119,8 @@ def test_a_dry_run_names_jobs_that_would_fail_at_once(command, own):
 
 @pytest.mark.nightly
 def test_a_dry_run_looks_at_what_is_there(command, own):
-    """A subset that is smaller than a batch, and a list of images and weights that are missing."""
+    """A subset that is smaller than a batch, a list of images and weights that are missing, and a method that refuses
+    what it is to be made of."""
     grid = ("ssl-sweep", "grid", "-cd", "own", "method=directclr", "--dry-run")
     outcome = command(*grid, "seed=1", "subset.fraction=0.5,0.1", "init=null,nowhere.ckpt")
     assert outcome.code == 1
@@ -127,6 +128,9 @@ def test_a_dry_run_looks_at_what_is_there(command, own):
     assert "init=nowhere.ckpt: there is no such file or folder." in errors[0]
     assert errors[1].startswith("Error: batch_size is 256, but the subset has only 126 images (random).")
     assert errors[-1] == "Error: 3 of 4 jobs would fail at once: #1, #2, #3. Mend their settings."
+    outcome = command(*grid[:-2], "method=gessl", "method.base=reptile", "seed=1", "--dry-run")
+    assert outcome.code == 1
+    assert "method.base is Reptile" in outcome.err
     outcome = command(*grid, "seed=1", "subset=file", "subset.path=nowhere.npy")
     assert "subset.path: there is no file nowhere.npy" in outcome.err
     outcome = command(*grid, "dataset=cifar10")

@@ -163,11 +163,12 @@ def test_accumulation_of_gradients(command, finished):
     assert "larger batch_size" in message
 
 
-@pytest.mark.parametrize(("tasks", "batch_size"), [(3, 8), (8, 8)])
-def test_tasks_that_do_not_divide_a_batch(command, finished, tasks, batch_size):
-    message = refused(command, finished, "method=gessl", f"method.tasks={tasks}", f"batch_size={batch_size}")
-    assert f"method.tasks is {tasks}, but each process has {batch_size} images a step" in message
-    assert "Choose batch_size" in message
+@pytest.mark.parametrize(("tasks", "advice"), [(3, "choose a multiple of 3"), (8, "Choose 16 or more")])
+def test_tasks_that_do_not_divide_a_batch(command, finished, tasks, advice):
+    message = refused(command, finished, "method=gessl", f"method.tasks={tasks}", "batch_size=8")
+    assert "batch_size is 8, which " in message
+    assert f" {tasks} tasks (method.tasks)" in message
+    assert advice in message
 
 
 def test_a_single_view(command, finished):

@@ -274,6 +274,7 @@ def test_wrong_parts_of_a_proxy_are_one_message_when_it_is_needed(command: Comma
         ("subset.proxy.trainer.sync_batchnorm=true", "write +subset.proxy.trainer.sync_batchnorm=..."),
         ("subset.proxy.trainer.max_epoch=1", "did you mean 'subset.proxy.trainer.max_epochs'?"),
         ("+subset.latent.clusters=3", "unknown key 'subset.latent.clusters'"),
+        ("subset/latent=kmeans", "did you mean 'subset.latent'?"),
         ("subset.latent=kmean", "latent 'kmean': there is no such option; did you mean 'kmeans'?"),
         ("subset.quota=balance", "quota 'balance': there is no such option; did you mean 'balanced'?"),
         ("subset.redundancy=dedup", "redundancy 'dedup': there is no such option"),

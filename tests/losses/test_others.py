@@ -186,6 +186,21 @@ def test_codes_are_those_of_the_released_steps():
     torch.testing.assert_close(sinkhorn(scores).double(), (q * 40).T, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("epsilon", [0.05, 5e-3])
+def test_codes_of_little_entropy_are_finite_and_those_of_float64(epsilon):
+    """In float32, exp(s/ε) of whole columns is zero here."""
+    scores = normalize(random(40, 6), dim=1) @ normalize(random(6, 4, seed=1), dim=0)
+    q = ((scores - scores.max()) / epsilon).exp()  # within what float64 holds
+    for _ in range(3):
+        q /= q.sum(0)
+        q /= q.sum(1, keepdim=True)
+    codes = sinkhorn(scores.float(), epsilon)
+    torch.testing.assert_close(codes.double(), q, rtol=1e-2, atol=2e-3)  # cosines of float32, over ε
+    torch.testing.assert_close(sinkhorn(scores, epsilon), q, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(codes.sum(1), torch.ones(40))
+    torch.testing.assert_close(sinkhorn(scores.float(), 1e-3).sum(1), torch.ones(40))
+
+
 # Symmetries
 
 
@@ -230,10 +245,13 @@ def test_two_processes_are_one(pair, name):
     torch.testing.assert_close(torch.cat([grad for _, grad in parts], 1), gradient, rtol=1e-9, atol=1e-12)
 
 
-def codes_of(rank: int, world_size: int) -> torch.Tensor:
+def codes_of(rank: int, world_size: int, epsilon: float) -> torch.Tensor:
     scores = normalize(random(40, 6), dim=1) @ normalize(random(6, 4, seed=1), dim=0)
-    return sinkhorn(scores[rank * 40 // world_size : (rank + 1) * 40 // world_size], gather=Gather(rank, world_size))
+    return sinkhorn(
+        scores[rank * 40 // world_size : (rank + 1) * 40 // world_size], epsilon, 3, Gather(rank, world_size)
+    )
 
 
-def test_codes_of_two_processes_are_those_of_one(pair):
-    torch.testing.assert_close(torch.cat(pair(codes_of, 2)), codes_of(0, 1))
+@pytest.mark.parametrize("epsilon", [0.05, 1e-3])
+def test_codes_of_two_processes_are_those_of_one(pair, epsilon):
+    torch.testing.assert_close(torch.cat(pair(codes_of, 2, epsilon)), codes_of(0, 1, epsilon))

@@ -212,9 +212,9 @@ def test_fresh_views_are_for_matching_alone():
         gradient_of(meta_only(match_views="fresh"), smooth_views(6, 2))
 
 
-@pytest.mark.parametrize("tasks", [3, 8])
-def test_a_batch_that_does_not_divide_into_tasks_is_refused(tasks):
-    with pytest.raises(UserError, match=f"method.tasks is {tasks}"):
+@pytest.mark.parametrize(("tasks", "advice"), [(3, "choose a multiple of 3"), (8, "Choose 16 or more")])
+def test_a_batch_that_does_not_divide_into_tasks_is_refused(tasks, advice):
+    with pytest.raises(UserError, match=rf"{tasks} tasks \(method.tasks\).*{advice}"):
         gradient_of(GeSSL(smooth_simclr(), tasks=tasks), smooth_views(8))
 
 

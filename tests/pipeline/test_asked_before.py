@@ -97,6 +97,7 @@ def test_archives_of_which_a_test_file_is_cut(place, steps: Steps):
         (("batch_size=900",), "has only 629 images"),
         (("batch_size=9", "trainer=ddp_cpu"), "2 processes cannot share equally"),
         (("batch_size=1",), "compares at least 2"),
+        (("method=gessl", "method.tasks=3", "batch_size=8"), "choose a multiple of 3"),
         (("evaluation.k=5000",), r"evaluation\.k is 5000"),
         (("method=supervised", "dataset.num_classes=null"), r"dataset\.num_classes is null"),
         ((), "latent.npy"),
