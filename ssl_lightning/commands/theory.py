@@ -18,11 +18,17 @@ def _app(config: DictConfig) -> None:
 
 
 def theory(config: DictConfig) -> Path:
-    """Makes the experiments of this config. Returns the folder of their numbers and pictures."""
+    """Makes the experiments of this config. Returns the folder of their numbers and pictures; of a multirun, each job
+    has one within `to`."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
     from ssl_lightning.config.resolve import resolve
     from ssl_lightning.config.schema import TheoryConfig
 
     plain = resolve(config, TheoryConfig)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        plain["to"] = str(Path(plain["to"]) / str(HydraConfig.get().job.num))
     from ssl_lightning.pipeline.theory import theory
 
     return theory(plain)

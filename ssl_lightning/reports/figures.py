@@ -123,6 +123,11 @@ def accuracy_against_fraction(
     return save(figure, path, title)
 
 
+def _short(value: float, _: object) -> str:
+    """0.5, 20, 128k: no prefix for less than one, which no cost is counted in."""
+    return f"{value:g}" if value < 1000 else EngFormatter(sep="")(value)
+
+
 @own_style()
 def accuracy_against_cost(
     cells: Sequence["Cell"], metric: str, column: str, path: Path, title: str, narrow: bool = False
@@ -153,7 +158,7 @@ def accuracy_against_cost(
         axis.plot(front_x, front_y, color="grey", linewidth=4, alpha=0.35, label="Pareto front of means", zorder=1)
         axis.set(xlabel=name, ylabel=_axis_of(cells, metric, column), xscale="log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axis.xaxis.set_major_formatter(_short)
         axis.xaxis.set_minor_formatter(NullFormatter())  # its numbers would overlap
     _legend_below(figure, *axes[0].get_legend_handles_labels(), columns=3)
     return save(figure, path, title)

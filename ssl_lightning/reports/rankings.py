@@ -29,9 +29,10 @@ def describe(ranking: Ranking, labels: Int64[np.ndarray, " n"]) -> None:
     provenance = ranking.provenance
     console.print(f"{provenance['rule']} ranking of {ranking.fingerprint}", style="bold", markup=False)
     classes, group, sizes = np.unique(ranking.latent_class, return_inverse=True, return_counts=True)
+    several = f"{len(sizes)} latent classes of {sizes.min():,} to {sizes.max():,} images"
     console.print(
-        f"{len(sizes)} latent classes of {sizes.min():,} to {sizes.max():,} images (median {np.median(sizes):,.0f}), "
-        f"purity {_number(purity(ranking.latent_class, labels))}"
+        (f"{several} (median {np.median(sizes):,.0f}), " if len(sizes) > 1 else "one latent class, ")
+        + f"purity {_number(purity(ranking.latent_class, labels))}"
     )
     for line in _composition(ranking):
         console.print(line)

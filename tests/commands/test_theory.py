@@ -39,6 +39,12 @@ def test_numbers_and_pictures_of_all_experiments(command: Command):
     assert "implicit regularisation: next to no noise" in done.out
 
 
+def test_each_job_of_a_multirun_has_its_own_folder(command: Command):
+    done = command("ssl-theory", "-m", *SHORT, "seed=1,2", "to=both")
+    assert done.code == 0, done.err
+    assert [json.loads(Path(f"both/{job}/theory.json").read_text())["seed"] for job in (0, 1)] == [1, 2]
+
+
 def test_other_sizes(command: Command):
     sizes = [f"{name}.dimensions=5" for name in ("augmentation", "depth", "alignment")]
     others = ("augmentation.noisy=1", "augmentation.noise=[1.0]", "depth.layers=[2]")
@@ -71,5 +77,5 @@ def test_wrong_input(command: Command, arguments, said):
 def test_help_says_what_can_be_set(command: Command):
     done = command("ssl-theory", "--help")
     assert done.code == 0
-    assert "two experiments with linear encoders" in done.out
+    assert "experiments with linear encoders" in done.out
     assert "noisy: 8" in done.out
