@@ -18,9 +18,10 @@ test: .venv/installed-dev
 test-nightly: .venv/installed-dev
 	$(BIN)/python -m pytest -q -n 2 -m ""
 
-# Of the nightly tests, those that `make test` leaves out. Many of them are several processes already.
+# The nightly tests that `make test` leaves out, or a part of them: SHARE=3/8. Many are several processes already.
+SHARE ?= 1/1
 test-rest: .venv/installed-dev
-	$(BIN)/python -m pytest -q -n 2 -m nightly
+	$(BIN)/python -m pytest -q -n 2 -m nightly --share=$(SHARE)
 
 # On a SLURM of two nodes that the tests start on this machine, from Debian's packages slurm-wlm and munge.
 slurm: .venv/installed-dev .venv/installed-slurm

@@ -8,6 +8,7 @@ os.environ.setdefault("WANDB_SILENT", "true")
 
 import gc
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,9 +24,14 @@ checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
 """Run-time check of annotations, in which an int is a float, as everywhere in Python."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--share", default="1/1", help="k/n: of nightly tests, the k-th of n parts, by their names")
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the cases of a test that is marked `one_in(n)`, the first of each n in their order is not nightly."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of the cases of a test that is marked `one_in(n)`, the first of each n in their order is not nightly. Of nightly
+    ones, `--share` chooses."""
     seen: Counter[str] = Counter()
     for item in items:
         if mark := item.get_closest_marker("one_in"):
@@ -33,6 +39,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if seen[test] % mark.args[0]:
                 item.add_marker(pytest.mark.nightly)
             seen[test] += 1
+    part, parts = map(int, config.getoption("share").split("/"))
+    if not 1 <= part <= parts:
+        raise pytest.UsageError(f"--share is {part}/{parts}. Write k/n, k from 1 to n.")
+    left = [item for item in items if item.get_closest_marker("nightly") and _part(item.nodeid, parts) != part]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        out = set(map(id, left))
+        items[:] = [item for item in items if id(item) not in out]
+
+
+def _part(name: str, parts: int) -> int:
+    """From 1 to `parts`, always the same for a name."""
+    return zlib.crc32(name.encode()) % parts + 1
 
 
 def pytest_xdist_auto_num_workers() -> int:
