@@ -8,6 +8,9 @@ from annotated_types import Ge, Gt, Le, Lt
 Count = Annotated[int, Gt(0)]
 """1 or more."""
 
+Several = Annotated[int, Ge(2)]
+"""2 or more: of classes, of which one alone is always right."""
+
 Number = Annotated[int, Ge(0)]
 """0 or more."""
 

@@ -23,8 +23,9 @@ class Recorder(L.Callback):
     hands their means to all loggers. The sums of every rank and the cost travel in checkpoints, so a run logs the same
     numbers, to the last bit, however often it is saved or resumed. Nothing here waits for the device inside a step.
 
-    Other callbacks may put pairs (sum, count) of tensors into `outputs["averages"]`, and into `outputs["aside"]` the
-    seconds that they took in the first process and that are no part of training. What is logged with Lightning's
+    Other callbacks may put pairs (sum, count) of tensors into `outputs["averages"]`, into `outputs["aside"]` the
+    seconds that they took in the first process and that are no part of training, and, in all processes, `True` into
+    `outputs["row"]` where what they have put is to be logged at this step. What is logged with Lightning's
     `self.log` is averaged likewise. `trainer.callback_metrics` has the means of the last row and, at the end of an
     epoch, those over the epoch.
     """
@@ -126,7 +127,8 @@ class Recorder(L.Callback):
         self._set_aside(outputs.get("aside", 0.0))
         if pl_module.batches % pl_module.batches_a_step:
             return
-        if step == self._planned_steps or step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if step == self._planned_steps or step % every == 0 or outputs.get("row", False):
             self._flush(trainer)
         if step == self._planned_steps or trainer.is_last_batch:
             self._end_epoch(trainer)

@@ -35,8 +35,8 @@ class Spectra(L.Callback):
     Columns `spectrum/<what>/<metric>`, `<what>` being `r`, `z` and others that a method names. Ranks are those of the
     images as they are: `rankme`, `effective_rank`, `participation_ratio`, `stable_rank`, `nesum`, `alpha_req`, and
     `collapsed`, how many singular values are below 1e-7 of the largest. `alignment`, `uniformity` and `lidar` are those
-    of views of the largest size that training makes, the same ones each time, where there are two. A row has the mean
-    of what was measured since the last one.
+    of views of the largest size that training makes, the same ones each time, where there are two. Each measurement is
+    logged at its step, in a row of its own.
 
     The first process measures, with its own running statistics, which are those of checkpoints; the others wait for
     it at their next step. Training stays what it is to the last bit, and the seconds are no part of its own.
@@ -69,10 +69,13 @@ class Spectra(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, SSLMethod)
-        if pl_module.batches % pl_module.batches_a_step or not trainer.is_global_zero:
+        if pl_module.batches % pl_module.batches_a_step:
             return
         due = trainer.is_last_batch and (trainer.current_epoch + 1) % self.every_n_epochs == 0
         if not due and pl_module.steps != pl_module.clock.planned:
+            return
+        outputs["row"] = True  # in all processes, which log together
+        if not trainer.is_global_zero:
             return
         if pl_module.device.type == "cuda":
             torch.cuda.synchronize(pl_module.device)  # what is computed until here is training

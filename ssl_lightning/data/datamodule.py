@@ -1,5 +1,6 @@
 """Pretraining sees a subset of a dataset, as views made on the device."""
 
+import sys
 from functools import cached_property
 from typing import Any
 
@@ -169,11 +170,19 @@ class SubsetDataModule(L.LightningDataModule):
 
 def check_views(augment: Augment, dataset: ImageDataset, resolution: Resolution | None = None) -> None:
     """Raises UserError where views of these images cannot be made."""
-    if resolution is not None and 0 not in augment.sizes(0):
+    full = dataset.image_size
+    if resolution is not None and augment.sizes(full) == augment.sizes(2 * full):
         raise UserError(
             "resolution changes the size of views that have none of their own, but each of augment.views has one. "
             "Choose resolution=full, or remove the size of a view."
         )
+    for side in {full} if resolution is None else {full, resolution.size(0, sys.maxsize, full)}:
+        if (local := augment.local(side)) >= side:
+            raise UserError(
+                f"augment.views has views of size {local} beside views of the images' side, which is {side} pixels"
+                f"{'' if side == full else ' when training begins (resolution)'}. Methods take the largest views for "
+                "the global ones: give the local ones a smaller size, or a share of that side, such as size: 0.5."
+            )
     if augment.turns and isinstance(dataset.train().images, StreamedImages):
         raise UserError(
             f"augment rotates views (rotation_degrees), which is not done for streamed images. Set it to 0, or "

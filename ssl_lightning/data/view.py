@@ -7,7 +7,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from ssl_lightning.ranges import Count, NonNegative, Share
+from ssl_lightning.ranges import Count, NonNegative, Part, Share
 
 # Operators that act with a probability, in their order.
 CHANCES = ("flip", "jitter", "grey", "blur", "solarise")
@@ -23,7 +23,8 @@ class View:
 
     Args:
         copies: how many views of this kind; a symmetric pair is `copies=2`.
-        size: side in pixels; None: that of the dataset's images.
+        size: side in pixels, or as a share of that of the dataset's images; None: that of these images. Views that
+            are smaller than others are the local ones of multi-crop.
         crop_scale: share of the image's area, uniform; as in torchvision's `RandomResizedCrop`.
         crop_ratio: width over height of the crop, log-uniform.
         flip_probability: of a horizontal flip.
@@ -47,7 +48,7 @@ class View:
     """
 
     copies: Count = 1
-    size: Count | None = None
+    size: Count | Part | None = None
     crop_scale: Sequence[float] = (1.0, 1.0)
     crop_ratio: Sequence[float] = (3 / 4, 4 / 3)
     flip_probability: Share = 0.0
@@ -68,8 +69,10 @@ class View:
     def __post_init__(self) -> None:
         if self.copies < 1:
             raise ValueError(f"copies is {self.copies}; pass an integer of at least 1.")
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"size is {self.size}; pass an integer of at least 1, or None for that of the images.")
+        if self.size is not None and not (self.size >= 1 if isinstance(self.size, int) else 0 < self.size < 1):
+            raise ValueError(
+                f"size is {self.size}; pass an integer of at least 1, a share of the images' side, or None for it."
+            )
         for name in CHANCES:
             self._check_number(f"{name}_probability", 0.0, 1.0)
         if self.flip_alternates and self.flip_probability != 0.5:
@@ -87,6 +90,12 @@ class View:
         self._check_interval("blur_sigma", math.inf)
         if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
             raise ValueError(f"blur_kernel is {self.blur_kernel}; pass an odd integer of at least 1.")
+
+    def side(self, images: int) -> int:
+        """In pixels, where that of the images is given."""
+        if self.size is None:
+            return images
+        return self.size if isinstance(self.size, int) else max(1, round(self.size * images))
 
     def _check_number(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)

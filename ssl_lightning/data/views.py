@@ -64,9 +64,15 @@ class Augment:
             )
         ]
 
+    def local(self, images: int) -> int:
+        """The side of the largest of the views that have a size of their own beside views that have none; 0 where there
+        are not both."""
+        sized = [view.side(images) for view in self._views if view.size is not None]
+        return max(sized, default=0) if len(sized) < len(self._views) else 0
+
     def sizes(self, images: int) -> list[int]:
         """The side of each view in pixels, where that of the images is given."""
-        return [view.size or images for view in self._views]
+        return [view.side(images) for view in self._views]
 
     @torch.no_grad()
     def __call__(

@@ -15,7 +15,7 @@ from ssl_lightning.methods.projected import Projected
 from ssl_lightning.models.prototypes import Prototypes
 from ssl_lightning.models.teacher import Teacher, growing
 from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
-from ssl_lightning.ranges import Count, Share, Temperature
+from ssl_lightning.ranges import Several, Share, Temperature
 
 
 class DINO(Projected):
@@ -26,7 +26,7 @@ class DINO(Projected):
 
     Args:
         projector: called with D, returns the head between representation and last layer.
-        outputs: how many.
+        outputs: how many, 2 or more.
         temperature: τ of the student, > 0.
         teacher_temperature, final_teacher_temperature: τ of the teacher at the beginning, and after `warmup`.
         warmup: share of training in which the teacher's τ grows, linearly.
@@ -45,7 +45,7 @@ class DINO(Projected):
         self,
         backbone: nn.Module,
         projector: Callable[[int], nn.Module],
-        outputs: Count = 4096,
+        outputs: Several = 4096,
         temperature: Temperature = 0.1,
         teacher_temperature: Temperature = 0.04,
         final_teacher_temperature: Temperature = 0.07,

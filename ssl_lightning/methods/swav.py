@@ -13,7 +13,7 @@ from ssl_lightning.methods.method import Objective
 from ssl_lightning.methods.projected import Projected
 from ssl_lightning.models.prototypes import Prototypes
 from ssl_lightning.optim.recipe import OptimizerRecipe, ParameterGroup
-from ssl_lightning.ranges import Count, Share, Temperature
+from ssl_lightning.ranges import Count, Several, Share, Temperature
 
 
 class SwAV(Projected):
@@ -22,7 +22,7 @@ class SwAV(Projected):
 
     Args:
         projector: called with D, returns the head between representation and loss.
-        prototypes: how many.
+        prototypes: how many, 2 or more.
         temperature: τ of the predictions, > 0.
         epsilon: temperature of the codes, that is, the weight of their entropy.
         iterations: of Sinkhorn–Knopp.
@@ -36,7 +36,7 @@ class SwAV(Projected):
         self,
         backbone: nn.Module,
         projector: Callable[[int], nn.Module],
-        prototypes: Count = 500,
+        prototypes: Several = 500,
         temperature: Temperature = 0.1,
         epsilon: Temperature = 0.05,
         iterations: Count = 3,

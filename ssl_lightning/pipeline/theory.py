@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_lightning.config.components import make
+from ssl_lightning.errors import UserError
 from ssl_lightning.files import write_json
 from ssl_lightning.theory.experiments import ALIVE, Aligned, Alignment, Augmented, Depth, Spectra, StrongAugmentation
 
@@ -29,7 +30,12 @@ def theory(config: Mapping[str, Any]) -> Path:
     alignment: Alignment = make(config["alignment"])
     seed, to = config["seed"], Path(config["to"])
     with _one_thread():
-        augmented, spectra, aligned = augmentation.run(seed), depth.run(seed), alignment.run(seed)
+        with _named("augmentation"):
+            augmented = augmentation.run(seed)
+        with _named("depth"):
+            spectra = depth.run(seed)
+        with _named("alignment"):
+            aligned = alignment.run(seed)
     _describe(augmented, augmentation.dimensions - augmentation.noisy, spectra, aligned)
 
     numbers: dict[str, Augmented | Spectra | Aligned] = {
@@ -44,6 +50,15 @@ def theory(config: Mapping[str, Any]) -> Path:
     for file in (to / FILE, *_pictures(to, augmented, augmentation.noisy, spectra, aligned)):
         print(file, flush=True)
     return to
+
+
+@contextlib.contextmanager
+def _named(experiment: str) -> Iterator[None]:
+    """What is raised says in which experiment; each has an lr."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{experiment}: {error}") from None
 
 
 def _pictures(to: Path, augmented: Augmented, noisy: int, spectra: Spectra, aligned: Aligned) -> list[Path]:

@@ -59,7 +59,8 @@ def compared(cells: Sequence[Cell], words: str | None = None) -> Compared | None
 
 def reference_of(cells: Sequence[Cell], words: str | None = None) -> Reference | None:
     """Of the cells of one dataset and protocol: the line that has all the words, or else SimCLR on a random subset, or
-    the first. Of a single line, its largest fraction. None where there is one cell.
+    the first; of several, one with the most seeds. Of a single line, its largest fraction. None where there is one
+    cell.
 
     Raises:
         UserError: the words are those of no line, or of several.
@@ -76,7 +77,9 @@ def reference_of(cells: Sequence[Cell], words: str | None = None) -> Reference |
             )
         name = found[0]
     else:
-        name = min(lines, key=lambda name: (_rank(lines[name][0]), name))
+        name = min(
+            lines, key=lambda name: (_rank(lines[name][0]), -max(len(cell.records) for cell in lines[name]), name)
+        )
     if len(cells) < 2:
         return None
     chosen = lines[name] if len(lines) > 1 else [max(cells, key=lambda cell: cell.fraction)]

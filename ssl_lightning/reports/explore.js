@@ -37,13 +37,16 @@ function explorer(key, what, choices, columns, entries, lines, xLabel, options) 
     const values = choices.map(([, select]) => select.value);
     const shown = lines(meant, ...values).filter((line) => line.points.length);
     if (!shown.length) return result.replaceChildren(make("p", { class: "faint" }, "Nothing of this was measured."));
-    const groups = [...new Set(shown.map((line) => line.what[colour.value]))];
-    const coloured = shown.map((line) => ({ ...line, style: groups.indexOf(line.what[colour.value]) }));
+    // The same colours in all charts, whatever is left out.
+    const all = [...report.cells, ...entries].map((entry) => entry.what[colour.value]);
+    const known = [...new Set(all.filter((group) => group !== undefined))];
+    const coloured = shown.map((line) => ({ ...line, style: known.indexOf(line.what[colour.value]) }));
+    const groups = known.filter((group) => shown.some((line) => line.what[colour.value] === group));
     const about = `${values.join(" against ")}, ${shown.length} line${shown.length > 1 ? "s" : ""}, ` +
       `colours by ${colour.value}: ${groups.join(", ")}`;
     result.replaceChildren(
       make("figure", {}, make("figcaption", {}, values[0]), plot(about, xLabel(...values), coloured, { ...BIG, ...options })),
-      legend(groups),
+      legend(groups, (i) => stroke(known.indexOf(groups[i]))),
     );
   }
   for (const control of [...choices.map(([, select]) => select), colour]) control.addEventListener("change", redraw);

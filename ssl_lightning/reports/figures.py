@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ssl_lightning.runs.run import Run
 
 MARKERS = "osD^vP*X"
+DASHES = ("-", "--", "-.", ":")
+FLOOR = 1e-8
+"""What is less is drawn so: float32 cannot tell it from nothing."""
 LETTERS_AN_INCH = 12  # of a title
 SMALL_LETTERS_AN_INCH = 14
 LINES = 3  # of a label
@@ -171,7 +174,7 @@ def log_spectra(cells: Sequence["Cell"], path: Path, title: str, narrow: bool = 
     for name, axis in zip(("representation", "embedding"), axes, strict=True):
         for i, (label, cell) in enumerate(_largest(cells)):
             spectra = [results["spectra"][name] for results in cell.results if name in results["spectra"]]
-            _spectrum(axis, spectra, label, f"C{i}")
+            _spectrum(axis, spectra, label, f"C{i}", DASHES[i % len(DASHES)])
         axis.set_title(name)
     _legend_below(figure, *axes[0].get_legend_handles_labels(), columns=3)
     return save(figure, path, title)
@@ -221,12 +224,16 @@ def _ranks(cell: "Cell", what: str) -> list["Curve"]:
     return [curve for record in cell.records for curve in record.curves if curve.name == f"spectrum/{what}/rankme"]
 
 
-def _spectrum(axis: Axes, spectra: Sequence[Sequence[float]], label: str | None, colour: str) -> None:
+def _spectrum(
+    axis: Axes, spectra: Sequence[Sequence[float]], label: str | None, colour: str, dashes: str = "-"
+) -> None:
     for i, values in enumerate(spectra):
         share = np.array(values) / max(values[0], 1e-300)
-        index = np.arange(1, len(values) + 1)
-        axis.plot(index, np.maximum(share, 1e-8), label=label if i == 0 else None, color=colour, linewidth=1)
-    axis.set(xlabel="k", ylabel="singular value σₖ / σ₁", yscale="log")
+        index, once = np.arange(1, len(values) + 1), label if i == 0 else None
+        axis.plot(index, np.maximum(share, FLOOR), label=once, color=colour, linestyle=dashes, linewidth=1)
+    least = min((np.asarray(line.get_ydata()).min() for line in axis.get_lines()), default=1.0)
+    note = f" ({FLOOR:g}: that or less)" if least <= FLOOR else ""
+    axis.set(xlabel="k", ylabel=f"singular value σₖ / σ₁{note}", yscale="log")
 
 
 def _legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:

@@ -10,6 +10,9 @@ from ssl_lightning.theory.experiments import ALIVE
 if TYPE_CHECKING:
     from ssl_lightning.theory.experiments import Aligned, Augmented, Spectra
 
+NAMED = 10
+"""More lines than that have no names but the first and the last of them."""
+
 
 @own_style()
 def over_noise(found: "Augmented", noisy: int, path: Path) -> Path:
@@ -42,7 +45,9 @@ def spectra_by_depth(found: "Spectra", path: Path) -> Path:
     for i, (depth, row, rank) in enumerate(rows):
         label = f"{depth} layer{'s' * (depth != 1)}: effective rank {rank:.1f}"
         marker = MARKERS[i % len(MARKERS)]
-        axis.plot(range(1, len(row) + 1), row / row[0], label=label, marker=marker, markersize=4, linewidth=1)
+        axis.plot(
+            range(1, len(row) + 1), row / max(row[0], 1e-300), label=label, marker=marker, markersize=4, linewidth=1
+        )
     axis.legend(fontsize="x-small")
     axis.set(xlabel="k", ylabel="singular value σₖ / σ₁", yscale="log")
     return save(figure, path, "Implicit regularisation: spectra after training")
@@ -54,7 +59,8 @@ def alignment_over_time(found: "Aligned", path: Path) -> Path:
     figure, (over, end) = panels(2)
     diagonal, size = found.diagonal.numpy(), len(found.matrix)
     for k, colour in reversed([*enumerate(_shades(found.alive))]):
-        over.plot(found.steps, diagonal[:, k], color=colour, label=f"k = {k + 1}", zorder=3)
+        named = found.alive <= NAMED or k in (0, found.alive - 1)
+        over.plot(found.steps, diagonal[:, k], color=colour, label=f"k = {k + 1}" if named else None, zorder=3)
     for k in range(found.alive, size):
         name = f"σₖ < {ALIVE:g} σ₁ at the end" if k == found.alive else None
         over.plot(found.steps, diagonal[:, k], color="lightgrey", linewidth=0.8, label=name)

@@ -205,7 +205,7 @@ def alignment(first: Matrix, second: Matrix) -> Matrix:
 
 
 def _alive(values: Float64[Tensor, " d"]) -> int:
-    return int((values >= ALIVE * values[0]).sum())
+    return int(((values >= ALIVE * values[0]) & (values > 0)).sum())
 
 
 def _last(steps: Iterator[list[Matrix]]) -> list[Matrix]:

@@ -76,5 +76,6 @@ def descend(
         slopes = gradients(layers, *views(variances, noise, batch_size, generator))
         layers = [layer - lr * slope for layer, slope in zip(layers, slopes, strict=True)]
         if not all(layer.isfinite().all() for layer in layers):
-            raise UserError(f"training of {len(layers)} layers diverges at step {step}, with lr {lr:g}: lower lr.")
+            several = f"{len(layers)} layer{'s' * (len(layers) > 1)}"
+            raise UserError(f"training of {several} diverges at step {step}, with lr {lr:g}: lower lr.")
         yield layers

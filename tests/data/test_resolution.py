@@ -122,6 +122,7 @@ def test_views_with_a_size_of_their_own_keep_it():
         [*itertools.repeat(32, 2), *itertools.repeat(10, 4)],
     ]
     dataset = in_memory([0, 1])
+    dataset.image_size = 32
     check_views(own, dataset, HALF)
     check_views(Augment([View(size=10)]), dataset)
     with pytest.raises(UserError, match=r"each of augment\.views has one"):

@@ -5,12 +5,19 @@ import itertools
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import pil_to_tensor, resized_crop
 
+from ssl_lightning.config.components import make
+from ssl_lightning.config.places import CONF
 from ssl_lightning.data.batch import Batch, Stored
+from ssl_lightning.data.datamodule import check_views
+from ssl_lightning.data.resolution import Resolution
 from ssl_lightning.data.views import Augment, View, by_size, views_of
+from ssl_lightning.errors import UserError
+from tests.data.synthetic import in_memory
 from tests.data.test_decoding import SIZES, folder_of, write_photographs
 from tests.data.test_loading import module_of
 from tests.data.test_views import FULL, random_bytes, seeded
@@ -124,9 +131,45 @@ def test_a_batch_holds_all_sizes_and_a_part_of_it_some_images_of_each():
     assert part.num_views == batch.num_views == 6
 
 
-def test_a_size_is_a_number_of_pixels():
-    with pytest.raises(ValueError, match=r"^size is 0; pass"):
-        View(size=0)
+@pytest.mark.parametrize("size", [0, 0.0, -1, 1.5])
+def test_a_size_is_a_number_of_pixels_or_a_share(size):
+    with pytest.raises(ValueError, match=rf"^size is {size}; pass"):
+        View(size=size)
+
+
+def test_a_share_follows_the_side_of_the_images():
+    augment = Augment([View(copies=2), View(size=0.5), View(size=0.1)])
+    assert [augment.sizes(side) for side in (32, 7, 1)] == [[32, 32, 16, 3], [7, 7, 4, 1], [1, 1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("size", "resolution", "said"),
+    [
+        (31, None, None),
+        (32, None, "views of size 32 beside views of the images' side, which is 32 pixels. "),
+        (40, None, "views of size 40 beside"),
+        (15, Resolution(), None),
+        (16, Resolution(), r"views of size 16 .* which is 16 pixels when training begins \(resolution\)"),
+        (0.5, Resolution(), None),
+    ],
+)
+def test_local_views_are_smaller_than_global_ones(size, resolution, said):
+    """Else a teacher would look at the local ones, or at all."""
+    dataset = in_memory([0, 1])
+    dataset.image_size = 32
+    augment = Augment([View(copies=2), View(copies=4, size=size)])
+    if said is None:
+        check_views(augment, dataset, resolution)
+        return
+    with pytest.raises(UserError, match=said):
+        check_views(augment, dataset, resolution)
+
+
+@pytest.mark.parametrize("side", [8, 28, 32, 96])
+def test_multi_crop_has_two_global_views_at_every_size(side):
+    augment = make(yaml.safe_load((CONF / "augment" / "multi_crop.yaml").read_text()))
+    for side_now in (side, side // 2):  # also while the resolution grows
+        assert augment.sizes(side_now) == [side_now] * 2 + [side_now // 2] * 4
 
 
 def test_the_record_of_an_augmentation_names_sizes_where_there_are_any():

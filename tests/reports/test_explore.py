@@ -180,7 +180,7 @@ def test_colours_and_words(browser, tmp_path):
     chart.filter("DIRECT 128")
     assert list(chart.lines()) == ["directclr digits random epochs standard batch_size=128"]
     chart.filter("variant=*256 linear>=50 fraction<2")
-    assert {name.rpartition("=")[2] for name in chart.lines()} == {"256"}
+    assert {(name.rpartition("=")[2], line["style"]) for name, line in chart.lines().items()} == {("256", "c1")}
     chart.filter("nothing of the kind")
     assert chart.lines() == {}
     assert "Nothing of this was measured." in chart.ask("return section.textContent;")
@@ -213,6 +213,12 @@ def test_runs_that_have_logged_the_same(browser, tmp_path):
     browser.open(sweep.folder / "report" / "report.html")
     chart = Chart(browser, "Curves of all runs")
     assert chart.options("colours by") == ["method", "seed"]
+    styles = {name[:3]: line["style"] for name, line in chart.lines().items()}
+    assert styles == {"dir": "c0", "sim": "c1"}
+    assert {name[:3]: line["style"] for name, line in Chart(browser, "Any metric").lines().items()} == styles
+    chart.filter("simclr")
+    assert {line["style"] for line in chart.lines().values()} == {"c1"}
+    chart.filter("")
     chart.choose("colours by", "seed")
     assert chart.legend() == ["1", "2"]
     lines = chart.lines()
