@@ -232,7 +232,7 @@ def _spectrum(
         index, once = np.arange(1, len(values) + 1), label if i == 0 else None
         axis.plot(index, np.maximum(share, FLOOR), label=once, color=colour, linestyle=dashes, linewidth=1)
     least = min((np.asarray(line.get_ydata()).min() for line in axis.get_lines()), default=1.0)
-    note = f" ({FLOOR:g}: that or less)" if least <= FLOOR else ""
+    note = " (10⁻⁸: that or less)" if least <= FLOOR else ""
     axis.set(xlabel="k", ylabel=f"singular value σₖ / σ₁{note}", yscale="log")
 
 

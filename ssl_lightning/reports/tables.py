@@ -54,10 +54,14 @@ def _narrow(title: str, labels: Sequence[str], columns: Sequence[str], rows: Seq
     from rich.table import Table
     from rich.text import Text
 
-    words = [word for label in labels for word in label.split()]
     shown = [{column: _short(row[column], column) for column in columns} for row in rows]
     taken = sum(1 + max(len(column), *(len(texts[column]) for texts in shown)) for column in columns)
     widest = max(min(MAX_WORD, WIDTH - taken), len("method"))
+    room = max(widest, WIDTH - taken)
+    labels = [  # which break at = rather than within a word
+        " ".join(word if len(word) <= room else word.replace("=", "= ") for word in label.split()) for label in labels
+    ]
+    words = [word for label in labels for word in label.split()]
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     table.add_column("method", min_width=min(widest, max(map(len, words))), overflow="fold")
     for column in columns:
