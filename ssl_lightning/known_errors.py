@@ -121,6 +121,12 @@ KNOWN = (
         "Application timeout|remote process exited",
         f"{_PEERS} any more: another has ended. Look for its error above, or in its log.",
     ),
+    Known(
+        "RuntimeError",
+        "Gloo connectFullMesh failed",
+        f"{_PEERS}. If torchrun has started them again after a failure, set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for it: "
+        "they look for the former ones. Otherwise, look at the network between them.",
+    ),
     # Checkpoints and other files
     Known(
         "RuntimeError",

@@ -200,6 +200,10 @@ def deep(number: int = 0) -> int:
             ["do not reach each other at (10.0.0.1, 29500)", "MASTER_ADDR"],
         ),
         (with_text("RuntimeError", "[/pytorch/gloo/tcp/pair.cc:534] Connection closed by peer [::1]:1"), ["has ended"]),
+        (
+            with_text("RuntimeError", "Gloo connectFullMesh failed with [pair.cc:152] timed out connecting: refused"),
+            ["do not reach each other", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"],
+        ),
         # Code
         (raising(ModuleNotFoundError("No module named 'timm.models'")), ["pip install 'ssl-lightning[timm]'"]),
         (

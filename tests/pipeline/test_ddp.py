@@ -3,6 +3,7 @@
 import copy
 import functools
 import hashlib
+import itertools
 import os
 import signal
 import subprocess
@@ -116,11 +117,56 @@ def test_spectra_of_two_processes_change_nothing_but_the_columns(tmp_path, undis
     assert_identical(*(state["state_dict"] for state in states))
     assert_identical(*(state["optimizer_states"] for state in states))
     rows, expected = read_metrics(run.metrics_file), read_metrics(alone.metrics_file)
-    assert [{key: row[key] for key in expected[0]} for row in rows] == expected
-    # Of epochs of four steps, in rows of three.
-    assert [bool(row["spectrum/z/lidar"]) for row in rows] == [False, True, True, True, False, True]
+    # Epochs of four steps, at whose ends there are rows beside those of three.
+    assert [row["step"] for row in rows if row["spectrum/z/lidar"]] == ["4", "8", "12", "16"]
+    assert sorted({row["step"] for row in rows}, key=int) == ["3", "4", "6", "8", "9", "12", "15", "16"]
+    assert total_loss(rows) == pytest.approx(total_loss(expected))
     assert run.results()["cost"]["watching_seconds"] > 0
     assert "watched in" in done.output
+
+
+def total_loss(rows: list[dict[str, str]]) -> float:
+    """Over all steps, from means of some."""
+    steps = [0, *(int(row["step"]) for row in rows)]
+    return sum(float(row["loss"]) * (b - a) for row, (a, b) in zip(rows, itertools.pairwise(steps), strict=True))
+
+
+@pytest.mark.nightly
+@pytest.mark.reliability(
+    "a process of torchrun is killed (`--max-restarts`)",
+    lost="training since the last checkpoint",
+    read="`<run> resumes`, as torchrun starts all of them again (torch needs `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1`)",
+)
+def test_torchrun_starts_a_group_again_whose_process_was_killed(tmp_path, undisturbed):
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1", "-m")
+    settings = (*ARGUMENTS, *GATE, "checkpoint.every_steps=2")
+    with (tmp_path / "output.txt").open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, *torchrun, "ssl_lightning.commands.train", *settings],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            until = time.monotonic() + 200
+            while len(gates := list(tmp_path.glob("gate-6-*"))) < 2 and time.monotonic() < until:
+                time.sleep(0.05)
+            os.kill(int(gates[0].name.rpartition("-")[2]), signal.SIGKILL)
+            (tmp_path / "gate").touch()
+            process.wait(200)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    said = (tmp_path / "output.txt").read_text()
+    assert process.returncode == 0, said
+    (run,), (whole,) = find_runs([tmp_path / "runs"]), find_runs([undisturbed[0] / "runs"])
+    assert said.count(f"{run.id} starts") == said.count(f"{run.id} resumes") == 1
+    assert whole.id == run.id
+    assert_identical(*(torch.load(one.checkpoint, weights_only=True)["state_dict"] for one in (whole, run)))
+    assert whole.results()["metrics"] == run.results()["metrics"]
+    assert whole.metrics_file.read_text() == run.metrics_file.read_text()
 
 
 class SmoothBackbone(nn.Module):
