@@ -124,8 +124,8 @@ KNOWN = (
     Known(
         "RuntimeError",
         "Gloo connectFullMesh failed",
-        f"{_PEERS}. If torchrun has started them again after a failure, set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for it: "
-        "they look for the former ones. Otherwise, look at the network between them.",
+        f"{_PEERS}. If torchrun has started them again after a failure, they look for the former ones: set "
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for it. Otherwise, look at the network between them.",
     ),
     # Checkpoints and other files
     Known(
