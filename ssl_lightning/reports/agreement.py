@@ -19,8 +19,7 @@ Z = 1.959964
 EXPLANATION = (
     "Spearman's ρ between a metric and linear % over runs [95 % interval, Bonett and Wright 2000], seeds of a cell "
     "counted as runs of their own. chosen: linear % of the run that the metric alone would choose, mean of those "
-    "that it does not tell apart; best: of all. Bold: the interval leaves out 0. The metrics of the upper part need no "
-    "labels."
+    "that it does not tell apart; best: of all. labels: whether the metric needs them. Bold: the interval leaves out 0."
 )
 
 
