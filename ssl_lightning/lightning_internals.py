@@ -60,7 +60,7 @@ def limit_steps(trainer: "Trainer", steps: int) -> None:
     a budget is known only when the data are.
     """
     trainer.fit_loop.epoch_loop.max_steps = steps
-    trainer.fit_loop.max_epochs = steps  # more than enough: every epoch has a step
+    trainer.fit_loop.max_epochs = -1
 
 
 def show_metrics(trainer: "Trainer", means: Mapping[str, float]) -> None:

@@ -13,6 +13,7 @@ def test_equal_steps():
     for fraction in FRACTIONS:
         trainer = fit(Budget("steps", 16), fraction=fraction)
         assert trainer.global_step == 2 * 3
+        assert trainer.max_epochs == -1  # which `--status` takes for how many are planned
 
 
 def test_equal_epochs():
