@@ -5,7 +5,6 @@ import inspect
 import typing
 from copy import deepcopy
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any
 
 import lightning as L
@@ -14,6 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ssl_lightning.config.check import own
+from ssl_lightning.config.components import targets
 from ssl_lightning.config.identity import changes_training, described, locate, marked, run_digest, sources, without
 from ssl_lightning.config.markers import (
     IRRELEVANT,
@@ -655,9 +655,11 @@ def test_the_proxies_of_a_ranking_differ_in_their_seeds():
 
 def test_signatures_can_be_read():
     """Else their markers would be silently ignored."""
-    for overrides in options():
-        for path, component in components(resolved(*overrides)):
-            target = locate(component["_target_"])
-            package = component["_target_"].partition(".")[0]
-            if package == "ssl_lightning" and len(inspect.signature(target).parameters):
-                assert hints_of(target), f"{path}: {target} {Path(inspect.getsourcefile(target) or '')}"
+    for file in sorted(CONF.rglob("*.yaml")):
+        for path, named in targets(OmegaConf.to_container(OmegaConf.load(file))):
+            if not str(named).startswith("ssl_lightning."):
+                continue
+            target = locate(named)
+            if len(inspect.signature(target).parameters):
+                where = f"{file.relative_to(CONF)}, {path}: {target} {inspect.getsourcefile(target) or ''}"
+                assert hints_of(target), where
