@@ -24,6 +24,8 @@ NonNegative = Annotated[float, Ge(0), Lt(math.inf)]
 Share = Annotated[float, Ge(0), Le(1)]
 """From 0 to 1, such as a probability."""
 
+Percent = Annotated[float, Gt(0), Le(100)]
+
 Deviation = Annotated[float, Gt(0), Le(1)]
 """A standard deviation of values from 0 to 1."""
 
@@ -32,6 +34,9 @@ Part = Annotated[float, Gt(0), Lt(1)]
 
 Temperature = Annotated[float, Ge(1e-3), Le(1e3)]
 """Of a softmax: below, its logits leave what float32 can tell apart."""
+
+DISTINCT = "distinct"
+"""Beside the annotation of a list: it holds each value once, as each is measured."""
 
 Unlimited = Literal[-1]
 """What Lightning writes for no limit."""

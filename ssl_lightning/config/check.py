@@ -19,6 +19,7 @@ from ssl_lightning.config.messages import deeper, elsewhere, nearest, origin
 from ssl_lightning.config.schema import SETTINGS, Component
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import explained, place_of
+from ssl_lightning.ranges import DISTINCT
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
@@ -210,6 +211,8 @@ def _check_plain(value: Any, hint: Any, path: str) -> Any:
         null = ", or null" if type(None) in typing.get_args(_bare(hint)) else ""
         raise UserError(f"{path} is {value!r}{origin(path)}, but {message}{null}.") from None
     made = list(made) if isinstance(made, tuple) else made
+    if DISTINCT in getattr(hint, "__metadata__", ()) and len(set(made)) < len(made):
+        raise UserError(f"{path} is {value!r}{origin(path)}, but it should have each value once.")
     return made if _is_plain(made) else value
 
 

@@ -18,7 +18,7 @@ from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
 from ssl_lightning.evaluation.linear import PENALTIES, Penalties, Probe
 from ssl_lightning.evaluation.pictures import curves
 from ssl_lightning.progress import track
-from ssl_lightning.ranges import Count, SeedNumber
+from ssl_lightning.ranges import DISTINCT, Count, SeedNumber
 
 State = tuple[Kind, int] | None
 """A corruption and its severity; None: as the images are."""
@@ -31,7 +31,7 @@ class Corruptions(Evaluator):
 
     reads: ClassVar[tuple[str, ...]] = ("train",)
 
-    kinds: Annotated[Sequence[Kind], MinLen(1)] = KINDS
+    kinds: Annotated[Sequence[Kind], MinLen(1), DISTINCT] = KINDS
     limit: Count | None = 2000
     """Seeded test images that are looked at, once for each kind and severity; None: all."""
     l2_grid: Penalties = PENALTIES

@@ -16,7 +16,9 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
 from ssl_lightning.evaluation.logistic import fit_logistic
 from ssl_lightning.evaluation.pictures import bars
-from ssl_lightning.ranges import Count, Positive, SeedNumber
+from ssl_lightning.ranges import DISTINCT, Count, Positive, SeedNumber
+
+Head = Literal["centroid", "ridge", "logistic"]
 
 _AT_ONCE = 50  # episodes whose features are held together
 
@@ -42,11 +44,11 @@ class Episodes(Evaluator):
 
     ways: Annotated[int, Ge(2)] = 5
     """Classes of an episode, drawn among those with enough test images; all of them, where there are fewer."""
-    shots: Annotated[Sequence[Count], MinLen(1)] = (1, 5)
+    shots: Annotated[Sequence[Count], MinLen(1), DISTINCT] = (1, 5)
     queries: Count = 15
     """Images of each class that are asked about."""
     episodes: Annotated[int, Ge(2)] = 600
-    heads: Annotated[Sequence[Literal["centroid", "ridge", "logistic"]], MinLen(1)] = ("centroid", "ridge", "logistic")
+    heads: Annotated[Sequence[Head], MinLen(1), DISTINCT] = ("centroid", "ridge", "logistic")
     ridge: Positive = 1.0
     """Its penalty."""
     seed: SeedNumber = 0

@@ -24,7 +24,7 @@ from ssl_lightning.evaluation.linear import draw_labels
 from ssl_lightning.evaluation.pictures import curves
 from ssl_lightning.evaluation.tuning import Classifier, batches, train
 from ssl_lightning.progress import track
-from ssl_lightning.ranges import Count, NonNegative, Number, Positive, SeedNumber
+from ssl_lightning.ranges import DISTINCT, Count, NonNegative, Number, Percent, Positive, SeedNumber
 
 MILD = View(crop_scale=(0.5, 1.0))
 """Suits any images. Flips do not suit digits."""
@@ -43,10 +43,10 @@ class FineTune(Evaluator):
 
     reads: ClassVar[tuple[str, ...]] = ()
 
-    percents: Annotated[Sequence[Annotated[float, Gt(0), Le(100)]], MinLen(1)] = (100.0, 10.0, 1.0)
+    percents: Annotated[Sequence[Percent], MinLen(1), DISTINCT] = (100.0, 10.0, 1.0)
     """Of every class's labels outside of the validation part: `round(n_c * percent / 100)`, at least one. Fewer are
     among the more."""
-    learning_rates: Annotated[Sequence[Positive], MinLen(1)] = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+    learning_rates: Annotated[Sequence[Positive], MinLen(1), DISTINCT] = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
     """What is chosen from, for each of `percents`."""
     epochs: Count = 20
     """Of the labels drawn."""

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ssl_lightning.evaluation.logistic import LogisticRegression, Standardiser, Weights, fit_logistic
 from ssl_lightning.metrics.accuracy import accuracy
-from ssl_lightning.ranges import Positive
+from ssl_lightning.ranges import DISTINCT, Positive
 
-Penalties = Annotated[Sequence[Positive], MinLen(1)]
+Penalties = Annotated[Sequence[Positive], MinLen(1), DISTINCT]
 PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """What is tried, of the squared weights, where nothing else is asked for."""
 

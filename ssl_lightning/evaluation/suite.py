@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from annotated_types import Gt, Le, MinLen
+from annotated_types import MinLen
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from ssl_lightning.evaluation.linear import PENALTIES, Penalties, few_label_prob
 from ssl_lightning.evaluation.sgd import sgd_probe
 from ssl_lightning.evaluation.spectrum import spectrum
 from ssl_lightning.progress import Begins, silent
-from ssl_lightning.ranges import Count, Positive, SeedNumber, Temperature
+from ssl_lightning.ranges import DISTINCT, Count, Percent, Positive, SeedNumber, Temperature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +34,15 @@ class EvaluationSuite(Evaluator):
     (metrics `linear/...`), or by SGD, a batch at a time (metrics `linear_sgd/...`)."""
     l2_grid: Penalties = PENALTIES
     """Penalties that `lbfgs` chooses from, on the validation part of the training features."""
-    learning_rates: Annotated[Sequence[Positive], MinLen(1)] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
+    learning_rates: Annotated[Sequence[Positive], MinLen(1), DISTINCT] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
     """What `sgd` chooses from, likewise."""
     epochs: Count = 20
     """Of `sgd`."""
     probe_batch_size: Count = 256
     """Of `sgd`."""
-    few_shots: Sequence[Count] = (5,)
+    few_shots: Annotated[Sequence[Count], DISTINCT] = (5,)
     """Labels a class of the few-label probes."""
-    few_percents: Sequence[Annotated[float, Gt(0), Le(100)]] = (1.0, 10.0)
+    few_percents: Annotated[Sequence[Percent], DISTINCT] = (1.0, 10.0)
     """Percent of every class's labels (at least one) of further few-label probes."""
     draws: Count = 5
     """Random label subsets that a few-label probe averages over."""

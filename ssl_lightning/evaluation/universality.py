@@ -23,7 +23,7 @@ from ssl_lightning.evaluation.pictures import Picture, curves, radar
 from ssl_lightning.evaluation.sigma import Episode, Sigma, ViewsOfTask, sigma_ssl, sigma_supervised, summary
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.progress import track
-from ssl_lightning.ranges import Count, Positive, SeedNumber, Temperature
+from ssl_lightning.ranges import DISTINCT, Count, Positive, SeedNumber, Temperature
 
 SHOWN = 5
 """Steps after which σ has a column, where it is measured after them."""
@@ -37,7 +37,7 @@ class Universality(Evaluator):
     σ, with and without labels (`evaluation.sigma`), after each of `steps`. Generalisation is what the same encoder's
     evaluations on other data say (`evaluation=transfer`)."""
 
-    steps: Annotated[Sequence[Count], MinLen(1)] = (1, 5, 20)
+    steps: Annotated[Sequence[Count], MinLen(1), DISTINCT] = (1, 5, 20)
     """T, of plain SGD."""
     tasks: Annotated[int, Ge(2)] = 100
     """Seeded; the same for every encoder."""

@@ -1,18 +1,21 @@
 """Every number that a component takes has its range, and is refused outside of it before anything starts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 from annotated_types import Gt
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
-from ssl_lightning.config.components import locate
+from ssl_lightning.config.components import locate, targets
 from ssl_lightning.config.markers import hints_of
 from ssl_lightning.config.places import CONF
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.errors import UserError
+from ssl_lightning.evaluation.evaluator import Evaluator
 from ssl_lightning.pipeline.trainer import TrainerSettings
+from ssl_lightning.ranges import DISTINCT
 from tests.composing import composed, resolved
 from tests.config.configs import NEEDED, PLACES, refused
 
@@ -64,6 +67,7 @@ WRONG = [
         "evaluation.learning_rates=[-1.0]",
         "evaluation.few_shots=[0]",
     ),
+    *("evaluation.few_shots=[5,1,5]", "evaluation.l2_grid=[0.1,0.1]"),
     *("evaluation.few_percents=[101.0]", "evaluation.few_percents=[0.0]", "evaluation.probe_batch_size=0"),
     *("dataset.mean=[33.3]", "dataset.mean=[-0.1]", "dataset.std=[0.0]", "dataset.std=[64.0]", "dataset.image_size=0"),
     *("dataset.validation_fraction=0.0", "dataset.validation_fraction=1.0", "dataset.num_classes=0"),
@@ -99,6 +103,22 @@ def test_no_end_is_refused():
     with pytest.raises(UserError, match="name no end"):
         TrainerSettings(max_epochs=-1)
     assert TrainerSettings(max_epochs=-1, max_steps=5).arguments()["max_steps"] == 5
+
+
+def test_lists_of_evaluations_hold_each_value_once():
+    """Each is measured, under a name of its own."""
+    lists = {}
+    for file in sorted((CONF / "evaluation").glob("*.yaml")):
+        for _, target in targets(OmegaConf.to_container(OmegaConf.load(file))):
+            kind = locate(target)
+            if issubclass(kind, Evaluator):
+                lists |= {f"{kind.__name__}.{name}": hint for name, hint in hints_of(kind).items() if is_list(hint)}
+    assert {"Universality.steps", "Corruptions.kinds", "EvaluationSuite.few_shots"} <= set(lists)
+    assert [name for name, hint in lists.items() if DISTINCT not in get_args(hint)] == []
+
+
+def is_list(hint: Any) -> bool:
+    return get_origin(get_args(hint)[0] if get_origin(hint) is Annotated else hint) is Sequence
 
 
 # All of them
