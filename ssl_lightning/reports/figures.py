@@ -31,7 +31,8 @@ FLOOR = 1e-8
 """What is less is drawn so: float32 cannot tell it from nothing."""
 LETTERS_AN_INCH = 12  # of a title
 SMALL_LETTERS_AN_INCH = 14
-LINES = 3  # of a label
+LINES, MOST_LINES = 3, 6  # of a label in a legend, and of one beside a row
+ROW, LINE, AROUND = 0.24, 0.16, 0.9  # inches: of a row, of each further line of its label, of what is around rows
 
 WATCHED = {"r": "representation", "z": "embedding", "r_rest": "representation after d0"}
 """What spectra are watched of in training, with what it is called."""
@@ -107,8 +108,11 @@ def accuracy_against_fraction(
             else:
                 axis.errorbar(x, mean, error, color=f"C{i}", **style)
         if len(fractions) == 1:
-            names = [_folded(line, 16 if narrow else 40) if narrow or axis is axes[0] else "" for line in lines]
-            axis.set_yticks([-i for i in range(len(lines))], names, fontsize="small")
+            names = [_folded(line, 16 if narrow else 40, MOST_LINES) for line in lines]
+            height = sum(ROW + LINE * name.count("\n") for name in names) + AROUND
+            figure.set_figheight(max(figure.get_figheight(), height * (len(axes) if narrow else 1)))
+            shown_names = names if narrow or axis is axes[0] else [""] * len(names)
+            axis.set_yticks([-i for i in range(len(lines))], shown_names, fontsize="small")
             axis.set(xlabel=f"{name}, fraction {fractions[0]:g}", ylim=(0.5 - len(lines), 0.5))
             axis.locator_params(axis="x", nbins=4)  # numbers of four digits beside one another
         else:

@@ -559,6 +559,28 @@ def test_as_many_methods_as_there_are_have_colours_of_their_own(sweep: Folder, m
     assert len(set(colours)) == len(names) > 10
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+def test_labels_of_rows_do_not_overlap(sweep: Folder, monkeypatch, narrow):
+    boxes: list[Bbox] = []
+
+    def look(figure, path, title):
+        figure.set_dpi(100)
+        FigureCanvasAgg(figure).draw()
+        boxes.extend(label.get_window_extent() for label in figure.axes[0].get_yticklabels() if label.get_text())
+        return path
+
+    monkeypatch.setattr("ssl_lightning.reports.figures.save", look)
+    sweep.finish(0.5)
+    (cell,) = sweep.cells()
+    settings = ", ".join(f"a_setting_with_a_name={number}" for number in range(5))
+    cells = [replace(cell, variant=f"{settings}, last={number}") for number in range(9)]
+    metrics = {"linear/top1": "linear %", "knn/top1": "k-NN %"}
+    accuracy_against_fraction(cells, {}, metrics, sweep.folder / "figure.png", "", narrow)
+    boxes.sort(key=lambda box: box.y0)
+    assert len(boxes) == 9
+    assert all(low.y1 <= high.y0 for low, high in pairwise(boxes))
+
+
 # What users have named and configured
 
 
