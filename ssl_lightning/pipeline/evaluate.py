@@ -12,8 +12,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_lightning.config.check import own
-from ssl_lightning.config.components import make
-from ssl_lightning.config.identity import digest_of
+from ssl_lightning.config.components import locate, make
+from ssl_lightning.config.identity import component_name, digest_of
 from ssl_lightning.config.schema import Listed
 from ssl_lightning.data.dataset import ImageDataset, SplitName
 from ssl_lightning.devices import device_of, solving_device
@@ -24,6 +24,7 @@ from ssl_lightning.evaluation.pictures import beside
 from ssl_lightning.evaluation.protocol import protocol_of
 from ssl_lightning.evaluation.sources import EncoderSource, check_weights, encoder_digest
 from ssl_lightning.evaluation.splits import splits_of
+from ssl_lightning.evaluation.suite import EvaluationSuite
 from ssl_lightning.files import remove_unfinished, safe_name, write_json
 from ssl_lightning.models.encoder import Encoder
 from ssl_lightning.pipeline.launch import fabric_of, start_processes
@@ -93,6 +94,11 @@ def _evaluate_on(
     """The file of what the encoder makes of the dataset, made unless it is there."""
     evaluation = possible_evaluation(config["evaluation"], dataset)
     if evaluation is not config["evaluation"]:
+        if not issubclass(locate(config["evaluation"]["_target_"]), EvaluationSuite):  # somebody has asked for it
+            raise UserError(
+                f"evaluation={component_name(config['evaluation'])} needs labels, but {dataset.name} "
+                f"{dataset.unlabelled}. Name labelled data, such as dataset=cifar10, or choose evaluation=none."
+            )
         rank_zero_only(print)(of_labels(dataset, "dataset"), flush=True)
     evaluator: Evaluator = make(own(evaluation, Listed))
     evaluator.check(dataset)

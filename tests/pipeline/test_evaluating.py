@@ -233,6 +233,10 @@ def test_other_data_with_labels_evaluate_what_was_trained_without(command: Comma
     assert here.code == 0, here.err
     assert "evaluation=none is chosen" in here.out
     assert "To evaluate on labelled data, name them: dataset=cifar10" in here.out
+    for asked in ("finetune", "episodes", "corruptions", "calibration", "universality", "map"):
+        refused = command("ssl-evaluate", f"run={run.folder}", "trainer=cpu", f"evaluation={asked}")
+        assert refused.code == 1
+        assert f"evaluation={asked} needs labels, but image_folder has no labels. Name labelled data" in refused.err
 
 
 @pytest.mark.nightly
