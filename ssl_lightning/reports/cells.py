@@ -23,6 +23,7 @@ _LENGTH = ("batch_size", "trainer.")
 """Beginnings of the keys that say how long is trained."""
 _IMPLIED = ("method.", "subset.", CONTENTS)
 """Beginnings of the keys that differ where methods or subsets do."""
+MANY = 3
 _CLASS = "._target_"
 """End of the keys that say which component is chosen."""
 
@@ -42,6 +43,8 @@ class Cell:
     """Name of the evaluation's class, where it is not the standard suite."""
     variant: str
     """Keys and values that vary in the report, other than by method, dataset, subset and fraction."""
+    usual: str
+    """What it does not say, as most cells of the method share it: where they differ in `MANY` settings and more."""
     backbone: str
     """What of the variant belongs to the backbone: untrained encoders differ in that alone."""
     shown: tuple[str, ...]
@@ -97,22 +100,26 @@ def cells_of(records: Iterable[Record]) -> list[Cell]:
         shown += ("protocol",)
     settings = {digest: dict(_flat(_settings(ones[0].record))) for digest, ones in cells.items()}
     varying = _varying([(identities[digest], settings[digest]) for digest in cells])
+    usual = _usual([(identities[digest], settings[digest]) for digest in cells])
     classes = _short(value for some in settings.values() for key, value in some.items() if key.endswith(_CLASS))
     made = []
     for digest, ones in cells.items():
         what = dict(zip(WHAT, identities[digest], strict=True))
-        mine = varying[what["method"], what["dataset"], what["subset"]]
-        own = {key: value for key, value in settings[digest].items() if key in mine}
-        own = {key: value for key, value in own.items() if "." not in key or own.get(_last(key)) != value}  # its copies
-        own = _without_implied(own, list(settings.values()))
-        short = _short(own)
-        words = {key: f"{short[key]}={classes.get(value, value)}" for key, value in sorted(own.items())}
+        group = what["method"], what["dataset"], what["subset"]
+        own = {
+            key: value
+            for key, value in settings[digest].items()
+            if key in varying[group] and usual[group].get(key) != value
+        }
+        own = _without_implied(_without_copies(own), list(settings.values()))
+        words = _words(own, classes)
         variant = ", ".join(words.values())
+        unsaid = ", ".join(_words(_without_copies(usual[group]), classes).values())
         backbone = ", ".join(word for key, word in words.items() if key.startswith("backbone."))
         runs = [one.record for one in ones]
         results, protocol = [one.results for one in ones], ones[0].protocol
         suite = str(protocol.settings.get("suite", ""))
-        made.append(Cell(runs, results, names[digest], protocol.dataset, suite, variant, backbone, shown))
+        made.append(Cell(runs, results, names[digest], protocol.dataset, suite, variant, unsaid, backbone, shown))
     numbers = Counter(cell.protocol for cell in made for _ in cell.results)
     return sorted(
         made,
@@ -201,6 +208,34 @@ def _varying(cells: Sequence[tuple[tuple[Any, ...], Mapping[str, str]]]) -> dict
         for dataset, settings in datasets.items()
     }
     return {group: _differing(settings) | beside[group[1]] | lengths for group, settings in groups.items()}
+
+
+def _usual(cells: Sequence[tuple[tuple[Any, ...], Mapping[str, str]]]) -> dict[tuple[str, str, str], dict[str, str]]:
+    """By method, dataset and subset whose cells differ in many settings: the values that more than half of them have.
+    Two cells that differ still do where these are left out."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, str]]] = {}
+    for (method, dataset, subset, *_), settings in cells:
+        alike = groups.setdefault((method, dataset, subset), [])
+        if settings not in alike:  # but under another protocol
+            alike.append(settings)
+    found: dict[tuple[str, str, str], dict[str, str]] = {}
+    for group, alike in groups.items():
+        keys = _differing(alike) - {STOPPED}
+        counts = {key: Counter(one[key] for one in alike if key in one) for key in keys if len(keys) >= MANY}
+        most = {key: counted.most_common(1)[0] for key, counted in counts.items()}
+        found[group] = {key: value for key, (value, number) in most.items() if 2 * number > len(alike)}
+    return found
+
+
+def _without_copies(own: Mapping[str, str]) -> dict[str, str]:
+    """Settings that stand at the top, too, are named there alone."""
+    return {key: value for key, value in own.items() if "." not in key or own.get(_last(key)) != value}
+
+
+def _words(settings: Mapping[str, str], classes: Mapping[str, str]) -> dict[str, str]:
+    """`name=value` of each, by its key."""
+    short = _short(settings)
+    return {key: f"{short[key]}={classes.get(value, value)}" for key, value in sorted(settings.items())}
 
 
 def _differing(settings: Sequence[Mapping[str, str]]) -> set[str]:

@@ -52,7 +52,13 @@ class Content:
 
     @cached_property
     def explanation(self) -> str:
-        return EXPLANATION + (EXPLANATION_OF_CLASSIFIER if classifies(self.cells) else "")
+        return EXPLANATION + (EXPLANATION_OF_CLASSIFIER if classifies(self.cells) else "") + self.usual
+
+    @cached_property
+    def usual(self) -> str:
+        """What variants do not say."""
+        unsaid = dict.fromkeys((cell.identity["method"], cell.usual) for cell in self.cells if cell.usual)
+        return "".join(f" Variants of {method} leave out what most of them share: {words}." for method, words in unsaid)
 
     @cached_property
     def standard(self) -> list[Sequence[Cell]]:
@@ -62,7 +68,7 @@ class Content:
     @cached_property
     def explanations(self) -> Mapping[int, str]:
         """What stands below a table, by its number: below the last standard one for all of them."""
-        found = {i: explanation_of(here) for i, here in enumerate(self.tables) if columns_of(here)}
+        found = {i: explanation_of(here) + self.usual for i, here in enumerate(self.tables) if columns_of(here)}
         return found | ({len(self.standard) - 1: self.explanation} if self.standard else {})
 
     @cached_property

@@ -224,6 +224,34 @@ def test_a_variant_tells_classes_of_one_name_apart(sweep):
     assert words == {"algorithm=SGD", "algorithm=torch.optim.AdamW", "algorithm=torch.optim.adamw.AdamW"}
 
 
+def test_variants_of_many_settings_say_what_is_unusual(sweep, command: Command):
+    """One factor at a time: what more than half of a method's cells have is said once, below the table."""
+    for seed in (1, 2):
+        sweep.finish(0.5, seed=seed)
+        sweep.finish(0.6, "optimizer.lr=0.1", seed=seed)
+        sweep.finish(0.7, "method.temperature=0.5", seed=seed)
+        sweep.finish(0.7, "batch_size=128", seed=seed)
+    sweep.finish(0.8, "method=directclr", seed=1)
+    cells = sweep.cells()
+    assert [(cell.identity["method"], cell.variant) for cell in cells] == [
+        ("directclr", "batch_size=256, lr=0.003"),
+        ("simclr", ""),
+        ("simclr", "batch_size=128"),
+        ("simclr", "lr=0.1"),
+        ("simclr", "temperature=0.5"),
+    ]
+    assert [len(cell.results) for cell in cells] == [1, 2, 2, 2, 2]
+    usual = "batch_size=256, temperature=0.2, lr=0.003"
+    assert [cell.usual for cell in cells] == ["", *[usual] * 4]
+    said = " ".join(command("ssl-report", str(sweep.folder)).out.split())
+    assert said.count(f"Variants of simclr leave out what most of them share: {usual}.") == 1
+    sweep.finish(0.9, "batch_size=128", "optimizer.lr=0.1", seed=1)  # no value of the batch size is that of more
+    sweep.finish(0.9, "batch_size=128", "optimizer.lr=0.2", seed=1)
+    variants = [cell.variant for cell in sweep.cells() if cell.identity["method"] == "simclr"]
+    assert len(set(variants)) == 6
+    assert sum("batch_size" in variant for variant in variants) == 6
+
+
 def test_methods_fractions_and_datasets_need_no_variant(sweep):
     sweep.finish(0.5, fraction=0.5)
     sweep.finish(0.6, fraction=1.0)
