@@ -1,5 +1,6 @@
 """What is separated from a reference, and by how much: a table beside the comparison."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -146,7 +147,7 @@ def _by_seed(cell: Cell, name: str) -> dict[int, float]:
     """Means over the runs of a seed, of which there are several where proxies have seeds of their own."""
     values: dict[int, list[float]] = {}
     for results in cell.results:
-        if name in results["metrics"]:
+        if math.isfinite(results["metrics"].get(name, math.nan)):
             values.setdefault(results["identity"]["seed"], []).append(results["metrics"][name])
     return {seed: statistics.fmean(several) for seed, several in values.items()}
 

@@ -7,7 +7,10 @@ const liveness = ({ every, written }) =>
 const FEW = 16; // numbers that stand open beside pictures
 
 function overview() {
-  const cell = (column, text) => make("td", ["variant", "progress"].includes(column) ? { class: "wide" } : {}, text);
+  // Long words break after an equals sign first.
+  const breakable = (text) => text.split(/(?<==)/).flatMap((part, i) => (i ? [make("wbr", {}), part] : [part]));
+  const cell = (column, text) =>
+    ["variant", "progress"].includes(column) ? make("td", { class: "wide" }, ...breakable(text)) : make("td", {}, text);
   const ofCells = (name, table) =>
     sortable(name, table, (column, text) =>
       ["method", "metric"].includes(column) ? make("th", { scope: "row" }, text) : cell(column, text),

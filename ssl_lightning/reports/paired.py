@@ -13,6 +13,9 @@ FEW = 3
 ENOUGH = 5
 """Seeds from which on signs and ranks alone can say something: with five, Wilcoxon's p is 0.0625 at best."""
 
+DIGITS = 12
+"""After the point, to which differences are rounded: those of as many images are equal, whatever the last bits are."""
+
 MOST = 13
 """Seeds whose signs are enumerated: 8192 ways."""
 
@@ -47,7 +50,7 @@ def difference(values: Mapping[int, float], reference: Mapping[int, float]) -> D
     Args:
         values, reference: by seed.
     """
-    differences = [values[seed] - reference[seed] for seed in sorted(values) if seed in reference]
+    differences = [round(values[seed] - reference[seed], DIGITS) for seed in sorted(values) if seed in reference]
     if not differences:
         return None
     n, mean = len(differences), statistics.fmean(differences)

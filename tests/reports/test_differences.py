@@ -57,6 +57,17 @@ def test_p_of_tied_and_equal_seeds_is_that_of_all_signs(seeds):
             assert found.p == min(1, 2 * min(tails) / len(sums))
 
 
+@pytest.mark.parametrize("seeds", [5, 8, 13])
+def test_shares_of_as_many_images_are_equal(seeds):
+    """As counts are: of shares, differences of the same number of images differ in their last bits."""
+    generator = np.random.default_rng(seeds)
+    for _ in range(50):
+        ours, theirs = generator.integers(430, 450, (2, seeds))
+        of_counts = difference(dict(enumerate(ours.tolist())), dict(enumerate(theirs.tolist())))
+        of_shares = difference(dict(enumerate(ours / 540)), dict(enumerate(theirs / 540)))
+        assert of_shares.p == of_counts.p
+
+
 def test_a_shift_that_all_seeds_share_is_separated_though_seeds_differ():
     theirs = {seed: 0.5 + seed / 10 for seed in range(4)}
     ours = {seed: value + 0.01 + 0.001 * (seed % 2) for seed, value in theirs.items()}
