@@ -12,6 +12,7 @@ from ssl_lightning.config.markers import Place
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.features import Features
+from ssl_lightning.evaluation.kept import Kept
 from ssl_lightning.evaluation.linear import Probe, chosen_probe, linear_stage
 from ssl_lightning.evaluation.pictures import Picture
 from ssl_lightning.evaluation.splits import Splits
@@ -43,6 +44,7 @@ class Subject:
         device: where classifiers are solved.
         batch_size: images that the encoder looks at at a time.
         begins: told of each stage that takes long on many images.
+        kept: keeps what a part of the evaluation has given, for one that goes on after it was killed.
     """
 
     encoder: Encoder
@@ -52,6 +54,7 @@ class Subject:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch_size: int = 512
     begins: Begins = silent
+    kept: Kept = field(default_factory=Kept)
 
     _probes: dict[tuple[float, ...], Probe] = field(default_factory=dict, init=False, repr=False, compare=False)
 

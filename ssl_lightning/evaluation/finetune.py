@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Annotated, ClassVar
 
@@ -20,7 +21,7 @@ from ssl_lightning.data.view import View
 from ssl_lightning.data.views import Augment
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
-from ssl_lightning.evaluation.linear import draw_labels
+from ssl_lightning.evaluation.linear import draw_labels, exactly
 from ssl_lightning.evaluation.pictures import curves
 from ssl_lightning.evaluation.tuning import Classifier, batches, train
 from ssl_lightning.progress import track
@@ -68,7 +69,7 @@ class FineTune(Evaluator):
     @property
     def columns(self) -> Mapping[str, str]:
         return {
-            f"finetune_{percent:g}pct/top1": "fine-tuned %" if percent == 100 else f"{percent:g} % labels %"
+            f"{_name(percent)}/top1": "fine-tuned %" if percent == 100 else f"{exactly(percent)} % labels %"
             for percent in self.percents
         }
 
@@ -98,10 +99,10 @@ class FineTune(Evaluator):
         metrics: dict[str, float] = {}
         with Draw(self.seed).seeded(subject.encoder.mean.device):  # workers that decode are seeded by the global one
             for percent in self.percents:
-                metrics |= {f"finetune_{percent:g}pct/{name}": of for name, of in self._at(percent, subject).items()}
+                metrics |= {f"{_name(percent)}/{name}": of for name, of in self._at(percent, subject).items()}
         percents = sorted(self.percents)
         lines = {
-            name: (percents, [100 * metrics[f"finetune_{percent:g}pct/{metric}"] for percent in percents])
+            name: (percents, [100 * metrics[f"{_name(percent)}/{metric}"] for percent in percents])
             for name, metric in (("test", "top1"), ("validation", "val_top1"))
         }
         return Evaluation(metrics, pictures=[curves("Fine-tuning", "percent of labels", "accuracy, %", lines)])
@@ -112,15 +113,23 @@ class FineTune(Evaluator):
         assert test is not None
         held_out = selected(train, torch.nonzero(validation).flatten())
         drawn = draws_of(train.labels, validation, percent, self.draws, self.seed)
-        best: tuple[float, float, list[Classifier]] | None = None
+
+        def accuracies(lr: float, draw: int) -> list[float]:
+            """On the validation part, by which alone a rate is chosen, and on the test split."""
+            tuned = self._tuned(subject, drawn[draw], lr, draw, percent)
+            return [tuned.accuracy(part, subject.batch_size) for part in (held_out, test)]
+
+        best: tuple[float, float, list[float]] | None = None
         for lr in sorted(self.learning_rates):
-            tuned = [self._tuned(subject, some, lr, i, percent) for i, some in enumerate(drawn)]
-            right = statistics.fmean(one.accuracy(held_out, subject.batch_size) for one in tuned)
-            if best is None or right > best[0]:
-                best = right, lr, tuned
+            found = [
+                subject.kept(f"fine-tuning {percent} {lr} {draw}", partial(accuracies, lr, draw))
+                for draw in range(self.draws)
+            ]
+            right, tested = (list(column) for column in zip(*found, strict=True))
+            if best is None or statistics.fmean(right) > best[0]:
+                best = statistics.fmean(right), lr, tested
         assert best is not None
-        val_top1, lr, tuned = best
-        tested = [one.accuracy(test, subject.batch_size) for one in tuned]
+        val_top1, lr, tested = best
         spread = {"top1_std": statistics.stdev(tested)} if self.draws > 1 else {}
         return {"top1": statistics.fmean(tested), **spread, "val_top1": val_top1, "lr": float(lr)}
 
@@ -141,9 +150,14 @@ class FineTune(Evaluator):
             closing(batches(images, positions, Augment([self.augment]), size, seed, device)) as given,
         ):
             subject.begins(f"fine-tuning on {len(positions):,} images, learning rate {lr:g}: {steps:,} steps")
-            bar = f"fine-tuning on {percent:g} %, learning rate {lr:g}"
+            bar = f"fine-tuning on {exactly(percent)} %, learning rate {lr:g}"
             train(classifier, track(islice(given, steps), bar, steps), steps, lr, self.weight_decay, self.layer_decay)
         return classifier
+
+
+def _name(percent: float) -> str:
+    """What names of metrics begin with."""
+    return f"finetune_{exactly(percent)}pct"
 
 
 def draws_of(

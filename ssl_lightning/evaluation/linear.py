@@ -118,6 +118,11 @@ def _draw(labels: Int64[Tensor, " n"], quotas: Int64[Tensor, " c"], generator: t
     return by_class[rank_in_class < quotas[classes]]
 
 
+def exactly(number: float) -> str:
+    """The shortest text that is this number and no other: 10, 0.1."""
+    return repr(float(number)).removesuffix(".0")
+
+
 def few_label_probe(
     train: Float[Tensor, "n d"],
     train_labels: Int[Tensor, " n"],
@@ -147,7 +152,7 @@ def few_label_probe(
     if shots is not None:
         quotas, name = torch.full_like(counts, shots), f"linear_{shots}shot"
     elif percent is not None:
-        quotas, name = (counts * percent / 100).round().long().clamp(min=1), f"linear_{percent:g}pct"
+        quotas, name = (counts * percent / 100).round().long().clamp(min=1), f"linear_{exactly(percent)}pct"
 
     generator = torch.Generator().manual_seed(seed)
     accuracies = []

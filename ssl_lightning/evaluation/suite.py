@@ -14,7 +14,7 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
 from ssl_lightning.evaluation.features import Features
 from ssl_lightning.evaluation.knn import knn
-from ssl_lightning.evaluation.linear import PENALTIES, Penalties, few_label_probe, linear_probe, linear_stage
+from ssl_lightning.evaluation.linear import PENALTIES, Penalties, exactly, few_label_probe, linear_probe, linear_stage
 from ssl_lightning.evaluation.sgd import sgd_probe
 from ssl_lightning.evaluation.spectrum import spectrum
 from ssl_lightning.progress import Begins, silent
@@ -115,7 +115,7 @@ class EvaluationSuite(Evaluator):
             metrics = sgd_probe(
                 *data, validation, self.learning_rates, self.epochs, self.probe_batch_size, self.seed, device=device
             )
-        if few := [f"{shots} a class" for shots in self.few_shots] + [f"{of:g} %" for of in self.few_percents]:
+        if few := [f"{shots} a class" for shots in self.few_shots] + [f"{exactly(of)} %" for of in self.few_percents]:
             begins(f"probes on few labels: {', '.join(few)}, draws of each: {self.draws}")
         for shots in self.few_shots:
             metrics |= few_label_probe(*data, shots=shots, draws=self.draws, seed=self.seed)

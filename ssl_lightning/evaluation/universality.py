@@ -7,7 +7,7 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge, MinLen
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ssl_lightning.data.dataset import ImageDataset, Split
@@ -105,27 +105,26 @@ class Universality(Evaluator):
         device, num_classes = subject.device, subject.num_classes
         train, test = (subject.features[name].to(device) for name in ("train", "test"))
         data = (train.representations, train.labels, test.representations, test.labels, num_classes)
-        subject.begins(f"nearest neighbours: {len(test.labels):,} images, among {len(train.labels):,}")
-        metrics = probe_metrics(subject.probe(self.l2_grid), *data[2:]) | knn(*data)
-        metrics |= self._episodes.evaluate(subject).metrics
-        corrupted = Corruptions(limit=self.corrupted, l2_grid=self.l2_grid).evaluate(subject).metrics
-        metrics |= {name: corrupted[name] for name in ("corruptions/top1", "corruptions/relative_drop")}
-        found: dict[str, dict[int, Sigma]] = {"sigma_ssl": {}, "sigma_supervised": {}}
         images = min(self.images, len(subject.splits.test.labels))
-        with Draw(self.seed).seeded(subject.encoder.mean.device):
-            subject.begins(f"σ without labels: {self.tasks} tasks, {images} images each")
-            values = sigma_ssl(
-                subject.encoder.backbone, self._batches(subject.encoder, subject.splits.test), self.lr, self.steps,
-                self.temperature,
-            )  # fmt: skip
-            subject.begins(f"σ with labels: {self.tasks} tasks")
-            tasks = self._tasks(subject.encoder, subject.splits.test)
-            supervised = sigma_supervised(subject.encoder.backbone, tasks, self.lr, self.steps)
+
+        def probes() -> dict[str, float]:
+            subject.begins(f"nearest neighbours: {len(test.labels):,} images, among {len(train.labels):,}")
+            return probe_metrics(subject.probe(self.l2_grid), *data[2:]) | knn(*data)
+
+        def corrupted() -> dict[str, float]:
+            found = Corruptions(limit=self.corrupted, l2_grid=self.l2_grid).evaluate(subject).metrics
+            return {name: found[name] for name in ("corruptions/top1", "corruptions/relative_drop")}
+
+        metrics = dict(subject.kept("probes", probes))
+        metrics |= subject.kept("episodes", lambda: self._episodes.evaluate(subject).metrics)
+        metrics |= subject.kept("corruptions", corrupted)
+        found: dict[str, dict[int, Sigma]] = {"sigma_ssl": {}, "sigma_supervised": {}}
+        values, kl, gain = self._sigmas(subject, subject.splits.test, images)
         ways = int(metrics["episodes/ways"])
         for i, step in enumerate(sorted(self.steps)):
             found["sigma_ssl"][step] = summary(values[:, i], images)
-            found["sigma_supervised"][step] = summary(supervised.kl[:, i], ways)
-            metrics[f"sigma_supervised/{step}_gain"] = float(supervised.gain[:, i].mean())
+            found["sigma_supervised"][step] = summary(kl[:, i], ways)
+            metrics[f"sigma_supervised/{step}_gain"] = float(gain[:, i].mean())
         for name, by_step in found.items():
             for step, sigma in by_step.items():
                 metrics |= {
@@ -134,6 +133,26 @@ class Universality(Evaluator):
                     f"{name}/{step}_of_log": sigma.of_log,
                 }
         return Evaluation(metrics, pictures=self._pictures(metrics, found))
+
+    def _sigmas(self, subject: Subject, test: Split, images: int) -> list[Float[Tensor, "tasks steps"]]:
+        """Of tasks without labels; of those with labels, and their gains."""
+        backbone = subject.encoder.backbone
+
+        def of_views() -> list[list[float]]:
+            subject.begins(f"σ without labels: {self.tasks} tasks, {images} images each")
+            views = self._batches(subject.encoder, test)
+            return sigma_ssl(backbone, views, self.lr, self.steps, self.temperature).tolist()
+
+        def of_labels() -> list[list[list[float]]]:
+            subject.begins(f"σ with labels: {self.tasks} tasks")
+            found = sigma_supervised(backbone, self._tasks(subject.encoder, test), self.lr, self.steps)
+            return [found.kl.tolist(), found.gain.tolist()]
+
+        with Draw(self.seed).seeded(subject.encoder.mean.device):
+            without = subject.kept("σ without labels", of_views)
+        with Draw(self.seed).seeded(subject.encoder.mean.device):
+            found = [without, *subject.kept("σ with labels", of_labels)]
+        return [torch.tensor(values, dtype=torch.float64) for values in found]
 
     def _pictures(self, metrics: Mapping[str, float], found: Mapping[str, Mapping[int, Sigma]]) -> list[Picture]:
         shares = {heading: metrics[name] for name, heading in list(self.columns.items())[:4]}

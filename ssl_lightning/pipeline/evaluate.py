@@ -18,10 +18,11 @@ from ssl_lightning.config.schema import Listed
 from ssl_lightning.data.dataset import ImageDataset, SplitName
 from ssl_lightning.devices import device_of, solving_device
 from ssl_lightning.errors import UserError
-from ssl_lightning.evaluation.evaluator import Evaluator, Subject
+from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
 from ssl_lightning.evaluation.features import cached
+from ssl_lightning.evaluation.kept import Kept
 from ssl_lightning.evaluation.pictures import beside
-from ssl_lightning.evaluation.protocol import protocol_of
+from ssl_lightning.evaluation.protocol import Protocol, protocol_of
 from ssl_lightning.evaluation.sources import EncoderSource, check_weights, encoder_digest
 from ssl_lightning.evaluation.splits import splits_of
 from ssl_lightning.evaluation.suite import EvaluationSuite
@@ -125,7 +126,7 @@ def _evaluate_on(
     def whole() -> bool:
         """Whether it has all that is asked for, and then shows it. Only the first process looks."""
         former = _former(run, file)
-        if former is None or (baseline is not None and "untrained" not in former):
+        if former is None or _lacks_baseline(former, baseline):
             return False
         _show(title, former, file)
         return True
@@ -135,7 +136,8 @@ def _evaluate_on(
             processes.by_first(lambda: remove_unfinished(file.parent))
             for one in (encoder, baseline):
                 check_weights(one, source.name())
-            asked = Asked(evaluator, dataset, what, Path(config["paths"]["cache"]).absolute(), config["batch_size"])
+            cache = Path(config["paths"]["cache"]).absolute()
+            asked = Asked(evaluator, dataset, what, protocol, cache, config["batch_size"])
             about = {
                 "schema": SCHEMA,
                 "encoder": source.name(),
@@ -151,8 +153,14 @@ def _evaluate_on(
                 write_json(file, {**about, **measured})
                 _show(title, measured, file)
 
-            _measure(asked, encoder, baseline, source.name(), processes, device, keep)
+            former = processes.by_first(lambda: _former(run, file, speaks=False))
+            _measure(asked, encoder, baseline, source.name(), processes, device, keep, former)
     return file
+
+
+def _lacks_baseline(former: Mapping[str, Any], baseline: Encoder | None) -> bool:
+    """Whether the untrained encoder, which is asked for, is what an evaluation of before says nothing of."""
+    return baseline is not None and "untrained" not in former
 
 
 class Asked(NamedTuple):
@@ -160,12 +168,14 @@ class Asked(NamedTuple):
     Args:
         what: fingerprints of the splits.
         cache: where features are kept.
+        protocol: of the evaluation.
         batch_size: images that an encoder looks at at a time.
     """
 
     evaluator: Evaluator
     dataset: ImageDataset
     what: list[dict[str, Any]]
+    protocol: Protocol
     cache: Path
     batch_size: int
 
@@ -178,19 +188,23 @@ def _measure(
     processes: ProcessGroup,
     device: torch.device,
     keep: Callable[[Mapping[str, Any]], None],
+    former: Mapping[str, Any] | None,
 ) -> None:
-    """What the encoder, of this name, and the baseline are worth, as a file holds it, to the first process."""
+    """What the encoder, of this name, and the baseline are worth, as a file holds it, to the first process. Of the
+    encoder it is measured unless there is a former one."""
     evaluator, dataset = asked.evaluator, asked.dataset
     splits = splits_of(evaluator.needs_labels, dataset)
     named = {"train": splits.train} if splits.test is None else {"train": splits.train, "test": splits.test}
     images = " and ".join(f"{len(split.labels):,}" for split in named.values())
-    rank_zero_only(print)(f"{name} looks at {images} images of {dataset.name}", flush=True)
+    who = name if former is None else f"{name}, untrained,"
+    rank_zero_only(print)(f"{who} looks at {images} images of {dataset.name}", flush=True)
 
     def subject_of(encoder: Encoder, of: str) -> Subject:
         def begins(stage: str) -> None:
             rank_zero_only(in_log)(f"{of}{stage}")
 
-        folder = asked.cache / "features" / digest_of([asked.what, encoder_digest(encoder)])[:16]
+        digest = encoder_digest(encoder)
+        folder = asked.cache / "features" / digest_of([asked.what, digest])[:16]
         encoder = encoder.to(device)
         features = {
             part: cached(
@@ -200,36 +214,49 @@ def _measure(
             for part, split in named.items()
             if part in evaluator.reads
         }  # fmt: skip
-        return Subject(encoder, dataset, splits, features, solving_device(device), asked.batch_size, begins)
+        parts = digest_of([asked.what, dataset.validation_fraction, asked.protocol.as_dict(), digest])[:16]
+        kept = Kept(asked.cache / "evaluations" / parts)
+        return Subject(encoder, dataset, splits, features, solving_device(device), asked.batch_size, begins, kept)
 
     started = time.monotonic()
-    subject = subject_of(encoder, "")
+    subject = None if former is not None else subject_of(encoder, "")
     other = None if baseline is None else subject_of(baseline, "untrained: ")
 
     def measure() -> None:
-        metrics, spectra, pictures = evaluator.evaluate(subject)
-        untrained = None if other is None else evaluator.evaluate(other)
+        found = former if subject is None else _plain(evaluator.evaluate(subject))
+        assert found is not None
+        untrained = None if other is None else _plain(evaluator.evaluate(other))
+        seconds = time.monotonic() - started + (former or {}).get("cost", {}).get("evaluation_seconds", 0.0)
         keep(
             {
-                "metrics": _numbers(metrics),
-                **({} if untrained is None else {"untrained": _numbers(untrained.metrics)}),
-                "spectra": dict(spectra),
+                "metrics": found["metrics"],
+                **({} if untrained is None else {"untrained": untrained["metrics"]}),
+                "spectra": found["spectra"],
                 "columns": dict(evaluator.columns),
                 "explanation": evaluator.explanation,
-                "pictures": beside(drawable(pictures), drawable([] if untrained is None else untrained.pictures)),
-                "cost": {"evaluation_seconds": time.monotonic() - started},
+                "pictures": beside(found.get("pictures", []), [] if untrained is None else untrained["pictures"]),
+                "cost": {"evaluation_seconds": seconds},
                 **({} if splits.test is None else {"test_images": len(splits.test.labels)}),
             }
         )
+        for one in (subject, other):
+            if one is not None:
+                one.kept.forget()
 
     processes.by_first(measure)  # others wait for it, however long, and go on to the next dataset together
 
 
-def _former(run: Run, file: Path) -> dict[str, Any] | None:
+def _former(run: Run, file: Path, speaks: bool = True) -> dict[str, Any] | None:
     """The evaluation that is there, if any."""
     if not os.path.lexists(file):
         return None
-    return unless_damaged(lambda: run.evaluation(file), "It is made again.")
+    return unless_damaged(lambda: run.evaluation(file), "It is made again.", speaks)
+
+
+def _plain(evaluation: Evaluation) -> dict[str, Any]:
+    """As a file holds it."""
+    metrics, spectra, pictures = evaluation
+    return {"metrics": _numbers(metrics), "spectra": dict(spectra), "pictures": drawable(pictures)}
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

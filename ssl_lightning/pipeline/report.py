@@ -41,7 +41,7 @@ def _show(content: "Content", output: Path, figures: int) -> None:
 
     from ssl_lightning.reports.comparison import explanation_of_times
     from ssl_lightning.reports.content import subheading
-    from ssl_lightning.reports.differences import EXPLANATION, too_few, uncertainty
+    from ssl_lightning.reports.differences import INTERVALS, too_few, uncertainty
     from ssl_lightning.reports.tables import differences_in_terminal, in_terminal, times_in_terminal
 
     console = Console(markup=False)
@@ -55,7 +55,7 @@ def _show(content: "Content", output: Path, figures: int) -> None:
         if words := uncertainty(found.reference):
             console.print(words, style="dim")
     if content.differences:
-        console.print(EXPLANATION, "", style="dim")
+        console.print(INTERVALS, "", style="dim")
         if warning := too_few(content.cells):
             console.print(warning, "")
     for here in content.standard:

@@ -22,11 +22,12 @@ from ssl_lightning.reports.paired import FEW, Difference, difference, standard_e
 
 PLAIN = ("random", "full")
 """Subsets that nothing was chosen for."""
-EXPLANATION = (
+INTERVALS = (
     "Differences from the reference with the same seeds: mean [95 % t-interval] over seeds. Bold: the interval leaves "
-    "out 0, of at least three seeds; one in twenty does by chance. p: Wilcoxon's signed-rank test of the first column, "
-    "from five seeds on."
+    "out 0, of at least three seeds; one in twenty does by chance."
 )
+"""Of the differences, which the terminal shows without p."""
+EXPLANATION = f"{INTERVALS} p: Wilcoxon's signed-rank test of the first column, from five seeds on."
 
 
 class Reference(NamedTuple):

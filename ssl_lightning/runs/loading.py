@@ -59,11 +59,14 @@ def checkpoint_of(run_folder: str | Path) -> Path:
         raise UserError(
             f"{run.folder} holds what ssl-export has written, and no run: its README.md has the lines that load it."
         )
-    if not run.checkpoint.exists() or not run.config_file.exists():
+    if not run.config_file.exists():
         raise UserError(
-            f"{run.folder} is no run that has trained: it has no config.yaml or no checkpoints/last.ckpt. "
-            "Give the folder of one run, such as runs/<sweep>/<run>."
+            f"{run.folder} is no run that has trained: it has no config.yaml. Give the folder of one run, such as "
+            "runs/<sweep>/<run>."
         )
+    if not run.checkpoint.exists():
+        remedy = "Wait for its first" if run.status == "running" else "Start the same ssl-train again, which makes one"
+        raise UserError(f"{run.folder}: the run is {run.status}, and has no checkpoints/last.ckpt. {remedy}.")
     return run.checkpoint
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.evaluation.calibration import Calibration
 from ssl_lightning.evaluation.evaluator import Evaluation, Evaluator, Subject
 from ssl_lightning.evaluation.pictures import bars, matrix
 from tests.composing import TINY
@@ -73,13 +74,31 @@ def test_each_has_a_file_a_table_and_pictures(command: Command, tmp_path):
 
 
 @pytest.mark.nightly
-def test_the_untrained_encoder_stands_beside(command: Command, tmp_path):
+def test_the_untrained_encoder_stands_beside(command: Command, tmp_path, monkeypatch):
     assert command("ssl-train", *TINY, "seed=3").code == 0
     run = only_run(tmp_path)
     plain = evaluate(command, run, "calibration")
     assert "value  untrained" not in plain.out
-    assert "value  untrained" in evaluate(command, run, "calibration", "evaluation.untrained=true").out
+    (alone,) = run.evaluations()
+    seen: list[Subject] = []
+
+    def spy(evaluator: Calibration, subject: Subject) -> Evaluation:
+        seen.append(subject)
+        return measured_by(evaluator, subject)
+
+    measured_by = Calibration.evaluate
+    monkeypatch.setattr(Calibration, "evaluate", spy)
+    beside = evaluate(command, run, "calibration", "evaluation.untrained=true")
+    assert "value  untrained" in beside.out
+    assert f"{run.id}, untrained, looks at" in beside.out
+    assert len(seen) == 1  # what is known of the trained one stays
     (made,) = run.evaluations()
+    assert made["metrics"] == alone["metrics"]
+    next(run.folder.glob("evaluations/*.json")).unlink()
+    evaluate(command, run, "calibration", "evaluation.untrained=true")
+    (at_once,) = run.evaluations()
+    assert {**at_once, "cost": made["cost"]} == made
+    assert made["cost"]["evaluation_seconds"] > alone["cost"]["evaluation_seconds"]
     assert made["untrained"].keys() == made["metrics"].keys()
     assert made["untrained"] != made["metrics"]
     titles = [picture["title"] for picture in made["pictures"]]

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,19 @@ def test_methods_of_one_seed_start_from_one_encoder(runs):
 def test_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="no run that has trained"):
         load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("status", ["running", "failed", "unfinished"])
+def test_a_run_without_a_checkpoint_says_what_it_is(tmp_path, status):
+    run = Run(tmp_path / "run")
+    run.folder.mkdir()
+    run.config_file.touch()
+    if status == "failed":
+        run.error_file.touch()
+    with run.held() if status == "running" else nullcontext(), pytest.raises(UserError) as caught:
+        load_encoder(run.folder)
+    remedy = "Wait for its first" if status == "running" else "Start the same ssl-train again, which makes one"
+    assert str(caught.value) == f"{run.folder}: the run is {status}, and has no checkpoints/last.ckpt. {remedy}."
 
 
 def test_what_was_exported_is_no_run(tmp_path):

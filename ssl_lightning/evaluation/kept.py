@@ -1,0 +1,47 @@
+"""Parts of an evaluation that take long: what is killed goes on after those that it had."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar
+
+from ssl_lightning.files import read_text, write_json
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Values of parts, a file each, until the whole is there.
+
+    Args:
+        folder: of one encoder, data and protocol; None: nothing is kept.
+    """
+
+    folder: Path | None = None
+
+    def __call__(self, part: str, make: Callable[[], T]) -> T:
+        """What `make` gives, plain values as JSON holds them; or gave, to a process that has ended since.
+
+        Args:
+            part: with all that its values depend on besides what `folder` is of.
+        """
+        if self.folder is None:
+            return make()
+        file = self.folder / f"{sha256(part.encode()).hexdigest()[:16]}.json"
+        with contextlib.suppress(OSError, ValueError, RecursionError):  # not there, or damaged: it is made
+            content = json.loads(read_text(file))
+            if isinstance(content, dict) and content.get("part") == part:
+                return content["value"]
+        value = make()
+        write_json(file, {"part": part, "value": value})
+        return value
+
+    def forget(self) -> None:
+        """Once the whole is kept elsewhere."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
