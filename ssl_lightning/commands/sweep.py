@@ -146,8 +146,11 @@ def sweep(
     if chosen is not None and not chosen:
         print(f"No job {'has' if only == 'failed' else 'is'} {only}.", flush=True)
         return
+    reported: list[Path] = []
+    if only is None and grid.jobs and not grid.launcher.endswith("BasicLauncher"):
+        chosen, reported = _left(grid)
     with kept_in(journal_of(grid.runs, grid.file, grid.folders)) as folders:
-        failure = _run(grid, overrides, folder, chosen, fail_fast)
+        failure = None if chosen == [] else _run(grid, overrides, folder, chosen, fail_fast)
         for number in range(1, retry + 1):
             if failure is None:
                 break
@@ -157,7 +160,7 @@ def sweep(
                 break
             print(f"Retry {number} of {retry}, jobs: {len(chosen)}", flush=True)
             failure = _run(grid, overrides, folder, chosen)
-    folders[:] = [folder for folder in folders if any(folder.glob("*/config.yaml"))]
+    folders = sorted({*reported, *(folder.absolute() for folder in folders if any(folder.glob("*/config.yaml")))})
     if folders:
         from ssl_lightning.pipeline.report import report, report_folder
 
@@ -186,6 +189,20 @@ def _refuse(grid: Grid, chooses: bool, fail_fast: bool) -> None:
         raise UserError(
             f"--fail-fast: {grid.launcher} hands over all jobs at once. Choose hydra/launcher=pool, slurm or basic."
         )
+
+
+def _left(grid: Grid) -> tuple[list[tuple[str, ...]] | None, list[Path]]:
+    """Jobs that there is something to do for, None where that is all; and the folders of the sweeps of the others."""
+    from ssl_lightning.pipeline.skipping import done_jobs
+
+    assert grid.jobs is not None
+    done = done_jobs(grid)
+    if not done:
+        return None, []
+    print(f"{len(done)} of {len(grid.jobs)} jobs are finished", flush=True)
+    others = set(grid.jobs) - {job.overrides for job in done}
+    folders = {job.run.folder.parent.absolute() for job in done if job.run is not None}
+    return [job for job in grid.jobs if job in others], sorted(folders)
 
 
 def _in_states(grid: Grid, states: Sequence[str]) -> list[tuple[str, ...]]:

@@ -77,7 +77,7 @@ def figures_of(parts: Parts, results: dict[str, Any]) -> dict[str, Path]:
 def _draw_what_is_missing(parts: Parts, results: dict[str, Any]) -> None:
     """A process that was killed while it drew has left no figures, or a part of one."""
     run = parts.run
-    if any(run.folder.glob("figures/*.png")) and not any(run.folder.glob("figures/.*.part")):
+    if run.drawn:
         return
     with contextlib.suppress(OSError, UserError), run.held():  # others may be at it, or the folder be only readable
         figures_of(parts, results)

@@ -92,6 +92,11 @@ class Run:
         return (self.folder / "DONE").exists()
 
     @property
+    def drawn(self) -> bool:
+        """Whether it has figures, and no part of one."""
+        return any(self.folder.glob("figures/*.png")) and not any(self.folder.glob("figures/.*.part"))
+
+    @property
     def settled(self) -> bool:
         """Whether its training is over: done, or stopped by a callback for good."""
         if self.done:
