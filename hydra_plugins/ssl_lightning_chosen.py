@@ -20,8 +20,7 @@ BEHIND: list[str] = []
 
 
 class ChosenLauncher(Launcher):
-    """Numbers of jobs are those among the chosen ones.
-
+    """
     Args:
         settings: of the launcher that runs them.
     """

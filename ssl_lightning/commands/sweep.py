@@ -13,7 +13,7 @@ from ssl_lightning.commands.looking import parser_of_looking
 from ssl_lightning.config.grid import Grid, grid_of, grids_in
 from ssl_lightning.config.places import SWEEPS
 from ssl_lightning.errors import UserError
-from ssl_lightning.launchers.job import FAIL_FAST
+from ssl_lightning.launchers.job import FAIL_FAST, numbered
 from ssl_lightning.launchers.journal import journal_of, kept_in
 from ssl_lightning.lightning_internals import forget_application
 
@@ -257,11 +257,13 @@ def _choosing(grid: Grid, jobs: Sequence[tuple[str, ...]] | None) -> Iterator[No
         return
     from hydra_plugins import ssl_lightning_chosen as launcher
 
+    assert grid.jobs is not None
     launcher.CHOSEN.update(tuple(sorted(job)) for job in jobs)
     launcher.BEHIND[:] = [grid.launcher]
     sys.argv.append(f"hydra.launcher._target_={CHOSEN}")
     try:
-        yield
+        with numbered(grid.jobs):
+            yield
     finally:
         launcher.CHOSEN.clear()
 

@@ -1,13 +1,14 @@
 """What a process owes to the one that has started it: it does not outlive it, however that ends, and tells it how a job
 ended."""
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from hydra.core.utils import filter_overrides
@@ -48,6 +49,26 @@ def titles(overrides: Sequence[Sequence[str]]) -> list[str]:
     """Of the jobs of a multirun: their overrides, but for those that all have."""
     alike = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
     return [" ".join(value for value in filter_overrides(values) if value not in alike) for values in overrides]
+
+
+_numbers: dict[tuple[str, ...], int] = {}
+"""Of the jobs of a grid, by their sorted overrides."""
+
+
+@contextlib.contextmanager
+def numbered(jobs: Sequence[Sequence[str]]) -> Iterator[None]:
+    """In the block, a multirun of some of these jobs calls each by its number among them all."""
+    _numbers.update((tuple(sorted(job)), number) for number, job in enumerate(jobs))
+    try:
+        yield
+    finally:
+        _numbers.clear()
+
+
+def numbers(overrides: Sequence[Sequence[str]], first: int) -> list[int]:
+    """Of the jobs of a multirun, of which Hydra calls one the first."""
+    known = [_numbers.get(tuple(sorted(filter_overrides(values))), -1) for values in overrides]
+    return known if min(known, default=-1) >= 0 else list(range(first, first + len(overrides)))
 
 
 def in_slurm() -> bool:

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssl_lightning.explaining import same_command
 from ssl_lightning.launchers.answer import answers, learns, returned
-from ssl_lightning.launchers.job import FAIL_FAST, GRACE, PIPED, in_pool, killed_by, say_how_jobs_ended, titles
+from ssl_lightning.launchers.job import FAIL_FAST, GRACE, PIPED, in_pool, killed_by, numbers, say_how_jobs_ended, titles
 from ssl_lightning.launchers.journal import tell_death
 from ssl_lightning.launchers.showing import Lines, lines_or_live
 from ssl_lightning.launchers.slots import Slot, available_cores, make_slots, visible_gpus
@@ -71,7 +71,11 @@ def launch(
     asks = learns(config.hydra)
     with signals_collected() as received, lines_or_live(how_far) as shown, answers(asks) as folder:
         codes = run(jobs, slots, received, bool(os.environ.get(FAIL_FAST)), shown)
-        answered = [] if folder is None else returned(dict(enumerate(overrides, first)), codes, folder)
+        answered = (
+            []
+            if folder is None
+            else returned(dict(zip(numbers(overrides, first), overrides, strict=True)), codes, folder)
+        )
     if received:
         end_interrupted(received[0], codes, len(jobs))
     if asks:  # the sweeper says itself how many may fail
@@ -100,7 +104,7 @@ def jobs_of(
     """Of a multirun."""
     return [
         Job(number, job_command(task_function, config, values, number), title, tuple(filter_overrides(values)))
-        for number, (values, title) in enumerate(zip(overrides, titles(overrides), strict=True), first)
+        for number, values, title in zip(numbers(overrides, first), overrides, titles(overrides), strict=True)
     ]
 
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import in_one_line
 from ssl_lightning.launchers.answer import refuse_to_answer
-from ssl_lightning.launchers.job import say_how_jobs_ended, titles
+from ssl_lightning.launchers.job import numbers, say_how_jobs_ended, titles
 from ssl_lightning.launchers.queue import watch
 
 _OF_PROCESSES = re.compile(r"[+~]*(trainer|experiment)\b")
@@ -43,9 +43,10 @@ def launch(
     refuse_to_answer(application["config"].hydra, "slurm")
     parameters = _parameters(settings, application, overrides)
     submitit, task = _submitit(), _task(application)
+    called = dict(zip(numbers(overrides, first), overrides, strict=True))
     arguments = [
         (list(values), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state())
-        for number, values in enumerate(overrides, first)
+        for number, values in called.items()
     ]
     try:
         executor = submitit.AutoExecutor(
@@ -63,10 +64,10 @@ def launch(
     name = jobs[0].job_id.partition("_")[0]
     limit = f", at most {parameters['array_parallelism']} at a time" if len(jobs) > 1 else ""
     print(f"SLURM's job {name}: {len(jobs)} job{'s' * (len(jobs) > 1)}{limit}", flush=True)
-    for number, (job, title) in enumerate(zip(jobs, titles(overrides), strict=True), first):
+    for number, job, title in zip(called, jobs, titles(overrides), strict=True):
         print(f"#{number} is {job.job_id}: {title}", flush=True)
     try:
-        ended, left = watch(dict(enumerate(jobs, first)), dict(enumerate(overrides, first)))
+        ended, left = watch(dict(zip(called, jobs, strict=True)), called)
     except (KeyboardInterrupt, SystemExit) as asked:
         print(f"\nThe jobs go on in SLURM. `scancel {name}` ends them; what they have saved is kept.", file=sys.stderr)
         sys.exit(130 if isinstance(asked, KeyboardInterrupt) else asked.code)

@@ -134,6 +134,7 @@ def test_started_again_the_pool_runs_the_rest_alone_and_the_report_is_of_all(her
     assert first.code == 0, first.err
     assert "1 of 2 jobs are finished" in first.out
     assert "Jobs: 1, slots: 1" in first.out
+    assert "#1 starts on slot 0: " in first.out
     assert first.out.splitlines()[-1] == "2 finished"
     shutil.rmtree(here / "runs/mine/report")
     for file in here.glob("runs/mine/*/config.yaml"):
