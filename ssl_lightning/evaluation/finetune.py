@@ -149,7 +149,7 @@ class FineTune(Evaluator):
             Draw(seed).seeded(device),  # of dropout
             closing(batches(images, positions, Augment([self.augment]), size, seed, device)) as given,
         ):
-            subject.begins(f"fine-tuning on {len(positions):,} images, learning rate {lr:g}: {steps:,} steps")
+            subject.begins(f"fine-tuning on {len(positions):,} images, learning rate {lr:g}, steps: {steps:,}")
             bar = f"fine-tuning on {exactly(percent)} %, learning rate {lr:g}"
             train(classifier, track(islice(given, steps), bar, steps), steps, lr, self.weight_decay, self.layer_decay)
         return classifier

@@ -118,7 +118,7 @@ def sync(
             end_wandb(exit_code=1)
             failed.append(f"{content.run.id}: {in_one_line(error)}")
         else:
-            print(f"{content.run.id}: {len(content.rows)} rows, {content.status}", flush=True)
+            print(f"{content.run.id}: {content.status}, rows: {len(content.rows)}", flush=True)
     kept = [folder for folder in done if folder.is_dir()]
     numbers = {"built offline": len(kept), "uploaded": len(done) - len(kept), "unchanged": unchanged}
     numbers |= {"still running": len(running), "failed": len(failed)}

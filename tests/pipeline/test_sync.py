@@ -63,7 +63,7 @@ def test_a_run_made_without_wandb_and_without_a_server(tmp_path, command, monkey
 
     done = command("ssl-sync", "runs")
     assert done.code == 0, done.err
-    assert f"{run.id}: 2 rows, finished\n1 built offline\nUpload them: wandb sync " in done.out
+    assert f"{run.id}: finished, rows: 2\n1 built offline\nUpload them: wandb sync " in done.out
     assert "there is no login for http://127.0.0.1:9" in done.out
     file, told, kept = built(run), description(built(run)), summary(built(run))
     assert told["run_id"] == wandb_id(run.id, run.config()["sweep"])
@@ -153,7 +153,7 @@ def test_one_that_cannot_be_read_or_is_being_trained_stops_no_other(tmp_path, co
     assert done.code == 1
     assert done.out.startswith(
         f"{trained.id}: is being trained, and left to its own logger\n"
-        f"{failed.id}: 0 rows, failed\n1 built offline, 1 still running, 1 failed\n"
+        f"{failed.id}: failed, rows: 0\n1 built offline, 1 still running, 1 failed\n"
     )
     assert "1 of 3 runs were not uploaded" in done.err
     assert f"{damaged.id}: {damaged.results_file} is damaged" in done.err
