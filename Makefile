@@ -5,7 +5,7 @@ INSTALL ?= $(BIN)/python -m pip install --quiet
 # Bytecode is kept: else each of the many processes that tests start would compile all that it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test test-nightly test-rest slurm ray lint docs smoke storm wheel-smoke clean
+.PHONY: quickstart everything test test-nightly test-rest slurm ray lint docs smoke storm wheel-smoke clean
 .DEFAULT_GOAL := quickstart
 
 quickstart: .venv/installed
@@ -81,6 +81,11 @@ clean:
 .venv/installed-slurm: .venv/bin/python pyproject.toml
 	$(INSTALL) --editable '.[slurm]'
 	touch .venv/installed $@
+
+# All of these by one command, which is faster.
+everything: .venv/bin/python pyproject.toml
+	$(INSTALL) --editable '.[dev,docs,slurm,ray]'
+	touch .venv/installed .venv/installed-dev .venv/installed-docs .venv/installed-slurm .venv/installed-ray
 
 .venv/installed-ray: .venv/bin/python pyproject.toml
 	$(INSTALL) --editable '.[ray]'

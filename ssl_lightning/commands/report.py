@@ -20,7 +20,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders of runs or of sweeps")
     parser.add_argument("--output", type=Path, help="where to write the report (default: <first DIR>/report)")
     parser.add_argument(
-        "--reference", metavar="WORDS", help="what the others are compared with, such as 'simclr random'"
+        "--reference",
+        metavar="WORDS",
+        help="what the others are compared with, such as 'simclr random'; 'random': each method with its own",
     )
     parser.add_argument(
         "--wandb",

@@ -31,16 +31,31 @@ EXPLANATION = f"{INTERVALS} p: Wilcoxon's signed-rank test of the first column, 
 
 
 class Reference(NamedTuple):
-    """What the cells of one table are compared with: at the same fraction, where that was run, or at the only one."""
+    """What the cells of one table are compared with: of several lines, each with the one that has most of its words; at
+    the same fraction, where that was run, or at the only one.
+
+    Args:
+        lines: cells by fraction, by the name of the line.
+    """
 
     name: str
-    by_fraction: Mapping[float, Cell]
+    lines: Mapping[str, Mapping[float, Cell]]
 
     def of(self, cell: Cell) -> Cell | None:
-        """None where there is nothing to compare it with, as it is the reference itself."""
-        alone = next(iter(self.by_fraction.values())) if len(self.by_fraction) == 1 else None
-        found = self.by_fraction.get(cell.fraction, alone)
+        """None where there is nothing to compare it with: it is of a reference itself, or no line is the nearest."""
+        by_fraction = self._nearest(_name(cell))
+        alone = next(iter(by_fraction.values())) if len(by_fraction) == 1 else None
+        found = by_fraction.get(cell.fraction, alone)
         return None if found is cell else found
+
+    def _nearest(self, name: str) -> Mapping[float, Cell]:
+        if len(self.lines) == 1:
+            return next(iter(self.lines.values()))
+        if name in self.lines:
+            return {}
+        shared = {line: len(_words(line) & _words(name)) for line in self.lines}
+        nearest = [line for line, number in shared.items() if number == max(shared.values())]
+        return self.lines[nearest[0]] if len(nearest) == 1 else {}
 
 
 class Compared(NamedTuple):
@@ -60,39 +75,57 @@ def compared(cells: Sequence[Cell], words: str | None = None) -> Compared | None
 
 
 def reference_of(cells: Sequence[Cell], words: str | None = None) -> Reference | None:
-    """Of the cells of one dataset and protocol: the line that has all the words, or else SimCLR on a random subset, or
-    the first; of several, one with the most seeds. Of a single line, its largest fraction. None where there is one
+    """Of the cells of one dataset and protocol: the lines that have all the words, or else SimCLR on a random subset,
+    or the first; of several, one with the most seeds. Of a single line, its largest fraction. None where there is one
     cell.
 
     Raises:
-        UserError: the words are those of no line, or of several.
+        UserError: the words are those of no line, or of lines that no other can be compared with.
     """
     lines: dict[str, list[Cell]] = {}
     for cell in cells:
         lines.setdefault(_name(cell), []).append(cell)
     if words is not None:
-        found = [name for name in lines if set(words.lower().split()) <= _words(name)]
-        if len(found) != 1:
-            which = f"{len(found)} lines of the comparison" if found else "no line of the comparison"
+        names = [name for name in lines if set(words.lower().split()) <= _words(name)]
+        if not names:
             raise UserError(
-                f"--reference '{words}' names {which}. Give words of one: {'; '.join(sorted(found or lines))}."
+                f"--reference '{words}' names no line of the comparison. Give words of one: {'; '.join(sorted(lines))}."
             )
-        name = found[0]
     else:
-        name = min(
-            lines, key=lambda name: (_rank(lines[name][0]), -max(len(cell.records) for cell in lines[name]), name)
-        )
+        names = [
+            min(lines, key=lambda name: (_rank(lines[name][0]), -max(len(cell.records) for cell in lines[name]), name))
+        ]
     if len(cells) < 2:
         return None
-    chosen = lines[name] if len(lines) > 1 else [max(cells, key=lambda cell: cell.fraction)]
-    suffix = f", fraction {chosen[0].fraction:g}" if len(chosen) == 1 else ""
-    return Reference(name + suffix, {cell.fraction: cell for cell in chosen})
+    chosen = {name: lines[name] if len(lines) > 1 else [max(cells, key=lambda cell: cell.fraction)] for name in names}
+    found = Reference(_called(chosen, words), {name: {one.fraction: one for one in of} for name, of in chosen.items()})
+    if len(names) > 1 and not any(found.of(cell) for cell in cells):
+        raise UserError(
+            f"--reference '{words}' names {len(names)} lines of the comparison, and no other is nearest to one of "
+            f"them. Give words of one: {'; '.join(sorted(names))}."
+        )
+    return found
+
+
+def _called(chosen: Mapping[str, Sequence[Cell]], words: str | None) -> str:
+    """One line by its name, and its fraction where it has one; several by the words, and what they differ in."""
+    name, cells = next(iter(chosen.items()))
+    if len(chosen) == 1:
+        return name + (f", fraction {cells[0].fraction:g}" if len(cells) == 1 else "")
+    parts = [_parts(of[0]) for of in chosen.values()]
+    differ = [key for key in parts[0] if len({part[key] for part in parts}) > 1]
+    return f"{words}, of the same {' and '.join(differ)}"
 
 
 def _name(cell: Cell) -> str:
-    parts = [str(cell.identity[key]) for key in ("method", "subset")]
-    parts += [f"equal {cell.identity['budget']}"] if "budget" in cell.shown else []
-    return " ".join([*parts, cell.variant]).strip()
+    """Of the line that the cell belongs to."""
+    return " ".join(_parts(cell).values()).strip()
+
+
+def _parts(cell: Cell) -> dict[str, str]:
+    parts = {key: str(cell.identity[key]) for key in ("method", "subset")}
+    parts |= {"budget": f"equal {cell.identity['budget']}"} if "budget" in cell.shown else {}
+    return parts | {"settings": cell.variant}
 
 
 def _words(name: str) -> set[str]:
@@ -128,12 +161,14 @@ def uncertainty(reference: Reference) -> str:
     """Of one measurement of the reference, whose test images are a sample too, in words; empty where nobody knows
     their number."""
     words = []
-    for fraction, cell in sorted(reference.by_fraction.items()):
-        images = cell.results[0].get("test_images")
-        top1 = next(filter(None, map(cell.values, LINEAR)), [])
-        if images and top1:
-            error = 100 * standard_error(statistics.fmean(top1), images)
-            words.append(f"±{error:.2f} at fraction {fraction:g} ({images:,} test images)")
+    for name, by_fraction in reference.lines.items():
+        of = f" of {name}" if len(reference.lines) > 1 else ""
+        for fraction, cell in sorted(by_fraction.items()):
+            images = cell.results[0].get("test_images")
+            top1 = next(filter(None, map(cell.values, LINEAR)), [])
+            if images and top1:
+                error = 100 * standard_error(statistics.fmean(top1), images)
+                words.append(f"±{error:.2f}{of} at fraction {fraction:g} ({images:,} test images)")
     return f"Binomial standard error of its linear %: {', '.join(words)}." if words else ""
 
 

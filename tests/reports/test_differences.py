@@ -121,13 +121,80 @@ def test_the_value_of_a_setting_is_a_word(sweep):
     assert name(sweep, "linear") == name(sweep, "projector=linear") == "simclr random projector=linear, fraction 1"
 
 
-@pytest.mark.parametrize(("words", "why"), [("simclr", "names 2 lines"), ("byol", "names no line")])
+@pytest.mark.parametrize(
+    ("words", "why"), [("simclr", "names 2 lines of the comparison, and no other"), ("byol", "names no line")]
+)
 def test_words_of_no_line_or_of_several(sweep, words, why):
     for subset in ("sas", "random"):
         sweep.finish(0.5, f"subset={subset}")
     with pytest.raises(UserError, match=why) as error:
         reference_of(sweep.cells(), words)
     assert "simclr random; simclr sas" in str(error.value)
+
+
+def grid(sweep: Folder) -> None:
+    """Two methods on three subsets; the random ones of BYOL are 20 points below those of SimCLR, the others 3 above."""
+    for seed in (1, 2, 3):
+        for method, start in (("simclr", 0.6), ("byol", 0.4)):
+            for subset, more in (("random", 0.0), ("sas", 0.03), ("density", 0.01)):
+                sweep.finish(start + more + seed / 100, f"method={method}", f"subset={subset}", seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "expected"),
+    [
+        (
+            "random",
+            "random, of the same method",
+            {("byol", "sas"): "+3.0", ("byol", "density"): "+1.0",
+             ("simclr", "sas"): "+3.0", ("simclr", "density"): "+1.0"},
+        ),
+        (
+            "simclr",
+            "simclr, of the same subset",
+            {("byol", "random"): "-20.0", ("byol", "sas"): "-20.0", ("byol", "density"): "-20.0"},
+        ),
+        (
+            "simclr random",
+            "simclr random, fraction 1",
+            {("byol", "random"): "-20.0", ("byol", "sas"): "-17.0", ("byol", "density"): "-19.0",
+             ("simclr", "sas"): "+3.0", ("simclr", "density"): "+1.0"},
+        ),
+    ],
+)  # fmt: skip
+def test_words_of_several_lines_compare_each_with_its_like(sweep, words, name, expected):
+    grid(sweep)
+    cells = sweep.cells()
+    reference = reference_of(cells, words)
+    assert reference is not None
+    assert reference.name == name
+    rows = differences(cells, reference)
+    assert {
+        (cell.identity["method"], cell.identity["subset"]): row["linear %"].text.partition(" ")[0] for cell, row in rows
+    } == expected
+    assert all(row["seeds"].value == 3 for _, row in rows)
+
+
+def test_what_is_as_near_to_one_as_to_another_is_compared_with_none(sweep):
+    grid(sweep)
+    sweep.finish(0.5, "method=vicreg", "subset=sas")
+    cells = sweep.cells()
+    reference = reference_of(cells, "random")
+    assert reference is not None
+    assert {cell.identity["method"] for cell, _ in differences(cells, reference)} == {"simclr", "byol"}
+
+
+def test_the_uncertainty_names_each_of_several(sweep):
+    for method in ("simclr", "directclr"):
+        for subset in ("random", "sas"):
+            run = sweep.finish(0.9, f"method={method}", f"subset={subset}")
+            run.finish(run.results() | {"test_images": 10_000})
+    reference = reference_of(sweep.cells(), "random")
+    assert reference is not None
+    assert uncertainty(reference) == (
+        "Binomial standard error of its linear %: ±0.30 of directclr random at fraction 1 (10,000 test images), "
+        "±0.30 of simclr random at fraction 1 (10,000 test images)."
+    )
 
 
 def test_of_one_line_all_images_are_the_reference(sweep):
