@@ -65,8 +65,11 @@ def checkpoint_of(run_folder: str | Path) -> Path:
             "runs/<sweep>/<run>."
         )
     if not run.checkpoint.exists():
-        remedy = "Wait for its first" if run.status == "running" else "Start the same ssl-train again, which makes one"
-        raise UserError(f"{run.folder}: the run is {run.status}, and has no checkpoints/last.ckpt. {remedy}.")
+        status = run.status
+        again = "Start the same ssl-train again, with force=true where it has finished: that makes one"
+        remedy = "Wait for its first" if status == "running" else again
+        state = "has failed" if status == "failed" else f"is {status}"
+        raise UserError(f"{run.folder} {state}, and has no checkpoints/last.ckpt. {remedy}.")
     return run.checkpoint
 
 

@@ -79,8 +79,9 @@ def test_a_run_without_a_checkpoint_says_what_it_is(tmp_path, status):
         run.error_file.touch()
     with run.held() if status == "running" else nullcontext(), pytest.raises(UserError) as caught:
         load_encoder(run.folder)
-    remedy = "Wait for its first" if status == "running" else "Start the same ssl-train again, which makes one"
-    assert str(caught.value) == f"{run.folder}: the run is {status}, and has no checkpoints/last.ckpt. {remedy}."
+    state = "has failed" if status == "failed" else f"is {status}"
+    remedy = "Wait for its first." if status == "running" else "Start the same ssl-train again"
+    assert str(caught.value).startswith(f"{run.folder} {state}, and has no checkpoints/last.ckpt. {remedy}")
 
 
 def test_what_was_exported_is_no_run(tmp_path):
