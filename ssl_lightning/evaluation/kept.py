@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
+from ssl_lightning.errors import UserError
 from ssl_lightning.files import read_text, write_json
 
 T = TypeVar("T")
@@ -38,7 +39,8 @@ class Kept:
             if isinstance(content, dict) and content.get("part") == part:
                 return content["value"]
         value = make()
-        write_json(file, {"part": part, "value": value})
+        with contextlib.suppress(UserError):  # a full disk, or another that has just ended with the same encoder
+            write_json(file, {"part": part, "value": value})
         return value
 
     def forget(self) -> None:

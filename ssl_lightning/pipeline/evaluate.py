@@ -126,7 +126,7 @@ def _evaluate_on(
     def whole() -> bool:
         """Whether it has all that is asked for, and then shows it. Only the first process looks."""
         former = _former(run, file)
-        if former is None or _lacks_baseline(former, baseline):
+        if former is None or (baseline is not None and "untrained" not in former):
             return False
         _show(title, former, file)
         return True
@@ -156,11 +156,6 @@ def _evaluate_on(
             former = processes.by_first(lambda: _former(run, file, speaks=False))
             _measure(asked, encoder, baseline, source.name(), processes, device, keep, former)
     return file
-
-
-def _lacks_baseline(former: Mapping[str, Any], baseline: Encoder | None) -> bool:
-    """Whether the untrained encoder, which is asked for, is what an evaluation of before says nothing of."""
-    return baseline is not None and "untrained" not in former
 
 
 class Asked(NamedTuple):
@@ -234,7 +229,9 @@ def _measure(
                 "spectra": found["spectra"],
                 "columns": dict(evaluator.columns),
                 "explanation": evaluator.explanation,
-                "pictures": beside(found.get("pictures", []), [] if untrained is None else untrained["pictures"]),
+                "pictures": beside(
+                    drawable(found.get("pictures", [])), drawable([] if untrained is None else untrained["pictures"])
+                ),
                 "cost": {"evaluation_seconds": seconds},
                 **({} if splits.test is None else {"test_images": len(splits.test.labels)}),
             }
@@ -256,7 +253,7 @@ def _former(run: Run, file: Path, speaks: bool = True) -> dict[str, Any] | None:
 def _plain(evaluation: Evaluation) -> dict[str, Any]:
     """As a file holds it."""
     metrics, spectra, pictures = evaluation
-    return {"metrics": _numbers(metrics), "spectra": dict(spectra), "pictures": drawable(pictures)}
+    return {"metrics": _numbers(metrics), "spectra": dict(spectra), "pictures": pictures}
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -56,6 +56,11 @@ def test_what_is_damaged_or_of_another_part_is_made_again(tmp_path, text):
     assert Kept(tmp_path)("a", lambda: 3) == 2
 
 
+def test_what_cannot_be_kept_is_made_all_the_same(tmp_path):
+    (tmp_path / "file").touch()
+    assert Kept(tmp_path / "file" / "parts")("a", lambda: 1) == 1
+
+
 @pytest.mark.reliability(
     "ssl-evaluate is killed while it fine-tunes, or measures universality",
     lost="the fine-tuning, or the part (probes, episodes, corruptions, each kind of σ), that it was in the middle of",
