@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock, Timeout
+
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import folder_of_sweep, read_text, write_json
 
@@ -62,6 +64,32 @@ class Journal:
     def file(self, overrides: Sequence[str]) -> Path:
         text = json.dumps(sorted(overrides))
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+
+    @contextlib.contextmanager
+    def at_work(self, overrides: Sequence[str]) -> Iterator[None]:
+        """In the block, this process is seen to work on the job: it holds a lock that ends with it. Where another does
+        already, or nothing can be written, it does without."""
+        lock = FileLock(self.file(overrides).with_suffix(".lock"))
+        with contextlib.suppress(OSError, Timeout):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(blocking=False)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_at_work(self, overrides: Sequence[str]) -> bool:
+        """Whether some process is."""
+        file = self.file(overrides).with_suffix(".lock")
+        if not file.exists():
+            return False
+        try:
+            with FileLock(file).acquire(blocking=False):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # a disk that may only be read: nobody knows
+            return False
 
     def told(self, overrides: Sequence[str]) -> Told | None:
         """What a job has told; None where that is nothing, or damaged."""
@@ -154,10 +182,11 @@ def job_told(overrides: Sequence[str]) -> Iterator[None]:
     seconds, now = former.seconds if former else 0.0, time.time()
     places = (former.sweep, former.run) if former else (None, None)
     _job[:] = [(journal, Told(tuple(overrides), *places, "", seconds, now, os.environ.get(_CALL, "")))]
-    try:
-        yield
-    finally:
-        _job.clear()
+    with journal.at_work(overrides):
+        try:
+            yield
+        finally:
+            _job.clear()
 
 
 def tell_folder(runs: str, sweep: str) -> None:

@@ -38,8 +38,8 @@ class Job:
     Args:
         number: in the grid.
         overrides: that make it.
-        state: *interrupted* is one that was killed or asked to end; *stopped* has results, but of fewer steps than
-            planned.
+        state: *running* also before its training; *interrupted* is one that was killed or asked to end; *stopped* has
+            results, but of fewer steps than planned.
         reason: of a failure, a line.
         seconds: of wall time that it has taken so far.
         progress: of its training, where there are no results yet.
@@ -59,22 +59,34 @@ def jobs_of(grid: Grid) -> list[Job]:
     journal = journal_of(grid.runs, grid.file, grid.folders)
     if grid.jobs is None:
         heard = sorted(journal.all_told(), key=lambda told: told.began)
-        return [_job(number, told.overrides, told, told.run) for number, told in enumerate(heard)]
+        return [
+            _job(number, told.overrides, told, told.run, journal.is_at_work(told.overrides))
+            for number, told in enumerate(heard)
+        ]
     told = [journal.told(job) for job in grid.jobs]
     known = {job: one.run for job, one in zip(grid.jobs, told, strict=True) if one is not None and one.run is not None}
     found = runs_of(grid, known)
     return [
-        _job(number, job, one, found.get(job)) for number, (job, one) in enumerate(zip(grid.jobs, told, strict=True))
+        _job(number, job, one, found.get(job), journal.is_at_work(job))
+        for number, (job, one) in enumerate(zip(grid.jobs, told, strict=True))
     ]
 
 
-def _job(number: int, overrides: tuple[str, ...], told: Told | None, folder: Any) -> Job:
+def _job(number: int, overrides: tuple[str, ...], told: Told | None, folder: Any, at_work: bool) -> Job:
+    """
+    Args:
+        at_work: a process is at the job, also before there is a run: it makes a ranking, or trains proxies.
+    """
     run = Run(folder) if folder is not None and (folder / "config.yaml").exists() else None
     spent = told.seconds if told is not None else 0.0
     if run is None:
+        if at_work:
+            return Job(number, overrides, "running", "", spent, None, None)
         error = told.error if told is not None else ""
         return Job(number, overrides, "failed" if error else "to do", _line(error), spent, None, None)
     state, reason = _OF_RUN[run.status], ""
+    if at_work and state in ("failed", "interrupted"):
+        return Job(number, overrides, "running", "", spent, None, run)
     if state == "interrupted" and told is not None and told.error:
         state = "failed"
         reason = told.error

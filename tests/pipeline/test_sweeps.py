@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from ssl_lightning.commands.sweep import ONLY, _in_states
 from ssl_lightning.config.grid import grid_of
-from ssl_lightning.launchers.journal import journal_of, kept_in, tell_death
+from ssl_lightning.launchers.journal import job_told, journal_of, kept_in, tell_death
 from ssl_lightning.pipeline.estimating import makespan
 from ssl_lightning.pipeline.sweeps import Job, in_a_line, jobs_of, seconds_left
 from ssl_lightning.runs.progress import Progress, in_time, read_progress, write_progress
@@ -139,6 +139,23 @@ def test_a_lock_that_is_held_says_running(copy, command):
     assert f"interrupted: {job}: {said}" in command("ssl-sweep", "grid.yaml", *TINY, "--status").out
 
 
+def test_one_that_makes_its_ranking_is_running(copy, command):
+    """A process is at the job, and there is no run yet, or that of a former start."""
+    grid = grid_of("grid.yaml", TINY)
+    journal = journal_of(grid.runs, grid.file, grid.folders)
+    before = states()
+    with kept_in(journal), job_told(grid.jobs[1]):
+        assert states() == [*before[:1], "running", *before[2:]]
+        assert grid.jobs[1] not in _in_states(grid, ONLY["unfinished"])
+        shown = command("ssl-sweep", "grid.yaml", *TINY, "--status").out.splitlines()
+        assert shown[1].endswith("before its training")
+    assert states() == before
+    shutil.rmtree(copy / "runs/mine")
+    with kept_in(journal), job_told(grid.jobs[0]):
+        assert states()[0] == "running"
+    assert states()[0] == "to do"
+
+
 def test_one_that_was_killed_has_failed_and_one_that_was_stopped_has_not(copy, command):
     """Whose run itself cannot say which."""
     grid = grid_of("grid.yaml", TINY)
@@ -219,7 +236,7 @@ def test_runs_of_the_jobs_alone_are_uploaded(copy, command, no_login):
     assert lines == [
         "2 of 4 jobs have no run yet",
         f"{small.id}: is being trained, and left to its own logger",
-        f"{finished.id}: 1 rows, finished",
+        f"{finished.id}: finished, rows: 1",
         "1 built offline, 1 still running",
     ]
     assert command(*arguments).out.splitlines()[-2].startswith("1 built offline, 1 unchanged")
