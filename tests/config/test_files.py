@@ -95,7 +95,12 @@ def test_every_value_of_every_grid_is_valid(grid, job):
     for override in job:
         key, _, value = override.partition("=")
         place = key.rpartition("@")[2]
-        assert value == (chosen[key] if key in chosen else str(node(config, place)))
+        found = chosen[key] if key in chosen else node(config, place)
+        if key not in chosen and (isinstance(found, dict) or value == "none"):  # a component, by its name
+            assert found == node(resolved(override), place)
+            assert (found is None) == (value == "none")
+        else:
+            assert value == str(found)
         if key in chosen and place.partition(".")[0] in config:  # else it changes several keys, and is none
             assert node(config, place)["_target_"] == node(resolved(override), place)["_target_"]
     if "proxy" in config["subset"]:
