@@ -175,6 +175,16 @@ def described(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def contents_of(config: Mapping[str, Any], read: Mapping[str, str]) -> dict[str, str]:
+    """What the run of a resolved config is identified by that the config does not hold, as an `Identity` keeps it.
+
+    Args:
+        read: digests of what it reads, empty where they are of nothing in particular.
+    """
+    digests = {**read, "code": code_digest(config, TrainConfig)}
+    return {key: digest[:8] for key, digest in digests.items() if digest}
+
+
 def component_name(config: Mapping[str, Any]) -> str:
     """`SimCLR` -> simclr; a wrapper names what it wraps, as in gessl-directclr."""
     name = config["_target_"].rpartition(".")[2].lower()

@@ -71,11 +71,8 @@ def launch(
     asks = learns(config.hydra)
     with signals_collected() as received, lines_or_live(how_far) as shown, answers(asks) as folder:
         codes = run(jobs, slots, received, bool(os.environ.get(FAIL_FAST)), shown)
-        answered = (
-            []
-            if folder is None
-            else returned(dict(zip(numbers(overrides, first), overrides, strict=True)), codes, folder)
-        )
+        called = {job.number: values for job, values in zip(jobs, overrides, strict=True)}
+        answered = [] if folder is None else returned(called, codes, folder)
     if received:
         end_interrupted(received[0], codes, len(jobs))
     if asks:  # the sweeper says itself how many may fail

@@ -115,8 +115,9 @@ def _evaluate_on(
         seen += ["val", "test"] if dataset.has_val else ["test"]
     what = [asdict(dataset.fingerprint(split)) for split in seen]
     protocol = protocol_of(own(evaluation, Listed), dataset, type(evaluator))
-    identity = [SCHEMA, what, dataset.validation_fraction, protocol.as_dict(), weights]
-    name = f"{dataset.name}-{digest_of(identity)[:8]}"
+    cache = Path(config["paths"]["cache"]).absolute()
+    asked = Asked(evaluator, dataset, what, protocol, cache, config["batch_size"])
+    name = f"{dataset.name}-{asked.identity(weights)[:8]}"
     folder = source.run_folder() or Path(config["paths"]["runs"]) / "encoders" / f"{source.name()}-{weights[:8]}"
     run = Run(folder)
     file = run.evaluation_file(name)
@@ -136,8 +137,6 @@ def _evaluate_on(
             processes.by_first(lambda: remove_unfinished(file.parent))
             for one in (encoder, baseline):
                 check_weights(one, source.name())
-            cache = Path(config["paths"]["cache"]).absolute()
-            asked = Asked(evaluator, dataset, what, protocol, cache, config["batch_size"])
             about = {
                 "schema": SCHEMA,
                 "encoder": source.name(),
@@ -174,6 +173,11 @@ class Asked(NamedTuple):
     cache: Path
     batch_size: int
 
+    def identity(self, weights: str) -> str:
+        """Of what the encoder of these weights, a digest, is asked."""
+        split = self.dataset.validation_fraction
+        return digest_of([SCHEMA, self.what, split, self.protocol.as_dict(), weights])
+
 
 def _measure(
     asked: Asked,
@@ -209,8 +213,7 @@ def _measure(
             for part, split in named.items()
             if part in evaluator.reads
         }  # fmt: skip
-        parts = digest_of([asked.what, dataset.validation_fraction, asked.protocol.as_dict(), digest])[:16]
-        kept = Kept(asked.cache / "evaluations" / parts)
+        kept = Kept(asked.cache / "evaluations" / asked.identity(digest)[:16])
         return Subject(encoder, dataset, splits, features, solving_device(device), asked.batch_size, begins, kept)
 
     started = time.monotonic()

@@ -9,7 +9,7 @@ import lightning as L
 
 from ssl_lightning.config.check import beside, own
 from ssl_lightning.config.components import locate, make
-from ssl_lightning.config.identity import code_digest, component_name, marked, run_digest
+from ssl_lightning.config.identity import component_name, contents_of, marked, run_digest
 from ssl_lightning.config.markers import IRRELEVANT, Seed
 from ssl_lightning.config.schema import Cut, Evaluated, TrainConfig
 from ssl_lightning.data.dataset import ImageDataset
@@ -111,9 +111,7 @@ def identity_of(
         budget=config["budget"],
         nuisance=locate(nuisance["_target_"]).name if (nuisance := config["dataset"].get("nuisance")) else "",
         digest=run_digest(config, TrainConfig, {**contents, **(further or {})}),
-        contents={
-            key: digest[:8] for key, digest in {**contents, "code": code_digest(config, TrainConfig)}.items() if digest
-        },
+        contents=contents_of(config, contents),
         ignored=[key for key, marker in marks if marker in IRRELEVANT or key in contents],  # which stand for these
         seeds=[key for key, marker in marks if marker is Seed],
     )

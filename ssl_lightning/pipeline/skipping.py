@@ -7,8 +7,8 @@ from typing import Any
 from ssl_lightning.config.check import own
 from ssl_lightning.config.components import make
 from ssl_lightning.config.grid import Grid
-from ssl_lightning.config.identity import code_digest
-from ssl_lightning.config.schema import Cut, TrainConfig
+from ssl_lightning.config.identity import contents_of
+from ssl_lightning.config.schema import Cut
 from ssl_lightning.errors import UserError
 from ssl_lightning.files import folder_of_sweep
 from ssl_lightning.pipeline.sweeps import Job, jobs_of
@@ -22,9 +22,11 @@ def done_jobs(grid: Grid) -> list[Job]:
     finished = [job for job in jobs_of(grid) if job.state == "finished"]
     reads = Contents()
     configs = grid.configs([job.overrides for job in finished])
-    return [job for job, config in zip(finished, configs, strict=True) if config and job.run and _as_it_is(
-        config, job.run, reads
-    )]  # fmt: skip
+    return [
+        job
+        for job, config in zip(finished, configs, strict=True)
+        if config is not None and job.run is not None and _as_it_is(config, job.run, reads)
+    ]
 
 
 class Contents:
@@ -39,13 +41,12 @@ class Contents:
         Raises:
             UserError: something is not there.
         """
-        found = {
+        read = {
             "data": self._once(config["dataset"], lambda: make(config["dataset"]).content_digest("train")),
             "subset": self._once(config["subset"], lambda: make(own(config["subset"], Cut)).content_digest()),
             **initial_content(config),
-            "code": code_digest(config, TrainConfig),
         }
-        return {key: digest[:8] for key, digest in found.items() if digest}
+        return contents_of(config, read)
 
     def _once(self, described: Mapping[str, Any], digest: Callable[[], str]) -> str:
         key = json.dumps(described, sort_keys=True, default=str)
@@ -58,20 +59,11 @@ def _as_it_is(config: Mapping[str, Any], run: Run, reads: Contents) -> bool:
     if config.get("force"):
         return False
     try:
+        run.results()  # which can be read
         identity, described = run.described()
         place = folder_of_sweep(config["paths"]["runs"], config["sweep"]) / identity.run_name
-        if described != config or place.resolve() != run.folder.resolve() or not _whole(run):
+        if described != config or place.resolve() != run.folder.resolve() or not run.drawn:
             return False
         return reads.of(config) == dict(identity.contents)
     except (UserError, OSError):
         return False
-
-
-def _whole(run: Run) -> bool:
-    """Whether its results can be read, and its figures were drawn.
-
-    Raises:
-        UserError: the results are damaged.
-    """
-    run.results()
-    return run.drawn

@@ -1,6 +1,8 @@
 """A sweep that is started again has no process for jobs that nothing is left to do for, and one for every other."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,9 +31,6 @@ POOL = ("hydra/launcher=pool", "hydra.launcher.slots=1")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     """A working directory in which one of the two jobs has been run, in a process of its own."""
-    import subprocess
-    import sys
-
     folder = tmp_path_factory.mktemp("skipping")
     (folder / "grid.yaml").write_text(GRID)
     program = [sys.executable, "-m", "ssl_lightning.commands.sweep", "grid.yaml", *TINY, "subset.fraction=0.05"]
