@@ -3,8 +3,9 @@
 import contextlib
 import json
 import shutil
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +25,12 @@ class Kept:
     """
 
     folder: Path | None = None
+    _found: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @property
+    def seconds(self) -> float:
+        """Of those parts that were there already."""
+        return sum(self._found)
 
     def __call__(self, part: str, make: Callable[[], T]) -> T:
         """What `make` gives, plain values as JSON holds them; or gave, to a process that has ended since.
@@ -34,13 +41,18 @@ class Kept:
         if self.folder is None:
             return make()
         file = self.folder / f"{sha256(part.encode()).hexdigest()[:16]}.json"
-        with contextlib.suppress(OSError, ValueError, RecursionError):  # not there, or damaged: it is made
+        with contextlib.suppress(
+            OSError, ValueError, TypeError, KeyError, RecursionError
+        ):  # not there, or damaged: it is made
             content = json.loads(read_text(file))
             if isinstance(content, dict) and content.get("part") == part:
+                self._found.append(float(content["seconds"]))
                 return content["value"]
+        started = time.monotonic()
         value = make()
+        seconds = time.monotonic() - started
         with contextlib.suppress(UserError):  # a full disk, or another that has just ended with the same encoder
-            write_json(file, {"part": part, "value": value})
+            write_json(file, {"part": part, "value": value, "seconds": seconds})
         return value
 
     def forget(self) -> None:

@@ -224,7 +224,9 @@ def _measure(
         found = former if subject is None else _plain(evaluator.evaluate(subject))
         assert found is not None
         untrained = None if other is None else _plain(evaluator.evaluate(other))
-        seconds = time.monotonic() - started + (former or {}).get("cost", {}).get("evaluation_seconds", 0.0)
+        before = [(former or {}).get("cost", {}).get("evaluation_seconds", 0.0)]
+        before += [one.kept.seconds for one in (subject, other) if one is not None]
+        seconds = time.monotonic() - started + sum(before)
         keep(
             {
                 "metrics": found["metrics"],

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from ssl_lightning.errors import UserError
 from ssl_lightning.reports.agreement import agreement
 from ssl_lightning.reports.cells import Cell, cells_of
 from ssl_lightning.reports.comparison import Row, alike, classifies, columns_of, explanation_of, kinds
@@ -117,8 +118,20 @@ def content_of(records: Sequence[Record], reference: str | None = None) -> Conte
     """
     cells = cells_of(records)
     tables = [here for kind in kinds(cells) for here in alike(kind)]
-    differences = [found for here in tables if (found := compared(here, reference)) is not None]
-    return Content(records, cells, tables, differences)
+    return Content(records, cells, tables, _differences(tables, reference))
+
+
+def _differences(tables: Sequence[Sequence[Cell]], reference: str | None) -> list[Compared]:
+    """Of the tables that have the reference. Further evaluations may be of some runs only."""
+    found, refused = [], []
+    for here in tables:
+        try:
+            found.append(compared(here, reference))
+        except UserError as error:
+            refused.append(error)
+    if refused and not found:
+        raise refused[0]
+    return [one for one in found if one is not None]
 
 
 def subheading(cells: Sequence[Cell]) -> list[str]:

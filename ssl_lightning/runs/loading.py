@@ -107,7 +107,7 @@ def read_tensors(file: Path) -> Any:
 def _no_checkpoint(file: Path, reason: str) -> UserError:
     return UserError(
         f"{file} is damaged, or no checkpoint of a run: {reason}. Copy it again; or delete it, and start the same "
-        "ssl-train again, which trains it anew."
+        "ssl-train again, with force=true where it has finished, which trains it anew."
     )
 
 

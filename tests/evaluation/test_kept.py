@@ -1,6 +1,7 @@
 """What has been killed goes on after the parts that it had, and ends with the same numbers."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +40,19 @@ def test_a_part_is_made_once_and_is_what_it_was(tmp_path):
     assert kept("a", lambda: 4) == 4
 
 
+def test_the_seconds_of_what_was_there_are_known(tmp_path):
+    first = Kept(tmp_path)
+    first("a", lambda: time.sleep(0.05))
+    first("b", lambda: None)
+    assert first.seconds == 0
+    again = Kept(tmp_path)
+    again("a", lambda: None)
+    found = again.seconds
+    assert found >= 0.05
+    again("c", lambda: None)  # is made, and counts among the caller's own
+    assert again.seconds == found
+
+
 def test_without_a_folder_nothing_is_kept(tmp_path):
     kept = Kept()
     assert [kept("a", lambda value=value: value) for value in (1, 2)] == [1, 2]
@@ -46,7 +60,18 @@ def test_without_a_folder_nothing_is_kept(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"part": "b", "value": 1}), "[" * 100_000, "\udcff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        json.dumps({"part": "b", "value": 1}),
+        json.dumps({"part": "a", "value": 1}),
+        "[" * 100_000,
+        "\udcff",
+    ],
+)
 def test_what_is_damaged_or_of_another_part_is_made_again(tmp_path, text):
     kept = Kept(tmp_path)
     kept("a", lambda: 1)

@@ -11,9 +11,11 @@ import pytest
 from scipy import stats
 
 from ssl_lightning.errors import UserError
+from ssl_lightning.evaluation.protocol import Protocol
 from ssl_lightning.pipeline.report import report
 from ssl_lightning.reports.differences import differences, reference_of, too_few, uncertainty
 from ssl_lightning.reports.paired import Difference, difference, standard_error
+from tests.reports.test_protocols import further
 from tests.reports.test_report import Folder, forget, sweep
 
 __all__ = ["forget", "sweep"]
@@ -280,3 +282,18 @@ def test_the_page_has_the_table_too(browser, tmp_path: Path):
     (row,) = browser.table("Differences from directclr random, fraction 1")
     assert row["linear %"] == "-10.2 [-10.4, -10.0]"
     assert row["linear %"] in [cell.text for cell in browser.all("td.strong")]
+
+
+def test_a_reference_that_some_evaluations_lack_is_that_of_the_others(sweep):
+    """Of two methods, one was evaluated further, on two subsets."""
+    for subset in ("random", "sas"):
+        run = sweep.finish(0.5, f"subset={subset}")
+        further(run, 0.2, "a", Protocol("digits", "", {"k": 1}))
+        sweep.finish(0.6, "method=directclr", f"subset={subset}")
+    report([sweep.folder], reference="directclr random")
+    text = (sweep.folder / "report" / "report.md").read_text()
+    assert text.count("## Differences from directclr random") == 1
+    assert "k=1" in text
+    with pytest.raises(UserError, match="'byol' names no line") as error:
+        report([sweep.folder], reference="byol")
+    assert "directclr random; directclr sas; simclr random" in str(error.value)
