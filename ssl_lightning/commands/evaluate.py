@@ -45,10 +45,12 @@ def of_several_runs(arguments: Sequence[str]) -> list[str]:
         found = find_runs([folder for folder in folders if folder.is_dir()])
         measured = [str(run.folder) for run in found if run.status in MEASURED]
         if not measured:
-            raise UserError(
-                f"{argument}: {len(found) or 'no'} run{'s' * (len(found) != 1)} there, none of them with "
-                "results. Name the folder of one, or of a sweep: run=runs/<sweep>."
+            seen = (
+                f"{len(found)} run{'s' * (len(found) != 1)} there, none of them with results"
+                if found
+                else "no runs there"
             )
+            raise UserError(f"{argument}: {seen}. Name the folder of one, or of a sweep: run=runs/<sweep>.")
         if others := len(found) - len(measured):
             print(f"{others} of {len(found)} runs are left out, as they have no results", flush=True)
         given[i] = f"run={','.join(map(quoted, measured))}"

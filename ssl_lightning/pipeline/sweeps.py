@@ -91,10 +91,7 @@ def _job(number: int, overrides: tuple[str, ...], told: Told | None, folder: Any
         state = "failed"
         reason = told.error
     elif state == "failed":
-        try:
-            reason = run.error()
-        except (UserError, OSError, ValueError) as error:
-            reason = str(error)
+        reason = run.reason()
     progress = None
     if state in ("finished", "stopped"):
         spent = max(spent, _cost(run))
@@ -190,5 +187,7 @@ def in_lines(name: str, jobs: Sequence[Job]) -> list[str]:
 
 def _how_far(job: Job) -> str:
     if job.progress is None:
+        if job.run is not None and job.run.results_file.exists():
+            return "it is evaluated, only its end is missing"
         return "before its training" if job.state == "running" else "nobody knows how far"
     return job.progress.in_words(job.state == "running")

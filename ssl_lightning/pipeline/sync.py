@@ -169,7 +169,7 @@ def _content(run: Run, status: Status) -> Content:
     rows = read_metrics(run.metrics_file)
     for row in rows:
         numbers_of(row)  # before a wandb run begins with a part of them
-    error = run.error().strip().partition("\n")[0] if status == "failed" else ""
+    error = run.reason() if status == "failed" else ""
     arguments = wandb_arguments_of(identity.called(run.id), identity, sweep, config)
     if marker := _marked(run):  # `wandb agent` gives ids of its own
         arguments["id"] = marker["id"]

@@ -65,12 +65,19 @@ def checkpoint_of(run_folder: str | Path) -> Path:
             "runs/<sweep>/<run>."
         )
     if not run.checkpoint.exists():
-        status = run.status
-        again = "Start the same ssl-train again, with force=true where it has finished: that makes one"
-        remedy = "Wait for its first" if status == "running" else again
-        state = "has failed" if status == "failed" else f"is {status}"
-        raise UserError(f"{run.folder} {state}, and has no checkpoints/last.ckpt. {remedy}.")
+        raise UserError(f"{run.folder} {_without_checkpoint(run)}")
     return run.checkpoint
+
+
+def _without_checkpoint(run: Run) -> str:
+    """The state of a run that has none, and what to do about it."""
+    lacks = "has no checkpoints/last.ckpt"
+    if (status := run.status) == "running":
+        return f"is running, and {lacks}. Wait for its first."
+    if status == "failed":
+        why = f"{run.reason()} (more in its error.txt). Mend that, then start the same ssl-train again."
+        return f"has failed, and {lacks}: {why}"
+    return f"is {status}, and {lacks}. Start the same ssl-train again, with force=true where it has finished."
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:

@@ -155,6 +155,13 @@ class Run:
         """
         return read_of_run(self.error_file, self.folder)
 
+    def reason(self) -> str:
+        """Why it has failed, in a line; where nobody can read that, why not."""
+        try:
+            return self.error().strip().partition("\n")[0]
+        except (UserError, OSError, ValueError) as error:
+            return str(error)
+
     def evaluation_file(self, name: str) -> Path:
         """Of a further evaluation.
 

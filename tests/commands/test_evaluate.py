@@ -118,6 +118,22 @@ def test_features_are_made_once_and_serve_every_evaluation(command, run, tmp_pat
     assert len(evaluated(run)) == 2
 
 
+def test_of_a_run_that_may_go_on_it_says_so(command, run):
+    def lines() -> list[str]:
+        done = command("ssl-evaluate", f"run={run.folder}", *PROBES)
+        assert done.code == 0, done.err
+        return done.out.splitlines()
+
+    assert not any("last checkpoint" in line for line in lines())
+    (run.folder / "DONE").unlink()
+    steps = run.results()["cost"]["optimizer_steps"]
+    said = f"evaluated is its last checkpoint, of optimizer step {steps}"
+    run.results_file.unlink()
+    assert f"{run.id} is unfinished: {said}" in lines()
+    with run.held():
+        assert f"{run.id} is running: {said}" in lines()
+
+
 def test_another_dataset(command, run, tmp_path):
     write_fashion_mnist(tmp_path / "data", num_train=60, num_test=40)
     done = command("ssl-evaluate", f"run={run.folder}", "dataset=fashion_mnist", *PROBES)
@@ -380,11 +396,18 @@ def test_a_pattern_of_one_run(command, run):
     assert len(evaluated(run)) == 1
 
 
-@pytest.mark.parametrize("given", ["{sweep}/nothing*", "{sweep}/empty", "{sweep}/begun*"])
-def test_a_pattern_of_no_run(command, several, given):
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("{sweep}/nothing*", "no runs there. Name"),
+        ("{sweep}/empty", "no runs there. Name"),
+        ("{sweep}/begun*", "1 run there, none of them with results. Name"),
+    ],
+)
+def test_a_pattern_of_no_run(command, several, given, said):
     sweep = several[0].folder.parent
     (sweep / "empty").mkdir()
     done = command("ssl-evaluate", f"run={given.format(sweep=sweep)}", *PROBES)
     assert done.code == 1
     assert done.err.startswith("Error: run=")
-    assert "none of them with results" in done.err
+    assert f": {said} the folder of one, or of a sweep" in done.err

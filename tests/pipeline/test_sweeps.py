@@ -127,6 +127,8 @@ def test_other_settings_make_other_jobs(copy):
 def test_a_lock_that_is_held_says_running(copy, command):
     run = jobs()[0].run
     (run.folder / "DONE").unlink()
+    assert "interrupted: #0 " in (shown := command("ssl-sweep", "grid.yaml", *TINY, "--status").out)
+    assert "it is evaluated, only its end is missing" in shown
     run.results_file.unlink()
     assert states()[0] == "interrupted"
     write_progress(run.progress_file, PROGRESS)

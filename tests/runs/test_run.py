@@ -76,12 +76,16 @@ def test_a_run_without_a_checkpoint_says_what_it_is(tmp_path, status):
     run.folder.mkdir()
     run.config_file.touch()
     if status == "failed":
-        run.error_file.touch()
+        run.error_file.write_text("ValueError: no such thing\n\nTraceback\n")
     with run.held() if status == "running" else nullcontext(), pytest.raises(UserError) as caught:
         load_encoder(run.folder)
-    state = "has failed" if status == "failed" else f"is {status}"
-    remedy = "Wait for its first." if status == "running" else "Start the same ssl-train again"
-    assert str(caught.value).startswith(f"{run.folder} {state}, and has no checkpoints/last.ckpt. {remedy}")
+    lacks = "and has no checkpoints/last.ckpt"
+    said = {
+        "running": f"is running, {lacks}. Wait for its first.",
+        "failed": f"has failed, {lacks}: ValueError: no such thing (more in its error.txt). Mend that, ",
+        "unfinished": f"is unfinished, {lacks}. Start the same ssl-train again",
+    }
+    assert str(caught.value).startswith(f"{run.folder} {said[status]}")
 
 
 def test_what_was_exported_is_no_run(tmp_path):
