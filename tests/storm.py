@@ -5,6 +5,7 @@ has ended. It must leave what a sweep leaves that nobody disturbed, bit for bit,
 """
 
 import argparse
+import math
 import os
 import random
 import shutil
@@ -29,11 +30,10 @@ EXPERIMENTS = {
     "streamed": "defaults: [override /dataset: image_folder]\nbatch_size: 16\n"
     "dataset: {root: ../images, storage: streamed, workers: 1, image_size: 16}\n",
 }
-"""Jobs of four kinds, with five seeds each."""
+"""Jobs of four kinds."""
 SWEEP = (
     "-m",
     "--config-dir=../conf",
-    "seed=1,2,3,4,5",
     f"experiment={','.join(EXPERIMENTS)}",  # every kind in turn: the storm meets the first jobs most
     "trainer.max_epochs=2",
     "trainer.log_every_n_steps=7",
@@ -55,13 +55,13 @@ PATIENCE = 900.0
 """Seconds after which a sweep hangs that nobody disturbs any more."""
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
+def start(folder: Path, seeds: int) -> subprocess.Popen[bytes]:
     """The sweep, working in this folder; what it prints is appended to `output.txt` there."""
     own = {"PYTHONPATH": str(Path(__file__).parents[1]), "CUDA_VISIBLE_DEVICES": ""}
     own |= {f"SSL_{kind.upper()}": str(folder / kind) for kind in ("runs", "cache", "data")}
     with (folder / "output.txt").open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "ssl_lightning.commands.train", *SWEEP],
+            [sys.executable, "-m", "ssl_lightning.commands.train", f"seed={','.join(map(str, range(seeds)))}", *SWEEP],
             cwd=folder,
             env=os.environ | own,
             stdin=subprocess.DEVNULL,
@@ -71,13 +71,13 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def finish(folder: Path, sweep: subprocess.Popen[bytes], attempts: int) -> None:
+def finish(folder: Path, sweep: subprocess.Popen[bytes], seeds: int, attempts: int) -> None:
     """Waits for its end, and starts it again where something has failed."""
     try:
         for _ in range(attempts - 1):
             if sweep.wait(PATIENCE) == 0:
                 return
-            sweep = start(folder)
+            sweep = start(folder, seeds)
         assert sweep.wait(PATIENCE) == 0, f"the sweep still fails: see {folder / 'output.txt'}"
     except subprocess.TimeoutExpired:
         raise AssertionError(f"the sweep hangs: see {folder / 'output.txt'}, {processes_in(folder)}") from None
@@ -97,11 +97,11 @@ def kind_of(process: int, commands: dict[int, str]) -> str:
     return "job" if "hydra.mode=RUN" in command else "pool"
 
 
-def storm(folder: Path, seconds: float, dice: random.Random) -> Counter[str]:
+def storm(folder: Path, seeds: int, seconds: float, dice: random.Random) -> Counter[str]:
     """Disturbs the sweep for so long, then lets it come to its end. Returns how often what was hit."""
     hits: Counter[str] = Counter()
     until = time.monotonic() + seconds
-    sweep = start(folder)
+    sweep = start(folder, seeds)
     while (wait := min(dice.expovariate(1 / PAUSE), until - time.monotonic())) > 0:
         time.sleep(wait)
         (kind,), (number,) = (dice.choices(list(some), list(some.values())) for some in (KINDS, SIGNALS))
@@ -114,9 +114,10 @@ def storm(folder: Path, seconds: float, dice: random.Random) -> Counter[str]:
             hits[f"{number.name} to a {kind}"] += 1
         if sweep.poll() is not None:
             hits["sweep started again"] += 1
-            sweep = start(folder)
+            sweep = start(folder, seeds)
     print(f"The storm is over: {sum(run.done for run in find_runs([folder / 'runs']))} runs are finished.", flush=True)
-    finish(folder, sweep, 4)  # jobs of a pool that was killed may be at work still, which the next one's are told
+    # Jobs of a pool that was killed may be at work still, which the next one's are told.
+    finish(folder, sweep, seeds, attempts=4)
     return hits
 
 
@@ -170,13 +171,14 @@ def main() -> None:
 
 def weather(work: Path, seconds: float, dice: random.Random) -> None:
     """A sweep without and one with a storm, and what they have left."""
+    seeds = 2 + math.ceil(seconds / 60)  # so that a storm does not outlast the jobs
     undisturbed, disturbed = work / "undisturbed", work / "disturbed"
     undisturbed.mkdir()
     disturbed.mkdir()
     began, shared_memory = time.monotonic(), segments_of_torch()
-    finish(undisturbed, start(undisturbed), 1)
+    finish(undisturbed, start(undisturbed, seeds), seeds, 1)
     print(f"An undisturbed sweep has taken {time.monotonic() - began:.0f} s.", flush=True)
-    hits = storm(disturbed, seconds, dice)
+    hits = storm(disturbed, seeds, seconds, dice)
     for what, number in sorted(hits.items()):
         print(f"{number:4} × {what}")
     compared = assert_same_runs(undisturbed, disturbed)

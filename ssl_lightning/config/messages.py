@@ -17,7 +17,7 @@ from ssl_lightning.config.places import CONF
 from ssl_lightning.config.schema import NAMED_COMPONENTS
 from ssl_lightning.lightning_internals import root_of, unknown_override
 
-PROXY = "subset.proxy"
+PROXIES = ("subset.proxy", "subset.embedder")
 EXTRAS = {
     "hydra/launcher/submitit_slurm": "slurm",
     "hydra/launcher/submitit_local": "slurm",
@@ -213,12 +213,13 @@ def _accepted(prefix: str, parent: DictConfig, top_level: Iterable[str]) -> set[
     """What may stand in a node, whether or not a file mentions it: arguments of a component; of a proxy, which says in
     what it differs from the run that asks, all that this run has there."""
     found: set[str] = set()
-    if prefix == f"{PROXY}.":
-        found |= {*top_level, "run"}
-    elif prefix.startswith(f"{PROXY}."):
-        twin = OmegaConf.select(root_of(parent), prefix.removeprefix(f"{PROXY}.").rstrip("."))
-        if isinstance(twin, DictConfig):
-            found |= set(map(str, twin)) | _accepted("", twin, ())
+    for proxy in PROXIES:
+        if prefix == f"{proxy}.":
+            found |= {*top_level, "run"}
+        elif prefix.startswith(f"{proxy}."):
+            twin = OmegaConf.select(root_of(parent), prefix.removeprefix(f"{proxy}.").rstrip("."))
+            if isinstance(twin, DictConfig):
+                found |= set(map(str, twin)) | _accepted("", twin, ())
     if "_target_" in parent:
         found |= set(inspect.signature(locate(parent["_target_"])).parameters)
     return found

@@ -57,11 +57,13 @@ class Cut:
     """What is cut from a ranking, and the runs that the ranking is made with: beside the rule of `subset`.
 
     `proxy` names a finished `run`, or says in what the run that is trained for the ranking differs from this one.
+    `embedder` is the same of a run by whose embeddings images are grouped before proxies learn the groups.
     """
 
     fraction: Annotated[float, Gt(0), Le(1)] | None = 1.0
     budget: Literal["exact", "floor"] = "exact"
     proxy: Annotated["Proxy | None", Content] = None  # type: ignore[valid-type]  # made below, of TrainConfig's fields
+    embedder: Annotated["Proxy | None", Content] = None  # type: ignore[valid-type]
 
 
 @dataclass
@@ -175,6 +177,6 @@ those of the run that is trained, when it is known to be needed."""
 SETTINGS: tuple[type, ...] = (Paths, Checkpointing, Proxy)
 """Mappings without a `_target_`."""
 
-_NAMED = ("projector", "latent", "quota", "redundancy", "proxy", "dataset", "nuisance")
-NAMED_COMPONENTS = {name: name for name in _NAMED} | {"base": "method"}
+_NAMED = ("projector", "latent", "quota", "redundancy", "pseudo_labels", "proxy", "dataset", "nuisance")
+NAMED_COMPONENTS = {name: name for name in _NAMED} | {"base": "method", "embedder": "proxy"}
 """Keys inside a component that also accept the name of an option of a group: `method.base=directclr`."""

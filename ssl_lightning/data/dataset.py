@@ -1,5 +1,6 @@
 """Datasets: indexable stores of uint8 images with integer labels, with a fingerprint of their content."""
 
+import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from ssl_lightning.config.markers import Place, Unset
 from ssl_lightning.data.checking import check_arrays, check_labelled, check_labels, check_settings
 from ssl_lightning.data.decoding import StreamedImages
 from ssl_lightning.data.nuisance import Nuisance, Plan, private, streamed
+from ssl_lightning.data.pseudo_labels import PseudoLabels
 from ssl_lightning.data.validation import held_out_part
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import place_of
@@ -97,6 +99,7 @@ class ImageDataset(ABC):
         download: fetch missing files, where the dataset has a public source.
         validation_fraction: share of each class that is held out of train for tuning.
         nuisance: what is done to the images of train; evaluations see them as they were.
+        pseudo_labels: what pretraining takes for the labels of train; evaluations see its own.
 
     Opening data that do not agree with these values raises UserError.
     """
@@ -111,6 +114,7 @@ class ImageDataset(ABC):
     download: Annotated[bool, Place] = False
     validation_fraction: Part = 0.1
     nuisance: Annotated[Nuisance | None, Unset] = None
+    pseudo_labels: Annotated[PseudoLabels | None, Unset] = None
 
     any_size: ClassVar[bool] = False
     """Whether images are decoded to any `image_size`, and to 1 or 3 `channels`, as one likes."""
@@ -187,7 +191,16 @@ class ImageDataset(ABC):
 
     def train(self) -> Split:
         """What subsets are taken of, and pretraining sees."""
-        return self.clean() if self.nuisance is None else self._with_nuisance()[0]
+        images, labels = self.clean() if self.nuisance is None else self._with_nuisance()[0]
+        if self.pseudo_labels is not None:
+            labels = torch.from_numpy(self.pseudo_labels.levels(len(labels))[:, 0])
+        return Split(images, labels)
+
+    def relabelled(self, labels: PseudoLabels) -> "ImageDataset":
+        """The same images, in memory once, with other labels of train."""
+        other = copy.copy(self)
+        other.pseudo_labels = labels
+        return other
 
     def clean(self) -> Split:
         """The images of train without any nuisance."""

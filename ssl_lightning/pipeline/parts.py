@@ -123,7 +123,7 @@ def subset_of(config: Mapping[str, Any], train: Train) -> tuple[Subset, Sequence
     cut = beside(config["subset"], Cut)
     if config["trainer"]["fast_dev_run"]:
         rule = rule.for_fast_dev_run()
-    return Subset(rule, cut["fraction"], cut["budget"]), proxies_of(config, rule.needs(), train)
+    return Subset(rule, cut["fraction"], cut["budget"]), proxies_of(config, rule, train)
 
 
 def possible_evaluation(config: Mapping[str, Any], dataset: ImageDataset) -> Mapping[str, Any]:

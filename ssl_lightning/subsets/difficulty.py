@@ -2,20 +2,22 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from annotated_types import Gt
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from ssl_lightning.config.markers import Speed
+from ssl_lightning.config.components import make
+from ssl_lightning.config.markers import Speed, Unset
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.data.loading import in_order, normalise
+from ssl_lightning.data.pseudo_labels import PseudoLabels
 from ssl_lightning.devices import device_of
 from ssl_lightning.errors import UserError
 from ssl_lightning.methods.method import SSLMethod
@@ -23,8 +25,14 @@ from ssl_lightning.processes import ALONE, ProcessGroup
 from ssl_lightning.progress import track
 from ssl_lightning.runs.loading import LoadedRun
 from ssl_lightning.subsets.composed import QuotaRule
+from ssl_lightning.subsets.grouped import GroupedRule
 from ssl_lightning.subsets.quota import Offer
-from ssl_lightning.subsets.ranking import Ranking, generator
+from ssl_lightning.subsets.ranking import Budget, Ranking, generator
+
+GROUPS = (
+    "Choose subset=elfs, whose classifiers learn groups of embeddings; or a subset that needs no labels, such as "
+    "subset=prototypes; or another dataset."
+)
 
 
 def el2n(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"]) -> Float64[Tensor, " n"]:
@@ -76,34 +84,70 @@ class DifficultyRule(QuotaRule):
     Args:
         runs: R, how many classifiers are asked.
         keep: which end of the ranking is best.
-        balanced: rank within each label, so that every fraction keeps the proportions of the labels.
+        balanced: rank within each class, so that every fraction keeps the proportions of the classes.
         accelerator: as of a trainer; of no influence but on speed and rounding.
+        pseudo_labels: whose groups, by the embeddings of a first proxy, are the classes that classifiers learn (as of
+            ELFS, arXiv 2406.04273), and whose redundancy says what comes last; None: they learn the labels.
     """
 
     runs: Annotated[int, Gt(0)] = 1
     keep: Literal["easiest", "hardest"] = "easiest"
     balanced: bool = True
     accelerator: Annotated[str, Speed] = "auto"
+    pseudo_labels: Annotated[GroupedRule | None, Unset] = None
 
     expensive: ClassVar[bool] = True
 
     @abstractmethod
     def difficulty(self, proxy: LoadedRun, dataset: ImageDataset) -> Float64[Tensor, " n"]:
-        """How hard each image of train is for one classifier."""
+        """How hard each image of train, with the labels that it has there, is for one classifier."""
 
     def needs(self) -> int:
         return self.runs
 
+    def for_fast_dev_run(self) -> "DifficultyRule":
+        groups = self.pseudo_labels and replace(self.pseudo_labels, cache=None, looks=1)
+        return replace(self, cache=None, pseudo_labels=groups)
+
+    def learns(self) -> GroupedRule | None:
+        return self.pseudo_labels
+
     def offers(self) -> frozenset[Offer]:
-        return frozenset(["scores"])
+        found: list[Offer] = ["scores"]
+        if self.pseudo_labels is not None:
+            found.append("features")
+            if self.pseudo_labels.groups.depth > 1 and self.balanced:
+                found.append("tree")
+        return frozenset(found)
 
     def check_dataset(self, dataset: ImageDataset) -> None:
-        dataset.all_labels(f"subset={self.name}")
+        if self.pseudo_labels is None:
+            dataset.all_labels(f"subset={self.name}", GROUPS)
+        else:
+            self.pseudo_labels.check_dataset(dataset)
+
+    def check_budget(self, budget: Budget) -> None:
+        super().check_budget(budget)
+        if self.pseudo_labels is not None:
+            self.pseudo_labels.check_budget(budget)
+
+    def content_digest(self) -> str:
+        return "" if self.pseudo_labels is None else self.pseudo_labels.content_digest()
+
+    def notice(self, ranking: Ranking, fraction: float | None) -> str | None:
+        return None if self.pseudo_labels is None else self.pseudo_labels.notice(ranking, fraction)
 
     def rank(
         self, dataset: ImageDataset, proxies: Sequence[LoadedRun] = (), processes: ProcessGroup = ALONE
     ) -> Ranking:
-        labels = dataset.all_labels(f"subset={self.name}")
+        digests = [proxy.digest for proxy in proxies]
+        asked, levels, features, redundant = dataset, None, None, None
+        if self.pseudo_labels is not None:
+            embedder, *proxies = proxies
+            asked, levels = self._relabelled(dataset, proxies)
+            features = self.pseudo_labels.features(dataset, embedder, processes)
+            redundant = self.pseudo_labels.redundant(features, levels[:, 0])
+        labels = asked.all_labels(f"subset={self.name}", GROUPS)
         scores = []
         for proxy in proxies:
             if not proxy.method.classifies:
@@ -116,13 +160,31 @@ class DifficultyRule(QuotaRule):
                     f"subset={self.name} asks a classifier of {dataset.name}, but the run of subset.proxy.run was "
                     f"trained on {other}. Choose a run on the same dataset, or set subset.proxy.run=null."
                 )
-            scores.append(self.difficulty(proxy, dataset).cpu())
+            scores.append(self.difficulty(proxy, asked).cpu())
         score = torch.stack(scores).mean(0).numpy()
         score = score if self.keep == "hardest" else 0 - score
         order = np.lexsort((generator(self.seed, "ties").permutation(len(score)), -score))
-        latent = labels.numpy() if self.balanced else np.zeros(len(score), np.int64)
-        provenance = self.provenance(dataset, [proxy.digest for proxy in proxies])
-        return self.arranged(order, latent[:, None], score, provenance)
+        if levels is None:
+            levels = labels.numpy()[:, None]
+        if not self.balanced:
+            levels = np.zeros((len(score), 1), np.int64)
+        provenance = self.provenance(dataset, digests)
+        if redundant is not None:
+            provenance["redundant"] = int(np.count_nonzero(redundant))
+        return self.arranged(order, levels, score, provenance, redundant, features)
+
+    def _relabelled(
+        self, dataset: ImageDataset, proxies: Sequence[LoadedRun]
+    ) -> tuple[ImageDataset, Int64[np.ndarray, "n l"]]:
+        """The dataset with the groups that the classifiers have learnt as its labels, and these groups."""
+        learnt = {str(described) for proxy in proxies if (described := proxy.config["dataset"].get("pseudo_labels"))}
+        if len(learnt) != 1 or any(not proxy.config["dataset"].get("pseudo_labels") for proxy in proxies):
+            raise UserError(
+                f"subset={self.name} asks classifiers of the groups of subset.pseudo_labels, but the run of "
+                "subset.proxy.run has learnt other classes. Set subset.proxy.run=null to train one."
+            )
+        labels: PseudoLabels = make(proxies[0].config["dataset"]["pseudo_labels"])
+        return dataset.relabelled(labels), labels.levels(len(dataset.train().labels))
 
     def _batches(
         self, proxy: LoadedRun, dataset: ImageDataset, batch_size: int

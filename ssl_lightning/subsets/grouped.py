@@ -135,6 +135,18 @@ class GroupedRule(EmbeddingRule, QuotaRule):
             f"come last; this subset has {max(0, taken - others):,} of them."
         )
 
+    def redundant(
+        self, features: Float32[np.ndarray, "n d"], group: Int64[np.ndarray, " n"]
+    ) -> Bool[np.ndarray, " n"] | None:
+        """Which images are redundant in their groups; None where nothing is asked to be."""
+        if self.redundancy is None:
+            return None
+        found = np.zeros(len(group), np.bool_)
+        for k in np.unique(group):
+            members = np.flatnonzero(group == k)
+            found[members] = self.redundancy.redundant(self.vectors(features[members]))
+        return found
+
     def rank(
         self, dataset: ImageDataset, proxies: Sequence[LoadedRun] = (), processes: ProcessGroup = ALONE
     ) -> Ranking:

@@ -40,6 +40,9 @@ class HierarchicalKMeans(LatentClasses):
     def depth(self) -> int:
         return len(self.clusters)
 
+    def number(self, num_classes: int | None) -> int | None:
+        return self.clusters[0]
+
     def check_dataset(self, dataset: ImageDataset) -> None:
         check_clusters(dataset, self.clusters[0])
 

@@ -47,6 +47,10 @@ class LatentClasses(ABC):
         """How many levels of groups there are: more than one where groups form a tree."""
         return 1
 
+    def number(self, num_classes: int | None) -> int | None:
+        """How many groups there are at most, for so many classes of the dataset; None where nobody knows."""
+        return num_classes
+
     def content_digest(self) -> str:
         """Hash of what is read besides dataset and features."""
         return ""
@@ -78,6 +82,9 @@ class One(LatentClasses):
 
     def assign(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Int64[np.ndarray, " n"]:
         return np.zeros(len(features), np.int64)
+
+    def number(self, num_classes: int | None) -> int | None:
+        return 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +136,9 @@ class KMeans(_OfFeatures):
     """
 
     clusters: Annotated[int, Gt(0)] | None = None
+
+    def number(self, num_classes: int | None) -> int | None:
+        return self.clusters or num_classes
 
     def assign(self, dataset: ImageDataset, features: Float[np.ndarray, "n d"], seed: int) -> Int64[np.ndarray, " n"]:
         return self.group(dataset, features, seed).levels[:, 0]

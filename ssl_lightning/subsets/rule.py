@@ -50,6 +50,11 @@ class SubsetRule(ABC):
         """How many finished runs the ranking is made with: proxies, whose seeds count upwards."""
         return 0
 
+    def learns(self) -> "SubsetRule | None":
+        """A `GroupedRule` whose groups are the classes that proxies learn; None: they learn what the config says. The
+        proxy by whose embeddings it groups comes first."""
+        return None
+
     @abstractmethod
     def rank(
         self, dataset: ImageDataset, proxies: Sequence[LoadedRun] = (), processes: ProcessGroup = ALONE

@@ -49,6 +49,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "2000 clusters are asked for, but there are only",
         ),
         (("subset=prototypes", "subset.clusters=2000"), "2000 clusters are asked for, but there are only 1257 images"),
+        (
+            ("subset=elfs", "subset.pseudo_labels.latent.clusters=2000"),
+            "2000 clusters are asked for, but there are only 1257 images",
+        ),
         (("latent@subset.latent=embeddings", "subset.latent.file=short.npy"), "is no .npy file of floats [1257, d]"),
         (("latent@subset.latent=few_labels", "subset.latent.file=short.npy"), "is no .npy file of floats [1257, d]"),
     ],
@@ -57,7 +61,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_latent_classes_that_cannot_be_made_are_refused_before_a_proxy_trains(command, tmp_path, name, arguments, said):
     np.save(tmp_path / "short.npy", np.zeros((3, 2)))
     choices = arguments if arguments[0].startswith("subset=") else ("subset=sas", *arguments)
-    done = command(name, *QUICK, *choices)
+    done = command(name, *TINY, "batch_size=128", *choices)
     assert done.code == 1
     assert said in done.err
     assert not list(tmp_path.rglob("checkpoints"))
@@ -98,6 +102,34 @@ def message(outcome: Outcome) -> str:
     assert outcome.code != 0
     assert "Traceback" not in outcome.out + outcome.err
     return next(line for line in outcome.err.splitlines() if line.startswith("Error:"))
+
+
+def test_classifiers_of_groups(command, tmp_path):
+    """The embedder is trained, its groups are kept, two classifiers learn them. In another cache, and for another
+    quota, none of them is trained again; other groups have classifiers of their own."""
+    elfs = (*TINY, "batch_size=128", "subset=elfs", "subset.runs=2", "subset.pseudo_labels.latent.clusters=12")
+    done = command("ssl-select", *elfs)
+    assert done.code == 0, done.err
+    assert "12 latent classes" in done.out
+    first = ranking_in(tmp_path)
+    (groups,) = tmp_path.glob("cache/pseudo_labels/*.npy")
+    levels = np.load(groups)
+    np.testing.assert_array_equal(first.latent_class, levels[:, 0])
+    methods = {run.id: run.config()["method"] for run in proxies(tmp_path)}
+    assert sorted(name.partition("-")[0] for name in methods) == ["simclr", "supervised", "supervised"]
+    assert {method["num_classes"] for method in methods.values() if "num_classes" in method} == {12}
+    before = {name: time for name, time in times(tmp_path).items() if name.startswith("runs/")}
+    (tmp_path / "cache").rename(tmp_path / "former")
+    again = command("ssl-select", *elfs)
+    assert table(again) == table(done)
+    np.testing.assert_array_equal(ranking_in(tmp_path).order, first.order)
+    np.testing.assert_array_equal(np.load(groups), levels)
+    assert command("ssl-train", *elfs, "subset.quota.cut=0.3", "subset.fraction=0.2").code == 0
+    after = {name: time for name, time in times(tmp_path).items() if name.startswith("runs/proxies")}
+    assert after == before
+    assert command("ssl-select", *elfs, "subset.pseudo_labels.latent.clusters=7").code == 0
+    assert len(proxies(tmp_path)) == 3 + 2
+    assert len([*tmp_path.glob("cache/pseudo_labels/*.npy")]) == 2
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ OF_EVALUATE = [
 """What only ssl-evaluate takes."""
 
 PLACES = {"projector": "method.projector", "nuisance": "dataset.nuisance"} | {
-    group: f"subset.{group}" for group in ("latent", "quota", "redundancy", "proxy")
+    group: f"subset.{group}" for group in ("latent", "quota", "redundancy", "pseudo_labels", "proxy")
 }
 """Where the groups go that are no keys of the whole config."""
 

@@ -119,14 +119,15 @@ SCORES = (
 PROXIES = {
     **dict.fromkeys(("sas", "sas_row_sum", "prototypes", *SCORES), 1),
     **dict.fromkeys(("ccs", "el2n", "el2n_hardest", "grand", "forgetting"), 3),
+    "elfs": 4,
 }
 """Rules that rank, once for all methods, and how many proxies they train for it."""
 
 USUAL = ("simclr", "fashion_mnist", "random")
 METHODS = ("simclr", "gessl", "supervised")
-RULES = ("full", "file", "sas", "el2n", "random", "random_balanced")
+RULES = ("full", "file", "sas", "el2n", "elfs", "random", "random_balanced")
 """What stands for others of its kind: with one loss, with steps of its own and with labels; a given list, one proxy,
-several, and none."""
+several, several that learn what another sees, and none."""
 
 
 def _grid() -> Iterator[Any]:
@@ -143,7 +144,7 @@ def _grid() -> Iterator[Any]:
             continue
         if dataset in ("arrays", "huggingface", *WRITERS) and (method, subset) != ("simclr", "random"):
             continue  # decoded once, they are as others
-        if subset in SCORES and dataset not in ("fashion_mnist", "imagenet", "stl10"):
+        if subset in (*SCORES, "elfs") and dataset not in ("fashion_mnist", "imagenet", "stl10"):
             continue  # grey, streamed, partly labelled: they know nothing else of a dataset
         grey = dataset == "fashion_mnist"
         rule_by_kind = method == "simclr" and grey and subset in RULES
@@ -166,6 +167,7 @@ CLUSTERS = {
     **{name: ["subset.latent.clusters=4"] for name in ("density", "facility_location", "herding")},
     **{name: ["subset.latent.clusters=4"] for name in ("random_in_groups", "semdedup")},
     "hierarchical_kmeans": ["subset.latent.clusters=[4,2]"],
+    "elfs": ["subset.pseudo_labels.latent.clusters=4"],
 }
 ALL_LABELS = (
     *("sas", "sas_row_sum", "random_balanced", "el2n", "el2n_hardest", "grand", "forgetting", "ccs", "moderate"),

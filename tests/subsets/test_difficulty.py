@@ -11,11 +11,20 @@ import torch.nn.functional as F
 from torch import nn
 
 from ssl_lightning.data.loading import normalise
+from ssl_lightning.data.pseudo_labels import PseudoLabels
+from ssl_lightning.data.views import Augment, View
 from ssl_lightning.errors import UserError
 from ssl_lightning.methods.supervised import Supervised
 from ssl_lightning.models.backbones import resnet_tiny
+from ssl_lightning.subsets.density import Density
 from ssl_lightning.subsets.difficulty import EL2N, GraNd, el2n, grand
+from ssl_lightning.subsets.double_end import DoubleEnd
 from ssl_lightning.subsets.forgetting import Forgetting, ForgettingEvents
+from ssl_lightning.subsets.hierarchy import HierarchicalKMeans
+from ssl_lightning.subsets.latent import KMeans
+from ssl_lightning.subsets.quota import Hierarchical
+from ssl_lightning.subsets.random_in_groups import RandomInGroups
+from ssl_lightning.subsets.redundancy import SemDeDup
 from tests.callbacks import fitting
 from tests.subsets.proxies import Toy, given
 
@@ -230,6 +239,106 @@ def test_a_classifier_of_other_data(rule):
     made = rule(accelerator="cpu")
     with pytest.raises(UserError, match=rf"subset={rule.name} asks a classifier of tiny, but .* trained on other\."):
         made.rank(fitting.dataset(), proxies(classifier(0), name="other"))
+
+
+# Groups as labels
+
+
+class Halves(Toy):
+    """Sees of an image its mean above and below, so that clusters are neither labels nor single images."""
+
+    def __init__(self):
+        super().__init__(
+            lambda images: torch.stack([images[:, :, :4].mean((1, 2, 3)), images[:, :, 4:].mean((1, 2, 3))], 1)
+        )
+
+
+def grouping(latent=None, redundancy=None):
+    views = Augment([View()])
+    latent = latent or KMeans(clusters=4)
+    return RandomInGroups(latent=latent, redundancy=redundancy, augment=views, looks=1, accelerator="cpu")
+
+
+def learners(tmp_path, groups, *methods):
+    """An embedder, and classifiers that have learnt the groups by its embeddings; and these groups."""
+    data, embedder = fitting.dataset(), given(Halves(), "e", (0.4,), (0.3,))
+    levels = groups.groups.group(data, groups.features(data, embedder), groups.seed).levels
+    labels = PseudoLabels(name="groups", folder=str(tmp_path))
+    np.save(labels.file, levels)
+    described = {"_target_": f"{PseudoLabels.__module__}.PseudoLabels", "name": "groups", "folder": str(tmp_path)}
+    found = proxies(*methods)
+    for proxy in found:
+        proxy.config["dataset"]["pseudo_labels"] = described
+    return [embedder, *found], levels
+
+
+def four(seed):
+    torch.manual_seed(seed)
+    return Toy(nn.Flatten(), nn.Linear(64, 4), classifies=True)
+
+
+@pytest.mark.parametrize(("rule", "score"), [(EL2N, el2n_of), (GraNd, grand_of)])
+def test_groups_are_ranked_as_if_they_were_the_labels(tmp_path, rule, score):
+    """No label of the dataset has any influence."""
+    methods = [four(seed) for seed in range(2)]
+    given_proxies, levels = learners(tmp_path, grouping(), *methods)
+    relabelled = fitting.dataset()
+    relabelled.labels = levels[:, 0]
+    relabelled.num_classes = 4
+    expected = rule(runs=2, accelerator="cpu").rank(relabelled, proxies(*methods))
+    unlabelled = fitting.dataset()
+    unlabelled.labels = np.array([0, 1, 2, *[-1] * 45])
+    made = rule(runs=2, accelerator="cpu", pseudo_labels=grouping())
+    made.check_dataset(unlabelled)
+    ranking = made.rank(unlabelled, given_proxies)
+    np.testing.assert_allclose(ranking.score, expected.score, rtol=1e-12)
+    np.testing.assert_array_equal(ranking.order, expected.order)
+    np.testing.assert_array_equal(ranking.latent_class, levels[:, 0])
+    assert ranking.provenance["content"] == "e-a-b"
+    assert ranking.provenance["parameters"]["pseudo_labels"]["latent"]["clusters"] == 4
+
+
+def test_what_is_redundant_by_the_embeddings_comes_last(tmp_path):
+    groups = grouping(redundancy=SemDeDup(epsilon=1e-3))
+    given_proxies, levels = learners(tmp_path, groups, four(0))
+    ranking = EL2N(accelerator="cpu", pseudo_labels=groups).rank(fitting.dataset(), given_proxies)
+    features = torch.from_numpy(groups.features(fitting.dataset(), given_proxies[0]))
+    expected = set()
+    for k in range(4):
+        members = np.flatnonzero(levels[:, 0] == k)
+        expected |= set(members[groups.redundancy.redundant(features[members])].tolist())
+    assert 0 < len(expected) < 40
+    assert ranking.provenance["redundant"] == len(expected)
+    assert set(ranking.order[-len(expected) :].tolist()) == expected
+
+
+@pytest.mark.parametrize("quota", [Hierarchical(), Density(neighbours=2), DoubleEnd()])
+def test_groups_bring_what_quotas_need(tmp_path, quota):
+    latent = HierarchicalKMeans(clusters=[4, 2])
+    given_proxies, levels = learners(tmp_path, grouping(latent), four(0))
+    made = EL2N(accelerator="cpu", pseudo_labels=grouping(latent), quota=quota)
+    ranking = made.rank(fitting.dataset(), given_proxies)
+    assert sorted(ranking.order.tolist()) == list(range(48))
+    if quota.needs == "tree":
+        counts = [np.bincount(levels[ranking.order[:size], 1], minlength=2) for size in (4, 8)]
+        assert all(abs(a - b) <= 1 for a, b in counts)
+    if quota.needs != "scores":
+        with pytest.raises(UserError, match=rf"subset\.quota={quota.name} needs"):
+            EL2N(accelerator="cpu", quota=quota)
+
+
+@pytest.mark.parametrize("learnt", ["labels", "others"])
+def test_a_classifier_that_has_learnt_other_classes(tmp_path, learnt):
+    made = EL2N(runs=2, accelerator="cpu", pseudo_labels=grouping())
+    (embedder, one, other), _ = learners(tmp_path, grouping(), four(0), four(1))
+    if learnt == "labels":
+        del one.config["dataset"]["pseudo_labels"]
+    else:
+        one.config["dataset"]["pseudo_labels"] = one.config["dataset"]["pseudo_labels"] | {"name": "others"}
+    with pytest.raises(
+        UserError, match=r"asks classifiers of the groups of subset\.pseudo_labels, but .* other classes"
+    ):
+        made.rank(fitting.dataset(), [embedder, one, other])
 
 
 # Forgetting

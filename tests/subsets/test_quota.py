@@ -8,6 +8,7 @@ import pytest
 
 from ssl_lightning.errors import UserError
 from ssl_lightning.subsets.density import Density
+from ssl_lightning.subsets.double_end import DoubleEnd
 from ssl_lightning.subsets.quota import Balanced, Hierarchical, Proportional, Ranked, keys_of
 from ssl_lightning.subsets.random import Full, Random, RandomBalanced
 from ssl_lightning.subsets.ranking import Ranking, generator
@@ -30,6 +31,8 @@ QUOTAS = [
     Density(temperature=1e-3, neighbours=2),
     Strata(),
     Strata(cut=0.3, strata=4),
+    DoubleEnd(),
+    DoubleEnd(cut=0.4),
 ]
 SCORES = {
     "random": lambda n: np.random.default_rng(1).standard_normal(n),
@@ -215,6 +218,20 @@ def test_strata_do_not_depend_on_the_order_of_what_is_tied():
     np.testing.assert_array_equal(backwards, one[0])
 
 
+@sizes_of_groups
+@scores
+@pytest.mark.parametrize("cut", [0.0, 0.3, 0.9])
+def test_a_double_end_leaves_out_the_best_and_then_the_worst(sizes, score_of, cut):
+    order = ranking_of(DoubleEnd(cut=cut), sizes, score_of).order.tolist()
+    score = ranked(sizes, score_of)[2]
+    draw = generator(0, "double_end").permutation(len(score))
+    best_first = sorted(range(len(score)), key=lambda i: (-score[i], draw[i]))
+    beta = int(cut * len(score))
+    for size in range(1, len(score) - beta + 1):
+        assert set(order[:size]) == set(best_first[beta : beta + size])
+    assert order[len(score) - beta :] == best_first[:beta][::-1]
+
+
 # What all have in common
 
 
@@ -234,7 +251,7 @@ def test_masks_are_exact_nested_and_take_everything_once(sizes, score_of, quota)
 @sizes_of_groups
 @pytest.mark.parametrize("quota", QUOTAS, ids=repr)
 def test_the_best_of_each_group_come_first(sizes, quota):
-    """But for strata, which draw."""
+    """But for those that look at the score alone."""
     if quota.needs == "scores":
         return
     given = ranked(sizes)[0]
