@@ -11,7 +11,7 @@ from ssl_lightning.evaluation.evaluator import Evaluator
 from ssl_lightning.evaluation.suite import EvaluationSuite
 
 STANDARD = "standard"
-OF_ENCODERS = ("name", "mean", "std", "stem", "num_classes", "nuisance")
+OF_ENCODERS = ("name", "mean", "std", "stem", "num_classes", "nuisance", "pseudo_labels")
 """Parameters of a dataset that say what an encoder is made for or of, or follow from the data."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ssl_lightning.config.components import make
 from ssl_lightning.config.resolve import resolve
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.data.sources.image_folder import ImageFolder
@@ -39,6 +40,20 @@ def test_settings_that_are_not_the_standard_ones_name_a_protocol():
     assert settings("evaluation=sgd").settings == {"linear": "sgd", "few_percents": []}
     digests = {one.digest for one in (standard, other, settings("evaluation=none"), settings("evaluation=sgd"))}
     assert len(digests) == 4
+
+
+@pytest.mark.parametrize(
+    ("dataset", "reading"),
+    [
+        ("digits", {"image_size": 8, "channels": 1, "validation_fraction": 0.1}),
+        ("cifar10", {"image_size": 32, "channels": 3, "validation_fraction": 0.1}),
+    ],
+)
+def test_what_is_added_to_datasets_makes_no_other_protocol(dataset, reading):
+    """Runs of former versions would be evaluated again, and stand in tables of their own."""
+    config = resolve(composed(f"dataset={dataset}"))
+    made = protocol_of(config["evaluation"], make(config["dataset"]))
+    assert (made.reading, made.settings, made.content) == (reading, {}, "")
 
 
 def test_a_protocol_is_kept_and_read():
