@@ -65,12 +65,15 @@ def card_of_ranking(ranking: Ranking) -> str:
     dataset, digest = (made_for.name, made_for.digest) if made_for else ("unnamed data", "unknown")
     reach = f" It goes up to the fraction {ranking.max_fraction:g}." if ranking.max_fraction < 1 else ""
     fraction = min(0.3, ranking.max_fraction)
+    nuisance = made_for.split.partition("-")[2] if made_for else ""  # of its usual settings, or others
+    option = f" dataset.nuisance={text_of(nuisance)}" * bool(nuisance)
     facts = {
         "rule": said.get("rule"),
         "seed": said.get("seed"),
         "dataset": dataset,
         "split": made_for and made_for.split,
         "images": len(ranking),
+        "nuisance": pairs(said.get("nuisance")),
         "digest of labels and images": digest,
         "digest of proxies and files": said.get("content"),
         "seconds of ranking": said.get("seconds"),
@@ -88,7 +91,7 @@ def card_of_ranking(ranking: Ranking) -> str:
             "In this folder, on the same images, which are known by their digest:",
             "",
             "```",
-            f"ssl-train dataset={text_of(dataset)} subset=file subset.path=. subset.fraction={fraction:g}",
+            f"ssl-train dataset={text_of(dataset)}{option} subset=file subset.path=. subset.fraction={fraction:g}",
             "```",
             "",
             "With NumPy alone:",

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from ssl_lightning.data.nuisance import Duplicates
 from ssl_lightning.errors import UserError
 from ssl_lightning.export.ranking import publish
 from ssl_lightning.subsets.file import File
@@ -127,3 +128,14 @@ def test_what_would_be_lost_is_refused(tmp_path):
     with pytest.raises(UserError, match="nothing that ssl-select has made"):
         publish(made(), tmp_path / "mine")
     assert [file.name for file in tmp_path.glob("mine/*")] == ["thesis.tex"]
+
+
+def test_a_card_says_what_was_done_to_the_images(tmp_path):
+    dataset = in_memory(np.arange(LENGTH) ** 2 % 7)
+    dataset.nuisance = Duplicates(share=0.2)
+    publish(RandomBalanced(seed=11).rank(dataset), tmp_path / "given")
+    card = (tmp_path / "given" / "README.md").read_text()
+    assert re.search(r"^ssl-train dataset=\S+ dataset\.nuisance=duplicates subset=file", card, re.MULTILINE)
+    assert "share 0.2" in card
+    publish(made(), tmp_path / "plain")
+    assert "nuisance" not in (tmp_path / "plain" / "README.md").read_text()
