@@ -30,7 +30,7 @@ def report(folders: Sequence[Path], output: Path | None = None, reference: str |
     content = content_of(records, reference)
     output = output or report_folder(folders[0])
     with writing_to(output), tempfile.TemporaryDirectory() as narrow:
-        figures = plots_of(content.tables, output, Path(narrow))
+        figures = plots_of(content.tables, content.differences, output, Path(narrow))
         write(content, output, figures)
     _show(content, output, len(figures))
 

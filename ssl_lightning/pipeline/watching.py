@@ -124,7 +124,7 @@ class Watched:
         drawn = {folder: look for folder, look in self._looks.items() if look.status in MEASURED}
         with writing_to(self._output):
             if drawn != self._drawn:
-                self._figures = plots_of(content.tables, self._output, self._narrow)
+                self._figures = plots_of(content.tables, content.differences, self._output, self._narrow)
                 self._drawn = drawn
             write(content, self._output, self._figures, Live(self._every, time.time()))
         self._written = True

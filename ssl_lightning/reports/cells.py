@@ -23,6 +23,8 @@ _LENGTH = ("batch_size", "trainer.")
 """Beginnings of the keys that say how long is trained."""
 _IMPLIED = ("method.", "subset.", CONTENTS)
 """Beginnings of the keys that differ where methods or subsets do."""
+_EMBEDDER = "subset.embedder."
+"""Beginning of the keys of a run that only a subset with `pseudo_labels` has, and its name says."""
 MANY = 3
 _CLASS = "._target_"
 """End of the keys that say which component is chosen."""
@@ -257,6 +259,8 @@ def _without_implied(own: Mapping[str, str], others: Sequence[Mapping[str, str]]
         alike = [some for some in others if some.get(key) == own[key]]
         differing = _differing(alike)
         implied |= {at for at in own if at.startswith(key.removesuffix("_target_")) and at not in {key, *differing}}
+    embedded = [some for some in others if any(key.startswith(_EMBEDDER) for key in some)]
+    implied |= {at for at in own if at.startswith(_EMBEDDER)} - _differing(embedded)
     return {key: value for key, value in own.items() if key not in implied}
 
 

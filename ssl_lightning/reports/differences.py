@@ -31,8 +31,8 @@ EXPLANATION = f"{INTERVALS} p: Wilcoxon's signed-rank test of the first column, 
 
 
 class Reference(NamedTuple):
-    """What the cells of one table are compared with: of several lines, each with the one that has most of its words; at
-    the same fraction, where that was run, or at the only one.
+    """What the cells of one table are compared with: of several lines, each with the one that has most of its words
+    and fewest others; at the same fraction, where that was run, or at the only one.
 
     Args:
         lines: cells by fraction, by the name of the line.
@@ -53,25 +53,43 @@ class Reference(NamedTuple):
             return next(iter(self.lines.values()))
         if name in self.lines:
             return {}
-        shared = {line: len(_words(line) & _words(name)) for line in self.lines}
-        nearest = [line for line, number in shared.items() if number == max(shared.values())]
+        near = {line: _nearness(_words(line), _words(name)) for line in self.lines}
+        near = {line: how for line, how in near.items() if how[0]}
+        nearest = [line for line, how in near.items() if how == max(near.values())]
         return self.lines[nearest[0]] if len(nearest) == 1 else {}
 
 
+class Against(NamedTuple):
+    """A cell against what it is compared with.
+
+    Args:
+        found: differences by the column of the tables, shares in %.
+        row: the same in words.
+    """
+
+    cell: Cell
+    found: Mapping[str, Difference | None]
+    row: Row
+
+
 class Compared(NamedTuple):
-    """Cells of one dataset and protocol, what they are compared with, and a row for each that there is something to
-    compare with."""
+    """Cells of one dataset and protocol, what they are compared with, and those that there is something to compare
+    with."""
 
     cells: Sequence[Cell]
     reference: Reference
-    rows: Sequence[tuple[Cell, Row]]
+    against: Sequence[Against]
+
+    @property
+    def rows(self) -> list[Row]:
+        return [one.row for one in self.against]
 
 
 def compared(cells: Sequence[Cell], words: str | None = None) -> Compared | None:
     """None where nothing can be compared. Words, and what is raised, as of `reference_of`."""
     reference = reference_of(cells, words)
-    rows = differences(cells, reference) if reference else []
-    return Compared(cells, reference, rows) if reference and rows else None
+    against = differences(cells, reference) if reference else []
+    return Compared(cells, reference, against) if reference and against else None
 
 
 def reference_of(cells: Sequence[Cell], words: str | None = None) -> Reference | None:
@@ -131,17 +149,21 @@ def _parts(cell: Cell) -> dict[str, str]:
 def _words(name: str) -> set[str]:
     """In lower case; of a setting, its value as well."""
     words = name.lower().replace(",", " ").split()
-    return {*words, *(word.partition("=")[2] for word in words)}
+    return {*words, *(word.partition("=")[2] for word in words)} - {""}
+
+
+def _nearness(line: set[str], name: set[str]) -> tuple[int, int]:
+    return len(line & name), -len(line - name)
 
 
 def _rank(cell: Cell) -> tuple[bool, bool]:
     return cell.identity["method"] != "simclr", cell.identity["subset"] not in PLAIN
 
 
-def differences(cells: Sequence[Cell], reference: Reference) -> list[tuple[Cell, Row]]:
-    """The cells that there is something to compare with, and a row of each."""
+def differences(cells: Sequence[Cell], reference: Reference) -> list[Against]:
+    """Of the cells that there is something to compare with."""
     metrics, shown, variants = metrics_of(cells), shown_of(cells), any(cell.variant for cell in cells)
-    rows: list[tuple[Cell, Row]] = []
+    against: list[Against] = []
     for cell in cells:
         other = reference.of(cell)
         found = {column: _difference(cell, other, name, column) for name, column in metrics.items()} if other else {}
@@ -153,8 +175,8 @@ def differences(cells: Sequence[Cell], reference: Reference) -> list[tuple[Cell,
                 | {column: _shown(one, column) for column, one in found.items()}
                 | {"p": _p(next(iter(found.values())))}
             )
-            rows.append((cell, row))
-    return rows
+            against.append(Against(cell, found, row))
+    return against
 
 
 def uncertainty(reference: Reference) -> str:

@@ -1,7 +1,6 @@
 """Plots as PNG files. Nothing depends on matplotlib's global state, or on a matplotlibrc of the user's."""
 
 import itertools
-import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from ssl_lightning.files import replacing
 from ssl_lightning.reports.comparison import scale_of
 from ssl_lightning.reports.costs import COSTS, SECONDS, known, pareto_front
+from ssl_lightning.reports.labels import Rows, folded
 from ssl_lightning.runs.metrics import read_metrics
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ FLOOR = 1e-8
 """What is less is drawn so: float32 cannot tell it from nothing."""
 LETTERS_AN_INCH = 12  # of a title
 SMALL_LETTERS_AN_INCH = 14
-LINES, MOST_LINES = 3, 6  # of a label in a legend, and of one beside a row
-ROW, LINE, AROUND = 0.24, 0.16, 0.9  # inches: of a row, of each further line of its label, of what is around rows
 
 WATCHED = {"r": "representation", "z": "embedding", "r_rest": "representation after d0"}
 """What spectra are watched of in training, with what it is called."""
@@ -96,6 +94,9 @@ def accuracy_against_fraction(
     lines = _lines(cells)
     fractions = sorted({cell.fraction for cell in cells})
     figure, axes = panels(len(metrics), narrow)
+    rows = Rows(list(lines), narrow)
+    if len(fractions) == 1:
+        rows.fit(figure, len(axes))
     for (metric, column), axis in zip(metrics.items(), axes, strict=True):
         name, scale = _axis_of(cells, metric, column), scale_of(column)
         for i, (line, members) in enumerate(lines.items()):
@@ -104,16 +105,12 @@ def accuracy_against_fraction(
             mean, error = scale * mean, scale * np.nan_to_num(deviation)
             style: Any = {"label": line, "marker": MARKERS[i % len(MARKERS)], "capsize": 3, "markersize": 5}
             if len(fractions) == 1:
-                axis.errorbar(mean, [-i], xerr=error, color=f"C{i}", **style)
+                axis.errorbar(mean, [rows.at[i]], xerr=error, color=f"C{i}", **style)
             else:
                 axis.errorbar(x, mean, error, color=f"C{i}", **style)
         if len(fractions) == 1:
-            names = [_folded(line, 16 if narrow else 40, MOST_LINES) for line in lines]
-            height = sum(ROW + LINE * name.count("\n") for name in names) + AROUND
-            figure.set_figheight(max(figure.get_figheight(), height * (len(axes) if narrow else 1)))
-            shown_names = names if narrow or axis is axes[0] else [""] * len(names)
-            axis.set_yticks([-i for i in range(len(lines))], shown_names, fontsize="small")
-            axis.set(xlabel=f"{name}, fraction {fractions[0]:g}", ylim=(0.5 - len(lines), 0.5))
+            rows.label(axis, narrow or axis is axes[0])
+            axis.set_xlabel(f"{name}, fraction {fractions[0]:g}")
             axis.locator_params(axis="x", nbins=4)  # numbers of four digits beside one another
         else:
             axis.set(xlabel="fraction of the training images", ylabel=name)
@@ -245,16 +242,11 @@ def _legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str],
     letters = SMALL_LETTERS_AN_INCH * figure.get_figwidth()
     while columns > 1 and max(map(len, labels), default=0) > letters / columns - 6:
         columns -= 1
-    folded = [_folded(label, round(letters / columns) - 6) for label in labels]
-    rows = [folded[i : i + columns] for i in range(0, len(folded), columns)]
+    shown = [folded(label, round(letters / columns) - 6) for label in labels]
+    rows = [shown[i : i + columns] for i in range(0, len(shown), columns)]
     lines = sum(max(label.count("\n") + 1 for label in row) for row in rows)
     figure.set_figheight(figure.get_figheight() + 0.2 * lines)
-    figure.legend(handles, folded, loc="outside lower center", ncols=columns, fontsize="small")
-
-
-def _folded(text: str, letters: int, lines: int = LINES) -> str:
-    """At most so many lines of so many letters."""
-    return "\n".join(textwrap.wrap(text, letters, max_lines=lines, placeholder=" …"))
+    figure.legend(handles, shown, loc="outside lower center", ncols=columns, fontsize="small")
 
 
 def _lines(cells: Sequence["Cell"]) -> dict[str, list["Cell"]]:
@@ -277,7 +269,7 @@ def panels(number: int, narrow: bool = False) -> tuple[Figure, list[Axes]]:
 
 def save(figure: Figure, path: Path, title: str) -> Path:
     letters = int(LETTERS_AN_INCH * figure.get_figwidth())
-    figure.suptitle(_folded(title, letters, 8), fontsize="medium")
+    figure.suptitle(folded(title, letters, 8), fontsize="medium")
     for text in figure.findobj(Text):
         if "$" in text.get_text() and "mathdefault" not in text.get_text():
             text.set_parse_math(False)  # what a user has named so is no formula

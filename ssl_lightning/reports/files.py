@@ -38,7 +38,7 @@ def _latex(content: Content) -> str:
     tables = [in_latex(comparison(here), ", ".join([content.heading, *subheading(here)])) for here in content.tables]
     for found in content.differences:
         title = f"Differences from {found.reference.name}"
-        tables.append(in_latex([row for _, row in found.rows], ", ".join([title, *subheading(found.cells)])))
+        tables.append(in_latex(found.rows, ", ".join([title, *subheading(found.cells)])))
     if moved := transfer(content.cells):
         tables.append(in_latex(moved, "Transfer: linear and k-NN % on other data."))
     return "\n".join([r"% \usepackage{booktabs}", *tables])

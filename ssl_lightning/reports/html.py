@@ -151,7 +151,7 @@ def _about(cells: Sequence[Cell]) -> list[str]:
 def _differences(compared: Compared) -> dict[str, Any]:
     reference = compared.reference
     title = ", ".join([f"Differences from {reference.name}", *_about(compared.cells)])
-    return {"title": title, "table": _table([row for _, row in compared.rows]), "uncertainty": uncertainty(reference)}
+    return {"title": title, "table": _table(compared.rows), "uncertainty": uncertainty(reference)}
 
 
 def _title(cells: Sequence[Cell]) -> str:

@@ -25,7 +25,7 @@ def markdown(content: Content, figures: Sequence[Plot]) -> str:
         lines += [plain(content.explanations[i]), ""] if i in content.explanations else []
     for found in content.differences:
         lines += [f"## Differences from {plain(found.reference.name)}", "", *_subheading(found.cells, "### ")]
-        lines += [in_markdown([row for _, row in found.rows]), "", uncertainty(found.reference), ""]
+        lines += [in_markdown(found.rows), "", uncertainty(found.reference), ""]
     lines += [EXPLANATION_OF_DIFFERENCES, "", too_few(content.cells), ""] if content.differences else []
     if moved := transfer(content.cells):
         lines += ["## Transfer", "", in_markdown(moved), "", EXPLANATION_OF_TRANSFER, ""]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ssl_lightning.reports.cells import Cell
 from ssl_lightning.reports.comparison import CLASSIFIER, LINEAR, classifies, columns_of, metrics_of, untrained_encoders
+from ssl_lightning.reports.differences import Compared
 from ssl_lightning.reports.figures import (
     Plot,
     accuracy_against_cost,
@@ -15,18 +16,24 @@ from ssl_lightning.reports.figures import (
     log_spectra,
     rank_over_training,
 )
+from ssl_lightning.reports.forest import forest, worth_drawing
 from ssl_lightning.reports.tables import plain
 
 RANKS = "rank over training"
 """A figure."""
+FOREST = 2
+"""Columns of differences that are drawn."""
 PANELS = 3
 """Metrics in the figure of an evaluation beside the standard one."""
 
 
-def plots_of(tables: Sequence[Sequence[Cell]], output: Path, narrow: Path) -> list[Plot]:
+def plots_of(
+    tables: Sequence[Sequence[Cell]], differences: Sequence[Compared], output: Path, narrow: Path
+) -> list[Plot]:
     """Draws them.
 
     Args:
+        differences: of some of the tables.
         narrow: folder for what is drawn for narrow windows.
     """
     plots: list[Plot] = []
@@ -53,6 +60,9 @@ def plots_of(tables: Sequence[Sequence[Cell]], output: Path, narrow: Path) -> li
         if not own:
             draw["accuracy against cost"] = partial(accuracy_against_cost, here, linear, columns[linear])
             draw["log spectra"] = partial(log_spectra, here)
+        for compared in differences:
+            if compared.cells is here and worth_drawing(compared):
+                draw["differences"] = partial(forest, compared, list(drawn.values())[:FOREST])
         if dataset not in datasets and has_ranks(here):  # the same whatever encoders were evaluated on
             draw[RANKS] = partial(rank_over_training, here)
         datasets.add(dataset)

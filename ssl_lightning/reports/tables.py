@@ -95,9 +95,9 @@ def plain(text: str) -> str:
 
 def differences_in_terminal(compared: "Compared", title: str) -> "Table":
     """In 80 columns: of the linear probe, and of k-NN."""
-    rows = [row for _, row in compared.rows]
+    rows = compared.rows
     columns = ["fraction", "seeds", *(column for column in rows[0] if column.endswith("%"))][:4]
-    return _narrow(title, [cell.line for cell, _ in compared.rows], columns, rows)
+    return _narrow(title, [one.cell.line for one in compared.against], columns, rows)
 
 
 def _short(value: "str | Quantity", column: str) -> str:

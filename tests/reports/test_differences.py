@@ -13,7 +13,8 @@ from scipy import stats
 from ssl_lightning.errors import UserError
 from ssl_lightning.evaluation.protocol import Protocol
 from ssl_lightning.pipeline.report import report
-from ssl_lightning.reports.differences import differences, reference_of, too_few, uncertainty
+from ssl_lightning.reports.differences import compared, differences, reference_of, too_few, uncertainty
+from ssl_lightning.reports.forest import forest, worth_drawing
 from ssl_lightning.reports.paired import Difference, difference, standard_error
 from tests.reports.test_protocols import further
 from tests.reports.test_report import Folder, forget, sweep
@@ -172,9 +173,10 @@ def test_words_of_several_lines_compare_each_with_its_like(sweep, words, name, e
     assert reference.name == name
     rows = differences(cells, reference)
     assert {
-        (cell.identity["method"], cell.identity["subset"]): row["linear %"].text.partition(" ")[0] for cell, row in rows
+        (one.cell.identity["method"], one.cell.identity["subset"]): one.row["linear %"].text.partition(" ")[0]
+        for one in rows
     } == expected
-    assert all(row["seeds"].value == 3 for _, row in rows)
+    assert all(one.row["seeds"].value == 3 for one in rows)
 
 
 def test_what_is_as_near_to_one_as_to_another_is_compared_with_none(sweep):
@@ -183,7 +185,20 @@ def test_what_is_as_near_to_one_as_to_another_is_compared_with_none(sweep):
     cells = sweep.cells()
     reference = reference_of(cells, "random")
     assert reference is not None
-    assert {cell.identity["method"] for cell, _ in differences(cells, reference)} == {"simclr", "byol"}
+    assert {one.cell.identity["method"] for one in differences(cells, reference)} == {"simclr", "byol"}
+
+
+def test_of_lines_with_as_many_common_words_the_shorter_is_nearer(sweep):
+    """What was done to the images is a word of some lines: those without are compared with one without."""
+    for nuisance in ("none", "long_tail", "duplicates"):
+        for subset in ("random", "sas"):
+            sweep.finish(0.5, f"dataset.nuisance={nuisance}", f"subset={subset}")
+    cells = sweep.cells()
+    reference = reference_of(cells, "random")
+    assert reference is not None
+    against = {one.cell.line: reference.of(one.cell).line for one in differences(cells, reference)}
+    assert against == {line: line.replace("sas", "random") for line in against}
+    assert len(against) == 3
 
 
 def test_the_uncertainty_names_each_of_several(sweep):
@@ -206,7 +221,7 @@ def test_of_one_line_all_images_are_the_reference(sweep):
     reference = reference_of(cells)
     assert reference is not None
     assert reference.name == "simclr random, fraction 1"
-    assert [row["linear %"].text for _, row in differences(cells, reference)] == ["-80.0", "-50.0"]
+    assert [one.row["linear %"].text for one in differences(cells, reference)] == ["-80.0", "-50.0"]
 
 
 def test_cells_are_compared_at_their_fraction(sweep):
@@ -217,7 +232,7 @@ def test_cells_are_compared_at_their_fraction(sweep):
     cells = sweep.cells()
     reference = reference_of(cells)
     assert reference is not None
-    rows = {cell.fraction: row for cell, row in differences(cells, reference)}
+    rows = {one.cell.fraction: one.row for one in differences(cells, reference)}
     assert {fraction: row["linear %"].text.partition(" ")[0] for fraction, row in rows.items()} == {
         0.2: "-1.9",
         1.0: "-9.9",
@@ -240,6 +255,53 @@ def test_the_uncertainty_is_that_of_the_test_images(sweep):
     assert uncertainty(reference) == (
         "Binomial standard error of its linear %: ±0.30 at fraction 1 (10,000 test images)."
     )
+
+
+# The picture
+
+
+def test_the_picture_has_each_difference_with_its_interval(sweep, monkeypatch):
+    """The larger above; in colours what is separated."""
+    kept = []
+
+    def look(figure, path, title):
+        kept.append((figure, title))
+        return path
+
+    monkeypatch.setattr("ssl_lightning.reports.figures.save", look)
+    for seed, noise in ((1, 0.0), (2, 0.001), (3, 0.002)):
+        sweep.finish(0.5, seed=seed)
+        for subset, more in (("density", -0.1 + noise), ("herding", 0.01 - 10 * noise), ("sas", 0.1 - noise)):
+            sweep.finish(0.5 + more, f"subset={subset}", seed=seed)
+    found = compared(sweep.cells(), "random")
+    assert found is not None
+    assert worth_drawing(found)
+    forest(found, ["linear %", "k-NN %"], sweep.folder / "x.png", "digits: differences")
+    ((figure, title),) = kept
+    assert title == "digits: differences from simclr random, fraction 1"
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["simclr sas", "simclr herding", "simclr density"]
+    by_line = {one.cell.line: one.found["linear %"] for one in found.against}
+    for i, (label, colour) in enumerate(zip(labels, ("tab:blue", "tab:grey", "tab:red"), strict=True)):
+        point, _, (bar,) = figure.axes[0].containers[i]
+        (x,), (y,) = point.get_data()
+        assert (x, y) == (by_line[label].mean, figure.axes[0].get_yticks()[i])
+        assert point.get_color() == colour
+        np.testing.assert_allclose(bar.get_segments()[0][:, 0], [by_line[label].low, by_line[label].high])
+
+
+def test_no_picture_of_what_seeds_cannot_separate(sweep):
+    for seed in (1, 2):
+        for subset in ("random", "sas", "density"):
+            sweep.finish(0.5, f"subset={subset}", seed=seed)
+    found = compared(sweep.cells(), "random")
+    assert found is not None
+    assert not worth_drawing(found)
+    for subset in ("random", "sas"):
+        sweep.finish(0.5, f"subset={subset}", seed=3)
+    found = compared(sweep.cells(), "random")
+    assert found is not None
+    assert worth_drawing(found)
 
 
 # The report

@@ -640,3 +640,14 @@ def test_long_names_are_folded_and_cut(sweep: Folder, drawn, length):
         accuracy_against_fraction(some, {}, {"linear/top1": "linear %"}, path, "word " * length)
         with Image.open(path) as image:
             assert (image.width, image.height < 1200) == (600, True)
+
+
+def test_what_an_embedder_is_does_not_name_a_cell(sweep: Folder):
+    """That there is one, `pseudo_labels` says."""
+    sweep.finish(0.5, "subset=el2n")
+    sweep.finish(0.5, "subset=elfs")
+    names = {cell.line for cell in sweep.cells()}
+    assert names == {
+        "simclr keep=easiest",
+        "simclr keep=hardest, pseudo_labels=RandomInGroups, quota=DoubleEnd",
+    }
