@@ -14,6 +14,7 @@ MADE = (
     *("torch.nn.Module", "torch.optim.Optimizer", "ssl_lightning.data.dataset.ImageDataset"),
     *("ssl_lightning.optim.recipe.OptimizerRecipe", "ssl_lightning.optim.schedule.Schedule"),
     *("ssl_lightning.optim.schedule.OneCycle", "ssl_lightning.data.nuisance.Nuisance"),
+    "ssl_lightning.data.pseudo_labels.PseudoLabels",
 )
 """Classes of what a run's method and dataset consist of. Of known modules, nothing else is made of somebody else's
 config: they hold functions, too, that write files."""

@@ -174,6 +174,13 @@ def _no_name() -> str:
     return "A group of the config is given a value that is no name. Give it the name of an option, group=option."
 
 
+def _swept(group: str) -> str | None:
+    """The argument by which the command line chooses several options of a group: Hydra reads the other arguments with
+    the option that is chosen without it."""
+    several = re.compile(rf"{re.escape(group)}=[^\[{{(]*,")
+    return next((argument for argument in sys.argv[1:] if several.match(argument)), None)
+
+
 def _unknown_override(key: str, parent: DictConfig | None, top_level: Collection[str]) -> str:
     """Hydra lets `key=` change only what some file mentions; a component may take more than that."""
     if key.partition("/")[0] in top_level:  # a component within another, as if it had a group of its own
@@ -199,6 +206,11 @@ def _unknown_override(key: str, parent: DictConfig | None, top_level: Collection
         return f"{key!r} is in no config file, but can be given: write +{key}=..."
     if not dot and parent is not None and (advice := deeper(key, OmegaConf.to_container(root_of(parent)))):
         return f"unknown key '{key}' (command line or sweep: {key}=...); {advice}"
+    if dot and (swept := _swept(group)):
+        return (
+            f"{key}: in a grid over {swept}, a setting that only its options have is written ++{key}=... "
+            f"(known without: {', '.join(sorted(map(str, known)))})."
+        )
     known |= accepted
     known = {prefix + name for name in known if not name.startswith("_")}
     return f"unknown key '{key}' (command line or sweep: {key}=...); {nearest(key, known)}"

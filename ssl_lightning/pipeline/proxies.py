@@ -98,10 +98,14 @@ class ProxyRun:
     @cached_property
     def _loaded(self) -> LoadedRun:
         loaded = self._trained()
-        if self._labelling is not None:  # which may lie in another folder than when it was trained
-            described = self._labelling.described
-            if loaded.config["dataset"].get("pseudo_labels", {}).get("name") == described["name"]:
-                loaded.config["dataset"]["pseudo_labels"] = described
+        if self._labelling is not None:
+            dataset, described = loaded.config["dataset"], self._labelling.described
+            if (dataset.get("pseudo_labels") or {}).get("name") != described["name"]:
+                raise UserError(
+                    f"subset.proxy.run={self.folder} has not learnt the groups of subset.pseudo_labels by the "
+                    "embeddings of subset.embedder. Set subset.proxy.run=null to train a classifier that does."
+                )
+            dataset["pseudo_labels"] = described  # which may lie in another folder than when it was trained
         return loaded
 
     def _trained(self) -> LoadedRun:
@@ -169,6 +173,11 @@ def proxies_of(config: Mapping[str, Any], rule: SubsetRule, train: Train) -> Seq
     if number and subset.get("proxy") is None:
         raise UserError("subset.proxy is null, but this subset is ranked by a proxy. Choose proxy@subset.proxy=simclr.")
     if (grouping := rule.learns()) is None:
+        if subset.get("embedder") is not None:
+            raise UserError(
+                "subset.embedder is set, but nothing looks through it: proxies learn what the config says. Choose "
+                "+pseudo_labels@subset.pseudo_labels=clusters as well, or leave it out."
+            )
         return [ProxyRun(config, i, train) for i in range(number)]
     if subset.get("embedder") is None:
         raise UserError(

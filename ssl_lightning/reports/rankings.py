@@ -1,5 +1,6 @@
 """What a ranking prefers: a description for the terminal, and two pictures."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,15 +73,20 @@ def describe(ranking: Ranking, labels: Int64[np.ndarray, " n"]) -> None:
         )
 
 
+def _classes(number: int) -> str:
+    return "the one latent class gives" if number == 1 else f"{number:,} latent classes give"
+
+
 def _composition(ranking: Ranking) -> Iterator[str]:
     """What a quota and redundancy make of the order within latent classes."""
     if ranking.keys is not None and (quota := ranking.provenance["parameters"].get("quota")):
         settings = ", ".join(f"{key} {value}" for key, value in quota.items() if key != "name")
         half = ranking.mask(0.5 * ranking.max_fraction)
         _, counts = np.unique(ranking.latent_class[half.positions], return_counts=True)
+        name = re.sub("(?<=[a-z])(?=[A-Z])", "_", quota["name"]).lower()
         yield (
-            f"quota {quota['name'].lower()}{f' ({settings})' if settings else ''}: of the best "
-            f"{half.fraction:.0%}, {len(counts):,} latent classes give {counts.min():,} to {counts.max():,}"
+            f"quota {name}{f' ({settings})' if settings else ''}: of the best "
+            f"{half.fraction:.0%}, {_classes(len(counts))} {counts.min():,} to {counts.max():,}"
         )
     if (redundant := ranking.provenance.get("redundant")) is not None:
         yield f"{redundant:,} of {len(ranking):,} images are redundant, and come last"

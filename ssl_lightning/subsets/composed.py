@@ -40,12 +40,16 @@ class QuotaRule(SubsetRule):
         if self.quota and needed and needed not in self.offers():
             raise UserError(
                 f"subset.quota={self.quota.name} needs {OFFERS[needed]}, which subset={self.name} lacks here. "
-                f"{ADVICE[needed]}"
+                f"{self.advice(needed)}"
             )
 
     def offers(self) -> frozenset[Offer]:
         """What a quota may need of a rule."""
         return frozenset()
+
+    def advice(self, needed: Offer) -> str:
+        """What to do about a quota that needs what the rule does not offer."""
+        return ADVICE[needed]
 
     def check_budget(self, budget: Budget) -> None:
         if budget == "floor" and self.quota is not None:

@@ -120,11 +120,23 @@ class DifficultyRule(QuotaRule):
                 found.append("tree")
         return frozenset(found)
 
+    def advice(self, needed: Offer) -> str:
+        if needed == "tree" and self.pseudo_labels is not None:
+            return (
+                "Choose such groups, latent@subset.pseudo_labels.latent=hierarchical_kmeans, and subset.balanced=true."
+            )
+        return super().advice(needed)
+
     def check_dataset(self, dataset: ImageDataset) -> None:
         if self.pseudo_labels is None:
             dataset.all_labels(f"subset={self.name}", GROUPS)
-        else:
-            self.pseudo_labels.check_dataset(dataset)
+            return
+        self.pseudo_labels.check_dataset(dataset)
+        if self.pseudo_labels.groups.number(dataset.num_classes) == 1:
+            raise UserError(
+                "subset.pseudo_labels makes one group of all images, of which a classifier has nothing to learn. "
+                "Choose several, latent@subset.pseudo_labels.latent=kmeans."
+            )
 
     def check_budget(self, budget: Budget) -> None:
         super().check_budget(budget)

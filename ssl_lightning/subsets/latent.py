@@ -101,7 +101,7 @@ class _OfFeatures(LatentClasses):
         if self.file is None:
             return ""
         if not Path(self.file).is_file():
-            raise UserError(f"subset.latent.file: there is no {self.file}. Give a .npy file with a row for each image.")
+            raise UserError(f"latent.file: there is no {self.file}. Give a .npy file with a row for each image.")
         with open(self.file, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
@@ -121,7 +121,7 @@ class _OfFeatures(LatentClasses):
                 raise ValueError("it holds values that are not finite")
         except (OSError, ValueError, EOFError) as error:
             raise UserError(
-                f"subset.latent.file={file} is no .npy file of floats [{n}, d], "
+                f"latent.file={file} is no .npy file of floats [{n}, d], "
                 f"a row for each image of train in order ({error})."
             ) from error
         return vectors
@@ -189,7 +189,8 @@ def check_clusters(dataset: ImageDataset, clusters: int | None) -> None:
     if clusters is None and not dataset.num_classes:
         raise UserError(
             f"{dataset.name} has no labels, so that the number of clusters is not known. Give it: "
-            "subset.latent.clusters=10 (subset=prototypes: subset.clusters=10)."
+            "subset.latent.clusters=10 (subset=prototypes: subset.clusters=10; subset=elfs: "
+            "subset.pseudo_labels.latent.clusters=10)."
         )
     if (asked := clusters or int(dataset.num_classes or 0)) > images:
         raise _too_many(asked, images)
@@ -198,7 +199,7 @@ def check_clusters(dataset: ImageDataset, clusters: int | None) -> None:
 def _too_many(clusters: int, images: int) -> UserError:
     return UserError(
         f"{clusters} clusters are asked for, but there are only {images} images. Set subset.latent.clusters "
-        "(subset=prototypes: subset.clusters) to fewer."
+        "(subset=prototypes: subset.clusters; subset=elfs: subset.pseudo_labels.latent.clusters) to fewer."
     )
 
 

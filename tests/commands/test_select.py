@@ -127,9 +127,37 @@ def test_classifiers_of_groups(command, tmp_path):
     assert command("ssl-train", *elfs, "subset.quota.cut=0.3", "subset.fraction=0.2").code == 0
     after = {name: time for name, time in times(tmp_path).items() if name.startswith("runs/proxies")}
     assert after == before
+    one = next(run for run in proxies(tmp_path) if run.id.startswith("supervised"))
+    named = ("subset.runs=1", f"subset.proxy.run={one.folder}")
+    assert command("ssl-select", *elfs, *named).code == 0
+    assert command("ssl-evaluate", f"run={one.folder}", *TINY[:2], "evaluation=none").code == 0
+    other = command("ssl-select", *elfs, *named, "subset.pseudo_labels.latent.clusters=7")
+    assert "has not learnt the groups of subset.pseudo_labels" in message(other)
     assert command("ssl-select", *elfs, "subset.pseudo_labels.latent.clusters=7").code == 0
     assert len(proxies(tmp_path)) == 3 + 2
     assert len([*tmp_path.glob("cache/pseudo_labels/*.npy")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("subset=grand", "+proxy@subset.embedder=simclr"), "subset.embedder is set, but nothing looks through it"),
+        (("subset=elfs", "latent@subset.pseudo_labels.latent=one"), "one group of all images, of which a classifier"),
+        (
+            ("subset=elfs", "subset.quota=hierarchical"),
+            "needs groups that form a tree, which subset=el2n lacks here. Choose such groups, "
+            "latent@subset.pseudo_labels.latent=hierarchical_kmeans",
+        ),
+        (
+            ("-m", "subset=elfs,el2n", "subset.runs=1"),
+            "subset.runs: in a grid over subset=elfs,el2n, a setting that only its options have is written",
+        ),
+    ],
+)
+def test_choices_of_classifiers_and_groups_that_do_not_fit(command, tmp_path, arguments, said):
+    done = command("ssl-select", *TINY, *arguments)
+    assert said in message(done)
+    assert not list(tmp_path.rglob("checkpoints"))
 
 
 @pytest.fixture

@@ -222,14 +222,14 @@ def test_a_wrong_file_is_one_message(dataset, tmp_path, kind, write):
     write(file)
     with pytest.raises(UserError) as caught:
         replace(kind, file=str(file)).assign(dataset, np.zeros((len(LABELS), 3), np.float32), 0)
-    assert str(caught.value).startswith(f"subset.latent.file={file} is no .npy file of floats [120, d]")
+    assert str(caught.value).startswith(f"latent.file={file} is no .npy file of floats [120, d]")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", OF_FILES, ids=lambda kind: type(kind).__name__)
 def test_a_file_that_is_not_there_is_named_before_anything_is_computed(tmp_path, kind):
     for file in (tmp_path / "absent.npy", tmp_path):
-        with pytest.raises(UserError, match=r"subset\.latent\.file: there is no .*Give a \.npy file"):
+        with pytest.raises(UserError, match=r"latent\.file: there is no .*Give a \.npy file"):
             replace(kind, file=str(file)).content_digest()
 
 
