@@ -191,10 +191,10 @@ class ImageDataset(ABC):
 
     def train(self) -> Split:
         """What subsets are taken of, and pretraining sees."""
-        images, labels = self.clean() if self.nuisance is None else self._with_nuisance()[0]
-        if self.pseudo_labels is not None:
-            labels = torch.from_numpy(self.pseudo_labels.levels(len(labels))[:, 0])
-        return Split(images, labels)
+        split = self.clean() if self.nuisance is None else self._with_nuisance()[0]
+        if self.pseudo_labels is None:
+            return split
+        return Split(split.images, torch.from_numpy(self.pseudo_labels.levels(len(split.labels))[:, 0]))
 
     def relabelled(self, labels: PseudoLabels) -> "ImageDataset":
         """The same images, in memory once, with other labels of train."""
