@@ -54,8 +54,8 @@ def evaluate(config: Mapping[str, Any], named: Collection[str] = ()) -> list[Pat
     encoder = source.load()
     fabric = fabric_of(make(config["trainer"]))
     processes = start_processes(fabric)
-    if said := _unfinished(source, encoder):
-        rank_zero_only(print)(said, flush=True)
+    if processes.rank == 0 and (said := _unfinished(source, encoder)):  # others would take its lock while it looks
+        print(said, flush=True)
     device = fabric.device if fabric is not None else device_of(config["trainer"]["accelerator"])
     on = partial(_evaluate_on, config, source, encoder, processes, device)
     if not (listed := config["evaluation"].get("datasets")):

@@ -49,11 +49,12 @@ class ProxyRun:
         key: str = "proxy",
         labelling: "Labelling | None" = None,
     ) -> None:
-        settings = {key: value for key, value in config["subset"][key].items() if value is not None}
+        settings = {name: value for name, value in config["subset"][key].items() if value is not None}
         self.folder: str | None = settings.pop("run", None)
         self._train, self._labelling = train, labelling
         # One looks at whole images, at all of them, and knows nothing of what others have learnt unless it is told to.
-        inherited = {key: value for key, value in config.items() if key not in ("resolution", "selection", "init")}
+        others = ("resolution", "selection", "init")
+        inherited = {name: value for name, value in config.items() if name not in others}
         self.config = {**inherited, **settings}
         self.config["trainer"] = {
             **config["trainer"],
@@ -99,13 +100,15 @@ class ProxyRun:
     def _loaded(self) -> LoadedRun:
         loaded = self._trained()
         if self._labelling is not None:
-            dataset, described = loaded.config["dataset"], self._labelling.described
-            if (dataset.get("pseudo_labels") or {}).get("name") != described["name"]:
+            dataset = loaded.config["dataset"]
+            if (dataset.get("pseudo_labels") or {}).get("name") != self._labelling.labels.name:
                 raise UserError(
                     f"subset.proxy.run={self.folder} has not learnt the groups of subset.pseudo_labels by the "
                     "embeddings of subset.embedder. Set subset.proxy.run=null to train a classifier that does."
                 )
-            dataset["pseudo_labels"] = described  # which may lie in another folder than when it was trained
+            dataset["pseudo_labels"] = (
+                self._labelling.settings
+            )  # which may lie in another folder than when it was trained
         return loaded
 
     def _trained(self) -> LoadedRun:
@@ -140,7 +143,7 @@ class Labelling:
         return PseudoLabels(name=digest_of(depends)[:16], folder=str(Path(cache).absolute() / "pseudo_labels"))
 
     @property
-    def described(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """As a dataset's config has it."""
         target = f"{PseudoLabels.__module__}.{PseudoLabels.__qualname__}"
         return {"_target_": target, "name": self.labels.name, "folder": self.labels.folder}
@@ -150,7 +153,7 @@ class Labelling:
         method = dict(config["method"])
         if "num_classes" in method:
             method["num_classes"] = self._rule.groups.number(config["dataset"]["num_classes"])
-        return {"method": method, "dataset": {**config["dataset"], "pseudo_labels": self.described}}
+        return {"method": method, "dataset": {**config["dataset"], "pseudo_labels": self.settings}}
 
     def make(self) -> None:
         """Sees that the file is there."""

@@ -189,13 +189,13 @@ class DifficultyRule(QuotaRule):
         self, dataset: ImageDataset, proxies: Sequence[LoadedRun]
     ) -> tuple[ImageDataset, Int64[np.ndarray, "n l"]]:
         """The dataset with the groups that the classifiers have learnt as its labels, and these groups."""
-        learnt = {str(described) for proxy in proxies if (described := proxy.config["dataset"].get("pseudo_labels"))}
-        if len(learnt) != 1 or any(not proxy.config["dataset"].get("pseudo_labels") for proxy in proxies):
+        learnt = [proxy.config["dataset"].get("pseudo_labels") for proxy in proxies]
+        if not learnt[0] or any(other != learnt[0] for other in learnt):
             raise UserError(
                 f"subset={self.name} asks classifiers of the groups of subset.pseudo_labels, but the run of "
                 "subset.proxy.run has learnt other classes. Set subset.proxy.run=null to train one."
             )
-        labels: PseudoLabels = make(proxies[0].config["dataset"]["pseudo_labels"])
+        labels: PseudoLabels = make(learnt[0])
         return dataset.relabelled(labels), labels.levels(len(dataset.train().labels))
 
     def _batches(

@@ -5,10 +5,9 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Lt
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
-from ssl_lightning.subsets.quota import Offer, Quota, Ranked
-from ssl_lightning.subsets.ranking import generator
+from ssl_lightning.subsets.quota import Offer, Quota, Ranked, lots
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +26,7 @@ class DoubleEnd(Quota):
 
     def keys(self, ranked: Ranked) -> Float64[np.ndarray, " m"]:
         m = len(ranked.score)
-        draw = generator(ranked.seed, "double_end").permutation(m)[np.argsort(np.argsort(ranked.images))]
-        best_first: Int64[np.ndarray, " m"] = np.lexsort((draw, -ranked.score))
+        best_first = np.lexsort((lots(ranked, "double_end"), -ranked.score))
         last, rest = np.split(best_first, [int(self.cut * m)])
         keys = np.empty(m)
         keys[rest] = np.arange(len(rest))

@@ -59,6 +59,12 @@ class Quota(ABC):
         key depends on an image's group and rank alone."""
 
 
+def lots(ranked: Ranked, stream: str) -> Int64[np.ndarray, " m"]:
+    """Places of the images in a seeded draw, which their order does not change."""
+    m = len(ranked.images)
+    return generator(ranked.seed, stream).permutation(m)[np.argsort(np.argsort(ranked.images))]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Proportional(Quota):
     """In proportion to their sizes: w_k = n_k."""

@@ -7,8 +7,8 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float64, Int64
 
-from ssl_lightning.subsets.quota import Offer, Quota, Ranked
-from ssl_lightning.subsets.ranking import generator, ranks_in
+from ssl_lightning.subsets.quota import Offer, Quota, Ranked, lots
+from ssl_lightning.subsets.ranking import ranks_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,7 @@ class Strata(Quota):
 
     def keys(self, ranked: Ranked) -> Float64[np.ndarray, " m"]:
         score, m = ranked.score, len(ranked.score)
-        by_position = np.argsort(np.argsort(ranked.images))
-        draw = generator(ranked.seed, "strata").permutation(m)[by_position]
+        draw = lots(ranked, "strata")
         worst_first = np.lexsort((draw, score))
         last, rest = np.split(worst_first, [int(self.cut * m)])
         keys = np.empty(m)
