@@ -76,6 +76,11 @@ def in_slurm() -> bool:
     return "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
 
 
+def in_step() -> bool:
+    """Whether srun has started this process in a job of SLURM's, and not the job's script."""
+    return in_slurm() and "SLURM_STEP_ID" in os.environ
+
+
 def requeue_signal() -> int | None:
     """By which SLURM warns of a time limit, where submitit has started this process, whose handler has the job start
     again."""

@@ -20,7 +20,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssl_lightning.explaining import same_command
 from ssl_lightning.launchers.answer import answers, learns, returned
-from ssl_lightning.launchers.job import FAIL_FAST, GRACE, PIPED, in_pool, killed_by, numbers, say_how_jobs_ended, titles
+from ssl_lightning.launchers.job import (
+    FAIL_FAST,
+    GRACE,
+    PIPED,
+    in_pool,
+    in_step,
+    killed_by,
+    numbers,
+    say_how_jobs_ended,
+    titles,
+)
 from ssl_lightning.launchers.journal import tell_death
 from ssl_lightning.launchers.showing import Lines, lines_or_live
 from ssl_lightning.launchers.slots import Slot, available_cores, make_slots, visible_gpus
@@ -73,26 +83,34 @@ def launch(
         codes = run(jobs, slots, received, bool(os.environ.get(FAIL_FAST)), shown)
         called = {job.number: values for job, values in zip(jobs, overrides, strict=True)}
         answered = [] if folder is None else returned(called, codes, folder)
-    if received:
-        end_interrupted(received[0], codes, len(jobs))
+        if received:
+            end_interrupted(received, codes, len(jobs))
     if asks:  # the sweeper says itself how many may fail
         return answered
     say_how_jobs_ended({number: code == 0 for number, code in codes.items()}, len(jobs) - len(codes))
     return [JobReturn(overrides=values, status=JobStatus.COMPLETED) for values in overrides]
 
 
-def end_interrupted(number: int, codes: Mapping[int, int], jobs: int) -> NoReturn:
+def end_interrupted(received: Sequence[int], codes: Mapping[int, int], jobs: int) -> NoReturn:
     """Ends a multirun that a signal has ended.
 
+    In a step of SLURM's, SIGTERM says that SLURM is going to end it. It is waited for: ending before would be taken for
+    an end of the job, where SLURM means to start it again after a preemption.
+
     Args:
-        number: of the signal.
+        received: numbers of signals; more may arrive.
         codes: exit codes by the numbers of the jobs.
         jobs: how many there were.
     """
     done = f"{sum(code == 0 for code in codes.values())} of {jobs} jobs done"
     again = same_command().capitalize()
     print(f"Interrupted, {done}. {again} goes on from what is saved.", file=sys.stderr, flush=True)
-    sys.exit(128 + number)
+    if received[0] == signal.SIGTERM and in_step():
+        print("SLURM is going to end this job, which waits for that; a second signal ends it at once.", file=sys.stderr)
+        sys.stderr.flush()
+        while len(received) == 1:
+            time.sleep(0.1)
+    sys.exit(128 + received[0])
 
 
 def jobs_of(

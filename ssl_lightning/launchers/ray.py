@@ -59,8 +59,8 @@ def launch(
         tasks = {task.remote(job.number, job.command, environment, folder, lines): job for job in jobs}
         with signals_collected() as received:
             codes = _wait(ray, tasks, lines, received)
-    if received:
-        end_interrupted(received[0], codes, len(jobs))
+            if received:
+                end_interrupted(received, codes, len(jobs))
     say_how_jobs_ended({number: code == 0 for number, code in codes.items()})
     return [JobReturn(overrides=values, status=JobStatus.COMPLETED) for values in overrides]
 

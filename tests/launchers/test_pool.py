@@ -121,6 +121,28 @@ def test_a_job_that_does_not_stop_is_killed(monkeypatch, capfd):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.parametrize(
+    ("number", "step", "waits"),
+    [(signal.SIGTERM, "0", True), (signal.SIGTERM, None, False), (signal.SIGINT, "0", False)],
+)
+def test_what_slurm_ends_waits_for_that(monkeypatch, capfd, number, step, waits):
+    """In a step, which would else end its job; its script is signalled once SLURM has decided what comes of the job."""
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setenv("SLURM_JOB_NAME", "mine")
+    if step is None:
+        monkeypatch.delenv("SLURM_STEP_ID", raising=False)
+    else:
+        monkeypatch.setenv("SLURM_STEP_ID", step)
+    received = [number]
+    monkeypatch.setattr(time, "sleep", lambda _: received.append(signal.SIGTERM))
+    with pytest.raises(SystemExit) as exit:
+        pool.end_interrupted(received, {0: 0, 1: -15}, 3)
+    said = capfd.readouterr().err
+    assert exit.value.code == 128 + number
+    assert "Interrupted, 1 of 3 jobs done." in said
+    assert ("SLURM is going to end this job" in said) == waits == (len(received) == 2)
+
+
 # Multiruns
 
 SMALL = (

@@ -1,7 +1,9 @@
 """Jobs of a real SLURM: handed over, judged, stopped and started again."""
 
 import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,10 +86,17 @@ def at_the_gate(folder: Path, process: subprocess.Popen[str]) -> int:
     return len(list(folder.glob("gate-6-*")))
 
 
-def waits_again(cluster: Cluster, job: str) -> bool:
-    """Whether it is back in the queue, and nothing of it runs any more."""
+def starts_again(cluster: Cluster, job: str) -> bool:
+    """Whether it is put back into the queue, and nothing of its first start runs any more."""
     shown = cluster.shown(job)
-    return (shown["Restarts"], shown["JobState"]) == ("1", "PENDING")
+    return (shown["Restarts"], shown["JobState"]) in {("1", "PENDING"), ("1", "RUNNING")}
+
+
+def submitted(cluster: Cluster, folder: Path, command: str, *arguments: str) -> str:
+    """Number of the job whose script starts a command by srun. What it prints is in the file `said`."""
+    words = shlex.join(["srun", str(Path(sys.executable).parent / command), *arguments])
+    options = ("--parsable", "--requeue", f"--chdir={folder}", "--output=said", "--open-mode=append")
+    return cluster("sbatch", *options, f"--wrap={words}").strip()
 
 
 def log_of(folder: Path, job: str, process: int = 0) -> str:
@@ -146,7 +155,7 @@ def test_a_job_that_is_told_of_its_end_starts_again_where_it_was(
         until(lambda: at_the_gate(tmp_path, process) == 2)
         (job,) = cluster.jobs()
         cluster("scancel", "--signal=USR2", job)
-        until(lambda: waits_again(cluster, job))
+        until(lambda: starts_again(cluster, job))
         (run,) = runs_of(tmp_path).values()
         assert step_of(run) == 6
         (tmp_path / "gate").touch()
@@ -177,7 +186,7 @@ def test_a_job_at_its_time_limit_starts_again(cluster: Cluster, tmp_path: Path, 
         (job,) = cluster.jobs()
         hours, minutes, _ = map(int, cluster.shown(job)["RunTime"].split(":"))
         cluster("scontrol", "update", f"JobId={job}", f"TimeLimit={60 * hours + minutes + 2}")
-        until(lambda: waits_again(cluster, job))
+        until(lambda: starts_again(cluster, job))
         cluster("scontrol", "update", f"JobId={job}", "TimeLimit=10")
         (tmp_path / "gate").touch()
         done = ended(process)
@@ -188,16 +197,28 @@ def test_a_job_at_its_time_limit_starts_again(cluster: Cluster, tmp_path: Path, 
 
 @pytest.mark.reliability("SLURM ends a job: at its time limit, to preempt it, or by scancel")
 def test_a_preempted_job_starts_again_and_a_cancelled_one_does_not(cluster: Cluster, tmp_path: Path, undisturbed: Path):
+    """Nor is a job lost that is a whole pool: it ends when SLURM ends it, not before."""
+    pooled = tmp_path / "pooled"
+    pooled.mkdir()
     with cluster.started(tmp_path, "ssl-train", "-m", *SMALL, *GATE, *ON_SLURM, "seed=0,1") as process:
         until(lambda: at_the_gate(tmp_path, process) == 2)
         (name,) = cluster.jobs()
+        pool = submitted(cluster, pooled, "ssl-train", "-m", *SMALL, *GATE, "hydra/launcher=pool")
+        until(lambda: list(pooled.glob("gate-6-*")))
         cluster("scancel", f"{name}_1")
         until(lambda: cluster.shown(f"{name}_1")["JobState"] == "CANCELLED")
         high = ("--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
         cluster("sbatch", *high)
-        until(lambda: waits_again(cluster, f"{name}_0"))
-        (tmp_path / "gate").touch()
+        for job in (f"{name}_0", pool):
+            until(lambda job=job: starts_again(cluster, job))
+        for folder in (tmp_path, pooled):
+            (folder / "gate").touch()
         done = ended(process)
+        until(lambda: cluster.shown(pool)["JobState"] == "COMPLETED")
+    said = (pooled / "said").read_text()
+    assert "SLURM is going to end this job" in said
+    assert " resumes\n" in said
+    assert_ends_alike(pooled, undisturbed)
     assert done.code == 1, done.output
     assert re.search(r"^#1 failed: it was ended: .*CANCELLED", done.output, flags=re.M), done.output
     assert "Error: 1 of 2 jobs done, 1 failed: #1." in done.output
