@@ -56,12 +56,14 @@ class Checkpointing:
 class Cut:
     """What is cut from a ranking, and the runs that the ranking is made with: beside the rule of `subset`.
 
+    `name` is that of the subset in folders and tables; None: of the rule's class.
     `proxy` names a finished `run`, or says in what the run that is trained for the ranking differs from this one.
     `embedder` is the same of a run by whose embeddings images are grouped before proxies learn the groups.
     """
 
     fraction: Annotated[float, Gt(0), Le(1)] | None = 1.0
     budget: Literal["exact", "floor"] = "exact"
+    name: Annotated[str | None, Place] = None
     proxy: Annotated["Proxy | None", Content] = None  # type: ignore[valid-type]  # made below, of TrainConfig's fields
     embedder: Annotated["Proxy | None", Content] = None  # type: ignore[valid-type]
 

@@ -21,7 +21,7 @@ from ssl_lightning.files import folder_of_sweep, safe_name
 from ssl_lightning.pipeline.proxies import ProxyRun, Train, proxies_of
 from ssl_lightning.pipeline.trainer import make_trainer
 from ssl_lightning.runs.initial import initial_content
-from ssl_lightning.runs.run import Identity, Run
+from ssl_lightning.runs.run import Identity, Run, folder_in
 from ssl_lightning.subsets.rule import Subset, SubsetRule
 
 
@@ -83,8 +83,8 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
     safe_name(dataset.name, "dataset.name")
     identify = partial(identity_of, read=read, further=further)
     identity = identify(config)
-    safe_name(identity.subset, "the name of the subset rule")
-    run = Run(folder_of_sweep(config["paths"]["runs"], config["sweep"]) / identity.run_name)
+    safe_name(identity.subset, "subset.name" if config["subset"].get("name") else "the name of the subset rule")
+    run = Run(folder_in(folder_of_sweep(config["paths"]["runs"], config["sweep"]), identity))
     protocol = protocol_of(evaluation, evaluated, type(suite))
     rehearsal = bool(config["trainer"]["fast_dev_run"])
     what = dataset, subset, proxies, evaluation, suite, evaluated, protocol
@@ -105,7 +105,7 @@ def identity_of(
     return Identity(
         method=component_name(config["method"]),
         dataset=config["dataset"]["name"],
-        subset=locate(config["subset"]["_target_"]).name,
+        subset=name_of_subset(config["subset"]),
         fraction=beside(config["subset"], Cut)["fraction"],
         seed=config["seed"],
         budget=config["budget"],
@@ -115,6 +115,11 @@ def identity_of(
         ignored=[key for key, marker in marks if marker in IRRELEVANT or key in contents],  # which stand for these
         seeds=[key for key, marker in marks if marker is Seed],
     )
+
+
+def name_of_subset(described: Mapping[str, Any]) -> str:
+    """In folders and tables, of the config of a subset."""
+    return str(beside(described, Cut)["name"] or locate(described["_target_"]).name)
 
 
 def subset_of(config: Mapping[str, Any], train: Train) -> tuple[Subset, Sequence[ProxyRun]]:

@@ -1,10 +1,11 @@
 """A run's folder: what it holds, and when it is finished."""
 
 import contextlib
+import glob
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -289,6 +290,16 @@ class Identity:
     def as_dict(self) -> dict[str, Any]:
         lists = {"ignored": list(self.ignored), "seeds": list(self.seeds)}
         return vars(self) | {"contents": dict(self.contents), **lists}
+
+
+def folder_in(sweep: Path, identity: Identity) -> Path:
+    """Of a run in the folder of a sweep: of its name, or, where there is none and one of another name of its subset,
+    that one's."""
+    named = sweep / identity.run_name
+    if not named.exists() and identity.digest:
+        pattern = glob.escape(replace(identity, subset="\0").run_name).replace("\0", "*")
+        return min(sweep.glob(pattern), default=named)
+    return named
 
 
 def find_runs(folders: list[Path]) -> list[Run]:

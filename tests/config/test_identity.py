@@ -565,6 +565,15 @@ def test_a_ranking_depends_on_what_a_run_with_it_does(subset):
         assert marker_of(hints_of(type(rule)).get(key)) in (None, Seed, Unset)
 
 
+@pytest.mark.parametrize("subset", sorted(file.stem for file in (CONF / "subset").glob("*.yaml")))
+def test_a_run_names_the_subset_as_the_user_does(subset):
+    config = resolved(f"subset={subset}", *NEEDED.get(f"subset={subset}", ()))
+    unnamed = without(config, ["subset.name"])
+    assert identity_of(config).subset == subset
+    assert identity_of(config).digest == identity_of(unnamed).digest
+    assert identity_of(unnamed).subset == locate(config["subset"]["_target_"]).name
+
+
 # Proxies
 
 

@@ -44,6 +44,18 @@ def test_an_extended_run_is_the_longer_run(place, capsys, method):
     assert start(1, own) == shorter  # it is what it was
 
 
+def test_a_subset_of_another_name_is_the_same(place, capsys):
+    """Its runs are found, and gone on from, where they lie."""
+    first = start(1)
+    assert start(1, "subset.name=mine") == first
+    assert f"{first.id} is finished" in capsys.readouterr().out
+    longer = start(2, "subset.name=mine", "extend=true")
+    assert f"extend: goes on from {first.id}.\n" in capsys.readouterr().out
+    assert "-mine-" in longer.id
+    assert start(2) == longer
+    assert len(list(first.folder.parent.glob("*-s0-*"))) == 2
+
+
 @pytest.mark.nightly
 def test_it_goes_on_from_the_longest_of_its_settings(place, capsys):
     start(1)
