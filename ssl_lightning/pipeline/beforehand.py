@@ -56,7 +56,7 @@ class Beforehand:
         rule.content_digest()
         size = None if labels is None else Subset(rule, cut["fraction"], cut["budget"]).size(len(labels))
         shares = _processes(config["trainer"]), int(config["trainer"]["accumulate_grad_batches"])
-        check_batches(config["batch_size"], shares, method, size, rule.name)
+        check_batches(config["batch_size"], shares, method, size, cut["name"] or rule.name)
 
     def notice(self) -> str:
         """What was not looked at; empty where there is nothing."""

@@ -219,7 +219,7 @@ def _fit(config: dict[str, Any], parts: Parts) -> _Fitted:
     resolution: Resolution | None = make(config["resolution"]) if config.get("resolution") else None
     size = parts.subset.size(len(dataset.train().labels))
     shares = trainer.world_size, int(trainer.accumulate_grad_batches)
-    check_batches(config["batch_size"], shares, method, size, parts.subset.rank.name)
+    check_batches(config["batch_size"], shares, method, size, parts.identity.subset)
     check_views(augment, dataset, resolution)
     # Before the trainer starts further processes, which would wait for a ranking only so long.
     mask, selection = mask_of(parts)

@@ -132,7 +132,7 @@ def _disputed(chosen: Sequence[Chosen], split: Split, path: Path) -> Path:
         table.set_yticks(range(len(chosen)), [one.name for one in chosen], fontsize="x-small")
         table.set_xticks([])
         table.tick_params(length=0)
-        figure.colorbar(grid, ax=table, label="place", ticks=(0, 0.5, 1))
+        figure.colorbar(grid, ax=table, label="place: 0 first, 1 last", ticks=(0, 0.5, 1))
         return save(figure, path, f"The {len(shown)} most disputed images")
 
 
