@@ -120,13 +120,17 @@ def inside(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
+SAFE_NAME = r"[^\W_]([\w.+=@'-]*[\w+=@'-])?"
+"""Expression of what may become a part of names of files."""
+
+
 def safe_name(name: str, key: str) -> str:
     """A name that becomes a part of names of files.
 
     Raises:
         UserError: it is none, would lead elsewhere, or is one that some file systems refuse.
     """
-    if not re.fullmatch(r"[^\W_]([\w.+=@'-]*[\w+=@'-])?", name) or len(os.fsencode(name)) > 100:
+    if not re.fullmatch(SAFE_NAME, name) or len(os.fsencode(name)) > 100:
         shown = name if len(name) <= 100 else f"{name[:50]}..."
         raise UserError(
             f"{key} is {shown!r}, which becomes a part of the names of folders. Give a letter or digit, then letters, "

@@ -203,7 +203,8 @@ def _unknown_override(key: str, parent: DictConfig | None, top_level: Collection
     if parent is not None and "_target_" in parent and (advice := elsewhere(locate(parent["_target_"]), last)):
         return f"unknown key '{key}' (command line or sweep: {key}=...); {advice}"
     if last in accepted:
-        return f"{key!r} is in no config file, but can be given: write +{key}=..."
+        plus = "++" if dot and _swept(group) else "+"  # of a grid, which only some of the jobs have in a file
+        return f"{key!r} is in no config file, but can be given: write {plus}{key}=..."
     if not dot and parent is not None and (advice := deeper(key, OmegaConf.to_container(root_of(parent)))):
         return f"unknown key '{key}' (command line or sweep: {key}=...); {advice}"
     if dot and (swept := _swept(group)):

@@ -11,6 +11,7 @@ from ssl_lightning.config.components import make
 from ssl_lightning.config.grid import Grid
 from ssl_lightning.data.dataset import Fingerprint, ImageDataset
 from ssl_lightning.launchers.journal import journal_of
+from ssl_lightning.pipeline.parts import name_of_subset
 from ssl_lightning.reports.comparison import Quantity
 from ssl_lightning.reports.selection_page import agreement_in_words, write_comparison
 from ssl_lightning.reports.selections import Chosen, correlations
@@ -31,7 +32,7 @@ def compare(grid: Grid) -> None:
     taken: set[Path] = set()
     for dataset, made, lists in _by_dataset(grid):
         rankings = {path: Ranking.load(path, dataset.fingerprint()) for path in made}
-        chosen = [Chosen(made[path] or one.provenance["rule"], one) for path, one in rankings.items()]
+        chosen = [Chosen(made[path], one) for path, one in rankings.items()]
         chosen += [Chosen(name, File(path=path).rank(dataset)) for path, name in _names_of_lists(lists).items()]
         if len(chosen) < 2:
             continue
@@ -48,6 +49,7 @@ def _by_dataset(grid: Grid) -> Iterator[tuple[ImageDataset, dict[Path, str], Seq
     """Each dataset, the files of its rankings with their names, and paths of lists."""
     journal, jobs = journal_of(grid.runs, grid.file, grid.folders), grid.jobs or ()
     found: dict[Fingerprint, tuple[ImageDataset, dict[Path, tuple[str, ...]], Sequence[str]]] = {}
+    called: dict[Path, str] = {}
     plain = [[word for word in job if not word.startswith("export=")] for job in jobs]  # it may ask what Hydra runs
     for job, config in zip(jobs, grid.configs(plain), strict=True):
         told = journal.told(job)
@@ -56,8 +58,10 @@ def _by_dataset(grid: Grid) -> Iterator[tuple[ImageDataset, dict[Path, str], Seq
         dataset: ImageDataset = make(config["dataset"])
         _, files, _ = found.setdefault(dataset.fingerprint(), (dataset, {}, config["lists"]))
         files.setdefault(told.run, job)
+        called.setdefault(told.run, name_of_subset(config["subset"]))
     for dataset, files, lists in found.values():
-        yield dataset, dict(zip(files, names_of(list(files.values())), strict=True)), lists
+        names = names_of(list(files.values()))
+        yield dataset, {file: name or called[file] for file, name in zip(files, names, strict=True)}, lists
 
 
 def names_of(jobs: Sequence[Sequence[str]]) -> list[str]:

@@ -15,7 +15,7 @@ from ssl_lightning.methods.method import SSLMethod
 from ssl_lightning.optim.schedule import Schedule
 from ssl_lightning.pipeline.parts import Parts
 from ssl_lightning.runs.loading import whole_checkpoint
-from ssl_lightning.runs.run import Run, find_runs, folder_in
+from ssl_lightning.runs.run import Run, find_runs, named_as_in
 
 
 def beginning(config: Mapping[str, Any], parts: Parts, method: SSLMethod) -> Path | None:
@@ -70,7 +70,7 @@ def _is_beginning(run: Run, config: Mapping[str, Any], parts: Parts) -> bool:
     if not 0 < epochs < config["trainer"]["max_epochs"]:
         return False
     same = {**config, "trainer": {**config["trainer"], "max_epochs": epochs}}
-    return folder_in(run.folder.parent, parts.identify(same)) == run.folder
+    return named_as_in(run.folder.parent, parts.identify(same)).run_name == run.id
 
 
 def _epochs(run: Run) -> int:

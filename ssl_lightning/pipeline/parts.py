@@ -21,7 +21,7 @@ from ssl_lightning.files import folder_of_sweep, safe_name
 from ssl_lightning.pipeline.proxies import ProxyRun, Train, proxies_of
 from ssl_lightning.pipeline.trainer import make_trainer
 from ssl_lightning.runs.initial import initial_content
-from ssl_lightning.runs.run import Identity, Run, folder_in
+from ssl_lightning.runs.run import Identity, Run, named_as_in
 from ssl_lightning.subsets.rule import Subset, SubsetRule
 
 
@@ -82,9 +82,10 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
     }
     safe_name(dataset.name, "dataset.name")
     identify = partial(identity_of, read=read, further=further)
-    identity = identify(config)
+    sweep = folder_of_sweep(config["paths"]["runs"], config["sweep"])
+    identity = named_as_in(sweep, identify(config))
     safe_name(identity.subset, "subset.name" if config["subset"].get("name") else "the name of the subset rule")
-    run = Run(folder_in(folder_of_sweep(config["paths"]["runs"], config["sweep"]), identity))
+    run = Run(sweep / identity.run_name)
     protocol = protocol_of(evaluation, evaluated, type(suite))
     rehearsal = bool(config["trainer"]["fast_dev_run"])
     what = dataset, subset, proxies, evaluation, suite, evaluated, protocol

@@ -285,4 +285,4 @@ def _ranking(parts: Parts) -> dict[str, str]:
 
 def _identity(parts: Parts, mask: Mask) -> dict[str, Any]:
     identity = {name: getattr(parts.identity, name) for name in ("method", "dataset", "subset", "seed", "budget")}
-    return identity | {"subset": mask.rule, "fraction": mask.fraction}
+    return identity | {"fraction": mask.fraction}

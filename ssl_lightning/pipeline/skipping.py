@@ -13,7 +13,7 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.files import folder_of_sweep
 from ssl_lightning.pipeline.sweeps import Job, jobs_of
 from ssl_lightning.runs.initial import initial_content
-from ssl_lightning.runs.run import Run, folder_in
+from ssl_lightning.runs.run import Run
 
 
 def done_jobs(grid: Grid) -> list[Job]:
@@ -61,7 +61,7 @@ def _as_it_is(config: Mapping[str, Any], run: Run, reads: Contents) -> bool:
     try:
         run.results()  # which can be read
         identity, described = run.described()
-        place = folder_in(folder_of_sweep(config["paths"]["runs"], config["sweep"]), identity)
+        place = folder_of_sweep(config["paths"]["runs"], config["sweep"]) / identity.run_name
         if described != config or place.resolve() != run.folder.resolve() or not run.drawn:
             return False
         return reads.of(config) == dict(identity.contents)

@@ -73,11 +73,11 @@ def records_of(runs: Iterable[Run]) -> list[Record]:
 
 
 def joined(records: Iterable[Record]) -> list[Record]:
-    """One for each run, whatever its folder is called: of one that several sweeps or machines have made, the one that
-    has come furthest, with all that it was evaluated with in any of them."""
+    """One for each run, whatever its folder and its subset are called: of one that several sweeps or machines have
+    made, the one that has come furthest, with all that it was evaluated with in any of them."""
     found: dict[str, list[Record]] = {}
     for record in records:
-        found.setdefault(record.identity.called(record.run.id), []).append(record)
+        found.setdefault(record.identity.known_as(record.run.id), []).append(record)
     return [_joined(several) for several in found.values()]
 
 

@@ -4,6 +4,7 @@ import contextlib
 import glob
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 from ssl_lightning.errors import UserError, user_error_in
 from ssl_lightning.explaining import explained
-from ssl_lightning.files import inside, remove_unfinished, write_json, write_text
+from ssl_lightning.files import SAFE_NAME, inside, remove_unfinished, write_json, write_text
 from ssl_lightning.runs.former import IGNORED, SEEDS, moved
 from ssl_lightning.runs.reading import read_config, read_of_run, read_results, stopped_early
 
@@ -287,19 +288,24 @@ class Identity:
         former version, the folder's."""
         return self.run_name if self.digest else folder
 
+    def known_as(self, folder: str) -> str:
+        """As `called`, whatever its subset is called."""
+        return replace(self, subset="").called(folder)
+
     def as_dict(self) -> dict[str, Any]:
         lists = {"ignored": list(self.ignored), "seeds": list(self.seeds)}
         return vars(self) | {"contents": dict(self.contents), **lists}
 
 
-def folder_in(sweep: Path, identity: Identity) -> Path:
-    """Of a run in the folder of a sweep: of its name, or, where there is none and one of another name of its subset,
-    that one's."""
-    named = sweep / identity.run_name
-    if not named.exists() and identity.digest:
-        pattern = glob.escape(replace(identity, subset="\0").run_name).replace("\0", "*")
-        return min(sweep.glob(pattern), default=named)
-    return named
+def named_as_in(sweep: Path, identity: Identity) -> Identity:
+    """With the name of the subset that its run in the folder of a sweep was begun with, where that is another."""
+    if not identity.digest or (sweep / identity.run_name).exists():
+        return identity
+    before, after = replace(identity, subset="\0").run_name.split("\0")
+    files = sorted(sweep.glob(f"{glob.escape(before)}*{glob.escape(after)}/config.yaml"))
+    files.sort(key=lambda file: not Run(file.parent).done)
+    names = [file.parent.name.removeprefix(before).removesuffix(after) for file in files]
+    return next((replace(identity, subset=name) for name in names if re.fullmatch(SAFE_NAME, name)), identity)
 
 
 def find_runs(folders: list[Path]) -> list[Run]:

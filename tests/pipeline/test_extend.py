@@ -5,6 +5,7 @@ import torch
 
 from ssl_lightning.commands.train import train
 from ssl_lightning.errors import UserError
+from ssl_lightning.reports.records import records_of
 from ssl_lightning.runs.run import Run
 from tests.composing import TINY, composed
 from tests.pipeline.test_fast_dev_run import place
@@ -52,7 +53,12 @@ def test_a_subset_of_another_name_is_the_same(place, capsys):
     longer = start(2, "subset.name=mine", "extend=true")
     assert f"extend: goes on from {first.id}.\n" in capsys.readouterr().out
     assert "-mine-" in longer.id
+    assert longer.results()["identity"]["subset"] == longer.described()[0].subset == "mine"
     assert start(2) == longer
+    (longer.folder / "DONE").unlink()
+    assert start(2).described()[0].subset == "mine"  # by which wandb knows it
+    elsewhere = start(2, "sweep=elsewhere")
+    assert len(records_of([longer, elsewhere])) == 1
     assert len(list(first.folder.parent.glob("*-s0-*"))) == 2
 
 
