@@ -152,16 +152,17 @@ def test_classifiers_of_groups(command, tmp_path):
             ("-m", "subset=elfs,el2n", "subset.runs=1"),
             "subset.runs: in a grid over subset=elfs,el2n, a setting that only its options have is written",
         ),
-        (
-            ("-m", "subset=elfs,el2n", "subset.proxy.trainer.max_epochs=1"),
-            "'subset.proxy.trainer.max_epochs' is in no config file, but can be given: write ++subset.proxy.trainer",
-        ),
     ],
 )
 def test_choices_of_classifiers_and_groups_that_do_not_fit(command, tmp_path, arguments, said):
     done = command("ssl-select", *TINY, *arguments)
     assert said in message(done)
     assert not list(tmp_path.rglob("checkpoints"))
+
+
+def test_a_key_that_only_the_options_of_a_grid_have_is_written_with_two_pluses(command):
+    done = command("ssl-train", "-m", "subset=elfs,el2n", "subset.proxy.trainer.max_epochs=1")
+    assert "can be given: write ++subset.proxy.trainer.max_epochs=" in message(done)
 
 
 @pytest.fixture
