@@ -101,12 +101,17 @@ def test_names_that_name_a_folder(name):
     assert safe_name(name, "dataset.name") == name
 
 
-@pytest.mark.parametrize("key", ["dataset.name", "sweep"])
+@pytest.mark.parametrize("key", ["dataset.name", "subset.name", "sweep"])
 def test_names_on_the_command_line_lead_nowhere(command: Command, tmp_path, key):
     done = command("ssl-train", *TINY, f"{key}='../escaped'")
     assert done.code == 1
     assert done.err.startswith(f"Error: {key} is '../escaped', which becomes a part of the names of folders.")
     assert not (tmp_path.parent / "escaped").exists()
+
+
+def test_names_that_are_too_long_for_a_folder_are_refused(command: Command):
+    done = command("ssl-train", *TINY, f"subset.name={'x' * 300}")
+    assert done.err.startswith("Error: subset.name is 'xxx"), done.err
 
 
 def test_an_evaluation_of_a_foreign_run_writes_into_its_folder_alone(command: Command, foreign, tmp_path):

@@ -106,8 +106,8 @@ def end_interrupted(received: Sequence[int], codes: Mapping[int, int], jobs: int
     again = same_command().capitalize()
     print(f"Interrupted, {done}. {again} goes on from what is saved.", file=sys.stderr, flush=True)
     if received[0] == signal.SIGTERM and in_step():
-        print("SLURM is going to end this job, which waits for that; a second signal ends it at once.", file=sys.stderr)
-        sys.stderr.flush()
+        awaited = "SLURM is going to end this job, which waits for that; a second signal ends it at once."
+        print(awaited, file=sys.stderr, flush=True)
         while len(received) == 1:
             time.sleep(0.1)
     sys.exit(128 + received[0])

@@ -17,6 +17,7 @@ from ssl_lightning.data.checking import check_labelled
 from ssl_lightning.data.dataset import ImageDataset
 from ssl_lightning.errors import NotThere
 from ssl_lightning.methods.method import SSLMethod
+from ssl_lightning.pipeline.parts import name_of_subset
 from ssl_lightning.runs.initial import backbone_weights
 from ssl_lightning.subsets.rule import Subset, SubsetRule
 
@@ -56,7 +57,7 @@ class Beforehand:
         rule.content_digest()
         size = None if labels is None else Subset(rule, cut["fraction"], cut["budget"]).size(len(labels))
         shares = _processes(config["trainer"]), int(config["trainer"]["accumulate_grad_batches"])
-        check_batches(config["batch_size"], shares, method, size, cut["name"] or rule.name)
+        check_batches(config["batch_size"], shares, method, size, name_of_subset(config["subset"]))
 
     def notice(self) -> str:
         """What was not looked at; empty where there is nothing."""

@@ -82,9 +82,9 @@ def parts_of(config: Mapping[str, Any], train: Train, alone: bool) -> Parts:
     }
     safe_name(dataset.name, "dataset.name")
     identify = partial(identity_of, read=read, further=further)
-    sweep = folder_of_sweep(config["paths"]["runs"], config["sweep"])
-    identity = named_as_in(sweep, identify(config))
+    sweep, identity = folder_of_sweep(config["paths"]["runs"], config["sweep"]), identify(config)
     safe_name(identity.subset, "subset.name" if config["subset"].get("name") else "the name of the subset rule")
+    identity = named_as_in(sweep, identity)
     run = Run(sweep / identity.run_name)
     protocol = protocol_of(evaluation, evaluated, type(suite))
     rehearsal = bool(config["trainer"]["fast_dev_run"])
