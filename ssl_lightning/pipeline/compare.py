@@ -1,8 +1,9 @@
 """The way from the rankings of a multirun to a comparison of them."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
@@ -10,16 +11,36 @@ from jaxtyping import Int64
 from ssl_lightning.config.components import make
 from ssl_lightning.config.grid import Grid
 from ssl_lightning.data.dataset import Fingerprint, ImageDataset
+from ssl_lightning.devices import device_of
 from ssl_lightning.launchers.journal import journal_of
-from ssl_lightning.pipeline.parts import name_of_subset
+from ssl_lightning.pipeline.parts import name_of_subset, subset_of
+from ssl_lightning.pipeline.pretrain import train_proxy
+from ssl_lightning.pipeline.rank import of_training
 from ssl_lightning.reports.comparison import Quantity
 from ssl_lightning.reports.selection_page import agreement_in_words, write_comparison
-from ssl_lightning.reports.selections import Chosen, correlations
+from ssl_lightning.reports.selections import Chosen, Typicality, correlations
+from ssl_lightning.subsets.comparing import typicality
+from ssl_lightning.subsets.embedding import EmbeddingRule
 from ssl_lightning.subsets.file import File
 from ssl_lightning.subsets.ranking import Ranking
 
 FOLDER = "rankings"
 """Name of a folder in `paths.runs`."""
+
+
+class _Ranked(NamedTuple):
+    """A file of a ranking: the config and the overrides of the job that left it, or found it, first."""
+
+    config: Mapping[str, Any]
+    job: tuple[str, ...]
+
+
+class _Found(NamedTuple):
+    """What there is of a dataset to compare: rankings by their files, and paths of lists."""
+
+    dataset: ImageDataset
+    rankings: dict[Path, _Ranked]
+    lists: Sequence[str]
 
 
 def compare(grid: Grid) -> None:
@@ -30,10 +51,16 @@ def compare(grid: Grid) -> None:
         UserError: a list is none, or of other images.
     """
     taken: set[Path] = set()
-    for dataset, made, lists in _by_dataset(grid):
-        rankings = {path: Ranking.load(path, dataset.fingerprint()) for path in made}
-        chosen = [Chosen(made[path], one) for path, one in rankings.items()]
-        chosen += [Chosen(name, File(path=path).rank(dataset)) for path, name in _names_of_lists(lists).items()]
+    for found in _by_dataset(grid):
+        dataset = found.dataset
+        names = names_of([one.job for one in found.rankings.values()])
+        chosen = [
+            Chosen(name or name_of_subset(one.config["subset"]), Ranking.load(path, dataset.fingerprint()))
+            for name, (path, one) in zip(names, found.rankings.items(), strict=True)
+        ]
+        typical = _typicality(dataset, chosen, [one.config for one in found.rankings.values()])
+        lists = _names_of_lists(found.lists).items()
+        chosen += [Chosen(name, File(path=path).rank(dataset)) for path, name in lists]
         if len(chosen) < 2:
             continue
         folder = grid.runs / FOLDER / dataset.name
@@ -41,27 +68,40 @@ def compare(grid: Grid) -> None:
             folder = folder.with_name(f"{folder.name}-{dataset.fingerprint().digest[:8]}")
         taken.add(folder)
         split = dataset.train()
-        write_comparison(chosen, split, dataset.name, folder)
+        write_comparison(chosen, split, dataset.name, folder, typical)
         _say(chosen, split.labels.numpy(), dataset.name, folder)
 
 
-def _by_dataset(grid: Grid) -> Iterator[tuple[ImageDataset, dict[Path, str], Sequence[str]]]:
-    """Each dataset, the files of its rankings with their names, and paths of lists."""
+def _by_dataset(grid: Grid) -> Iterable[_Found]:
     journal, jobs = journal_of(grid.runs, grid.file, grid.folders), grid.jobs or ()
-    found: dict[Fingerprint, tuple[ImageDataset, dict[Path, tuple[str, ...]], Sequence[str]]] = {}
-    called: dict[Path, str] = {}
+    found: dict[Fingerprint, _Found] = {}
     plain = [[word for word in job if not word.startswith("export=")] for job in jobs]  # it may ask what Hydra runs
     for job, config in zip(jobs, grid.configs(plain), strict=True):
         told = journal.told(job)
         if config is None or told is None or told.error or told.run is None or not told.run.is_file():
             continue
         dataset: ImageDataset = make(config["dataset"])
-        _, files, _ = found.setdefault(dataset.fingerprint(), (dataset, {}, config["lists"]))
-        files.setdefault(told.run, job)
-        called.setdefault(told.run, name_of_subset(config["subset"]))
-    for dataset, files, lists in found.values():
-        names = names_of(list(files.values()))
-        yield dataset, {file: name or called[file] for file, name in zip(files, names, strict=True)}, lists
+        of_dataset = found.setdefault(dataset.fingerprint(), _Found(dataset, {}, config["lists"]))
+        of_dataset.rankings.setdefault(told.run, _Ranked(config, job))
+    return found.values()
+
+
+def _typicality(
+    dataset: ImageDataset, chosen: Sequence[Chosen], configs: Sequence[Mapping[str, Any]]
+) -> Typicality | None:
+    """By the embeddings of the first of these rules whose embeddings have been kept."""
+    for one, config in zip(chosen, configs, strict=True):
+        subset, proxies = subset_of(of_training(config), train_proxy)
+        if not isinstance(subset.rank, EmbeddingRule):
+            continue
+        features = subset.rank.kept_features(dataset, proxies[0].digest)
+        if features is not None:
+            labels = dataset.train().labels.numpy()
+            known = bool((labels >= 0).all())
+            groups = labels if known else one.ranking.latent_class
+            places = typicality(features, groups, device_of(subset.rank.accelerator))
+            return Typicality(one.name, "label" if known else "latent class", places)
+    return None
 
 
 def names_of(jobs: Sequence[Sequence[str]]) -> list[str]:

@@ -22,14 +22,18 @@ from ssl_lightning.subsets.random import Full
 from ssl_lightning.subsets.rule import SubsetRule
 
 OF_RANKINGS = {one.name for one in fields(SelectConfig)} - {one.name for one in fields(TrainConfig)}
-"""Keys that say what is done with a ranking, and are none of a training."""
+
+
+def of_training(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved config without the keys that say what is done with a ranking, which are none of a training."""
+    return {key: value for key, value in config.items() if key not in OF_RANKINGS}
 
 
 def rank(config: Mapping[str, Any]) -> Path | None:
     """Makes the ranking of a resolved config unless it is there, describes it, and hands it on where `export` says so.
     Returns its file."""
     to = config.get("export")
-    config = {key: value for key, value in config.items() if key not in OF_RANKINGS}
+    config = of_training(config)
     dataset: ImageDataset = make(config["dataset"])
     subset, proxies = subset_of(config, train_proxy)
     rule = subset.rank

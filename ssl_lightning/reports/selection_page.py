@@ -21,10 +21,12 @@ from ssl_lightning.reports.selections import (
     KEPT,
     SECONDS,
     Chosen,
+    Typicality,
     balances,
     correlations,
     costs,
     overlaps,
+    typicalities,
 )
 from ssl_lightning.reports.tables import in_markdown, plain
 from ssl_lightning.subsets.comparing import disputed, shares
@@ -59,15 +61,20 @@ class Section(NamedTuple):
     picture: Path | None = None
 
 
-def write_comparison(chosen: Sequence[Chosen], split: Split, dataset: str, folder: Path) -> None:
+def write_comparison(
+    chosen: Sequence[Chosen], split: Split, dataset: str, folder: Path, typicality: Typicality | None = None
+) -> None:
     """Writes report.md, report.html and contact sheets of at least two rankings of one dataset.
+
+    Args:
+        typicality: of its images; None where no embeddings are known.
 
     Raises:
         UserError: the folder cannot be written to.
     """
     labels = split.labels.numpy()
     heading = f"{len(chosen)} rankings of {dataset}, {len(labels):,} images"
-    sections = [*_tables(chosen, labels), *_pictures(chosen, split, folder)]
+    sections = [*_tables(chosen, labels, typicality), *_pictures(chosen, split, folder)]
     write_text(folder / "report.md", "\n".join([f"# {plain(heading)}", "", *map(_in_markdown, sections)]))
     style = part("page.css") + STYLE
     page = Template(PAGE).substitute(
@@ -76,12 +83,16 @@ def write_comparison(chosen: Sequence[Chosen], split: Split, dataset: str, folde
     write_text(folder / "report.html", page)
 
 
-def _tables(chosen: Sequence[Chosen], labels: Int64[np.ndarray, " n"]) -> Iterator[Section]:
+def _tables(
+    chosen: Sequence[Chosen], labels: Int64[np.ndarray, " n"], typicality: Typicality | None
+) -> Iterator[Section]:
     yield Section("Rank correlation", agreement_in_words(labels), correlations(chosen, labels))
     yield Section("Overlap of what is kept", KEPT, overlaps(chosen, dropped=False))
     yield Section("Overlap of what is dropped", DROPPED, overlaps(chosen, dropped=True))
     if rows := balances(chosen, labels):
         yield Section("Balance of labels", BALANCED, rows)
+    if typicality is not None:
+        yield Section("Typicality", typicality.in_words(), typicalities(chosen, typicality.places))
     yield Section("Cost", SECONDS, costs(chosen))
 
 

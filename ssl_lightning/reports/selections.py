@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from ssl_lightning.reports.comparison import MISSING, Quantity, Row, quantity
-from ssl_lightning.subsets.comparing import balance, kept, overlap, shares, spearman_within
+from ssl_lightning.subsets.comparing import NEIGHBOURS, balance, kept, overlap, shares, spearman_within
 from ssl_lightning.subsets.ranking import Ranking, size_of
 
 FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -26,6 +26,11 @@ BALANCED = (
     "Labels of what is kept: to how many labels of equal share they amount (exp of their entropy), and of the images "
     "of any label the least and the largest share that is kept, in %."
 )
+TYPICAL = (
+    "How typical the kept images are: the mean place, in %, of each among the images of its {group}, from the least to "
+    "the most typical. 50 is a random draw's, below it outliers are kept. Typical is what has near neighbours: the "
+    f"mean cosine with the {NEIGHBOURS} nearest of the {{group}}, in the embeddings of the rule {{of}}."
+)
 SECONDS = (
     "seconds: of ranking, embedding included where no other rule had done it before; proxy seconds: of training the "
     "proxies, which rules share. What is not known is missing."
@@ -37,6 +42,23 @@ class Chosen(NamedTuple):
 
     name: str
     ranking: Ranking
+
+
+class Typicality(NamedTuple):
+    """How typical images are.
+
+    Args:
+        of: the rule whose embeddings say so.
+        group: what images are compared within: `label` or `latent class`.
+        places: see `comparing.typicality`.
+    """
+
+    of: str
+    group: str
+    places: Float64[np.ndarray, " n"]
+
+    def in_words(self) -> str:
+        return TYPICAL.format(group=self.group, of=self.of)
 
 
 def fractions_of(chosen: Sequence[Chosen]) -> list[float]:
@@ -88,6 +110,17 @@ def overlaps(chosen: Sequence[Chosen], dropped: bool) -> list[Row]:
     for (i, one), (j, other) in itertools.combinations(enumerate(chosen), 2):
         found = [_percent(overlap(a, b)) for a, b in zip(masks[i], masks[j], strict=True)]
         rows.append({"rules": f"{one.name} – {other.name}"} | dict(zip(columns, found, strict=True)))
+    return rows
+
+
+def typicalities(chosen: Sequence[Chosen], places: Float64[np.ndarray, " n"]) -> list[Row]:
+    """Of each at each fraction, the mean of `Typicality.places` of what is kept."""
+    fractions = fractions_of(chosen)
+    rows: list[Row] = []
+    for name, ranking in chosen:
+        masks = [kept(ranking, fraction) for fraction in fractions]
+        found = [math.nan if mask is None or not mask.any() else float(places[mask].mean()) for mask in masks]
+        rows.append({"rule": name} | dict(zip(map(_column, fractions), map(_percent, found), strict=True)))
     return rows
 
 

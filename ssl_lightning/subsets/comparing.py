@@ -1,13 +1,19 @@
-"""How far rankings of the same images agree."""
+"""How far rankings of the same images agree, and what they keep."""
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+import torch
+from jaxtyping import Bool, Float32, Float64, Int64
 
+from ssl_lightning.progress import track
+from ssl_lightning.subsets.knn_density import density
 from ssl_lightning.subsets.ranking import Ranking, ranks_in, size_of
+
+NEIGHBOURS = 10
+"""Of an image, by which it is typical: as many as `subset=density` looks at."""
 
 
 class Balance(NamedTuple):
@@ -87,6 +93,25 @@ def balance(kept: Bool[np.ndarray, " n"] | None, labels: Int64[np.ndarray, " n"]
     return Balance(
         float(np.exp(-(part * np.log(part)).sum())), float((counts / all_of).min()), float((counts / all_of).max())
     )
+
+
+def typicality(
+    features: Float32[np.ndarray, "n d"], groups: Int64[np.ndarray, " n"], device: torch.device
+) -> Float64[np.ndarray, " n"]:
+    """Of each image, the share of its group that is less typical, equals and itself counted half: in (0, 1), with the
+    mean ½ in each group. Typical is by the mean cosine with the nearest neighbours in the group (`density`).
+
+    Args:
+        device: where cosines are computed.
+    """
+    found = np.empty(len(features))
+    for group in track(np.unique(groups), "typicality"):
+        members = np.flatnonzero(groups == group)
+        values = density(torch.from_numpy(features[members]).to(device), NEIGHBOURS)
+        ordered = np.sort(values)
+        below, upto = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+        found[members] = (below + upto) / (2 * len(members))
+    return found
 
 
 def disputed(places: Sequence[Float64[np.ndarray, " n"]]) -> Int64[np.ndarray, " m"]:

@@ -146,20 +146,27 @@ class EmbeddingRule(SubsetRule):
         self, dataset: ImageDataset, proxy: LoadedRun, processes: ProcessGroup = ALONE
     ) -> Float32[np.ndarray, "n d"]:
         """Mean embeddings of all images of train, in order."""
-        if self.cache is None:
+        path = self._features_file(dataset, proxy.digest)
+        if path is None:
             return self._embed(dataset, proxy, None, processes)
-        what = [dataset.fingerprint().as_dict(), proxy.digest, self.augment.describe()]
-        name = digest_of([*what, self.looks, self.layer, self.seed])[:16]
-        path = Path(self.cache).absolute() / "features" / f"{name}.npy"
         with processes.building(path) as missing:
             if missing:
                 unfinished = path.with_name(f".{path.name}.{processes.size}.part")
                 self._embed(dataset, proxy, unfinished, processes)
                 processes.by_first(lambda: unfinished.replace(path))
-        try:
-            return np.lib.format.open_memmap(path, mode="r")
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} holds no readable features ({error}). Delete it and start again.") from error
+        return _read(path)
+
+    def kept_features(self, dataset: ImageDataset, proxy: str) -> Float32[np.ndarray, "n d"] | None:
+        """`features`, of the proxy of this digest, where they have been made and kept."""
+        path = self._features_file(dataset, proxy)
+        return _read(path) if path is not None and path.exists() else None
+
+    def _features_file(self, dataset: ImageDataset, proxy: str) -> Path | None:
+        if self.cache is None:
+            return None
+        what = [dataset.fingerprint().as_dict(), proxy, self.augment.describe()]
+        name = digest_of([*what, self.looks, self.layer, self.seed])[:16]
+        return Path(self.cache).absolute() / "features" / f"{name}.npy"
 
     def _embed(
         self, dataset: ImageDataset, proxy: LoadedRun, path: Path | None, processes: ProcessGroup
@@ -172,3 +179,10 @@ class EmbeddingRule(SubsetRule):
             )
         embedding = MeanEmbedding(proxy, self.augment, self.looks, self.layer, self.seed, device)
         return embed(embedding, dataset.train().images, path, processes)
+
+
+def _read(path: Path) -> Float32[np.ndarray, "n d"]:
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} holds no readable features ({error}). Delete it and start again.") from error

@@ -368,6 +368,7 @@ def test_a_multirun_ends_with_a_comparison_of_its_rankings_and_lists(command, he
         assert len(re.findall(rf"^\| {re.escape(pair)} ", text, flags=re.M)) == 2
         assert re.search(rf"^{re.escape(pair)} +[+-]\d\.\d\d", outcome.out, flags=re.M)
     assert "| 15.9 % |" in text
+    assert "in the embeddings of the rule sas." in text
     assert not find_runs([here / "runs" / "rankings"])
 
 

@@ -10,7 +10,16 @@ import torch
 from ssl_lightning.data.dataset import Split
 from ssl_lightning.pipeline.compare import names_of
 from ssl_lightning.reports.selection_page import write_comparison
-from ssl_lightning.reports.selections import Chosen, balances, correlations, costs, fractions_of, overlaps
+from ssl_lightning.reports.selections import (
+    Chosen,
+    Typicality,
+    balances,
+    correlations,
+    costs,
+    fractions_of,
+    overlaps,
+    typicalities,
+)
 from ssl_lightning.subsets.ranking import Ranking
 
 LENGTH = 200
@@ -65,6 +74,25 @@ def test_balance_needs_labels():
     assert re.fullmatch(r"[34]\.\d\d \(\d+–\d+\)", rows[1][1])
     assert rows[3][3:] == ["–"] * 4
     assert balances(THREE, np.full(LENGTH, -1)) == []
+
+
+def test_typicality_is_the_mean_place_of_what_is_kept():
+    places = np.empty(LENGTH)
+    places[THREE[0].ranking.order] = (np.arange(LENGTH)[::-1] + 0.5) / LENGTH  # the first image is the most typical
+    rows = texts(typicalities(THREE, places))
+    assert rows[0] == ["a", "95", "90", "85", "75", "65", "55"]
+    assert rows[1] == ["b", *rows[0][1:]]
+    list_of = THREE[2].ranking.order[:40]
+    assert rows[2][2:] == [f"{100 * places[list_of].mean():.0f}", *["–"] * 4]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_page_says_whose_embeddings_tell_what_is_typical(tmp_path, known):
+    images = torch.zeros(LENGTH, 1, 4, 4, dtype=torch.uint8)
+    typical = Typicality("<sas>", "label", np.full(LENGTH, 0.5)) if known else None
+    write_comparison(THREE, Split(images, torch.from_numpy(LABELS)), "d", tmp_path, typical)
+    text = (tmp_path / "report.md").read_text()
+    assert ("## Typicality" in text) == ("of the rule <sas>" in text) == known
 
 
 @pytest.mark.parametrize("labels", [LABELS, np.full(LENGTH, -1)], ids=["labels", "none"])

@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import entropy, spearmanr
 
-from ssl_lightning.subsets.comparing import balance, disputed, kept, overlap, shares, spearman_within
+from ssl_lightning.subsets.comparing import balance, disputed, kept, overlap, shares, spearman_within, typicality
 from ssl_lightning.subsets.ranking import Ranking
+from tests.subsets.vectors import EXACT, cosines
 
 LENGTH = 60
 LABELS = np.repeat([3, 0, -1, 7], [30, 17, 12, 1])  # the last is alone
@@ -124,3 +126,22 @@ def test_the_most_disputed_are_those_of_largest_variance_that_all_rank():
     np.testing.assert_allclose(np.array(variance)[disputed(places)], np.array(variance)[expected])
     assert sorted(disputed(places)) == sorted(expected)
     assert disputed([places[0]] * 2).tolist() == list(range(LENGTH))
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["one", "groups"])
+@pytest.mark.parametrize("features", EXACT.values(), ids=EXACT.keys())
+def test_typicality_is_the_share_of_the_group_with_looser_neighbours(features, grouped):
+    groups = np.arange(len(features)) % 3 if grouped else np.zeros(len(features), np.int64)
+    s, mean = cosines(features), {}
+    for i in range(len(features)):
+        others = sorted((s[i, j] for j in range(len(s)) if j != i and groups[j] == groups[i]), reverse=True)[:10]
+        mean[i] = sum(others) / max(1, len(others))
+    expected = []
+    for i in mean:
+        fellows = [mean[j] for j in mean if groups[j] == groups[i]]
+        looser = sum(value < mean[i] for value in fellows) + sum(value == mean[i] for value in fellows) / 2
+        expected.append(looser / len(fellows))
+    found = typicality(features.float().numpy(), groups, torch.device("cpu"))
+    np.testing.assert_allclose(found, expected)
+    for group in np.unique(groups):
+        assert found[groups == group].mean() == pytest.approx(0.5)
