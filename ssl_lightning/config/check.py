@@ -207,9 +207,12 @@ def _check_plain(value: Any, hint: Any, path: str) -> Any:
         given = tuple(value) if isinstance(value, list) and "tuple" in str(hint).lower() else value  # not in YAML
         made = checker.validate_python(given)
     except pydantic.ValidationError as error:
-        message = re.sub(r"^\w+ should", "it should", error.errors()[0]["msg"]).replace(" after validation", "")
+        found = error.errors()[0]
+        message = re.sub(r"^\w+ should", "it should", found["msg"]).replace(" after validation", "")
         null = ", or null" if type(None) in typing.get_args(_bare(hint)) else ""
-        raise UserError(f"{path} is {value!r}{origin(path)}, but {message}{null}.") from None
+        quoted = isinstance(value, bool | int | float) and found["type"] == "string_type"
+        advice = f""" In quotes it is one: "{path}='{value}'".""" if quoted else ""
+        raise UserError(f"{path} is {value!r}{origin(path)}, but {message}{null}.{advice}") from None
     made = list(made) if isinstance(made, tuple) else made
     if DISTINCT in getattr(hint, "__metadata__", ()) and len(set(made)) < len(made):
         raise UserError(f"{path} is {value!r}{origin(path)}, but it should have each value once.")

@@ -52,7 +52,8 @@ class Corruptions(Evaluator):
         images = "all test images" if self.limit is None else f"{self.limit:,} test images at most"
         return (
             f"The linear probe of clean training images, on {images}. clean: as they are; corrupted: mean over "
-            f"{len(set(self.kinds))} kinds of corruption at five severities; relative drop: 1 − corrupted / clean."
+            f"{len(set(self.kinds))} kinds of corruption at five severities; relative drop: 1 − corrupted / clean, "
+            "the lower, the better."
         )
 
     def evaluate(self, subject: Subject) -> Evaluation:

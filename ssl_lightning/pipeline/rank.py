@@ -14,7 +14,7 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.export.ranking import publish
 from ssl_lightning.launchers.journal import tell_run
 from ssl_lightning.pipeline.launch import fabric_of, start_processes
-from ssl_lightning.pipeline.parts import subset_of
+from ssl_lightning.pipeline.parts import name_of_subset, subset_of
 from ssl_lightning.pipeline.pretrain import train_proxy
 from ssl_lightning.reports.planted import describe_planted
 from ssl_lightning.reports.rankings import contact_sheet, describe, gain_curve
@@ -70,7 +70,7 @@ def rank(config: Mapping[str, Any]) -> Path | None:
             contact_sheet(ranking, dataset.train(), sheet)
             if ranking.scored:
                 gain_curve(ranking, curve)
-        describe(ranking, dataset.train().labels.numpy())
+        describe(ranking, dataset.train().labels.numpy(), name_of_subset(config["subset"]))
         if dataset.nuisance is not None:
             describe_planted(ranking, dataset.origins().numpy())
         for file in (path, *figures):

@@ -21,14 +21,15 @@ PARTS = 10  # of a curve
 FIRST = 20  # a best score so many times the median would flatten a curve
 
 
-def describe(ranking: Ranking, labels: Int64[np.ndarray, " n"]) -> None:
-    """Prints key, rule, latent classes with purity, quota and redundancy, and the scores along the ranking."""
+def describe(ranking: Ranking, labels: Int64[np.ndarray, " n"], name: str) -> None:
+    """Prints what the ranking is called, of what it is, latent classes with purity, quota and redundancy, and the
+    scores along it."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
     provenance = ranking.provenance
-    console.print(f"{provenance['rule']} ranking of {ranking.fingerprint}", style="bold", markup=False)
+    console.print(f"{name} ranking of {ranking.fingerprint}", style="bold", markup=False)
     classes, group, sizes = np.unique(ranking.latent_class, return_inverse=True, return_counts=True)
     several = f"{len(sizes)} latent classes of {sizes.min():,} to {sizes.max():,} images"
     console.print(

@@ -50,6 +50,13 @@ def test_an_unknown_key_is_named_with_the_nearest(override, key, suggestion):
     assert suggestion in message
 
 
+@pytest.mark.parametrize("written", ["1", "0.5", "true"])
+def test_what_should_be_a_string_is_one_in_the_quotes_that_the_message_gives(written):
+    (advised,) = re.findall(r'In quotes it is one: "(.*)"\.$', refused(f"sweep={written}"))
+    assert composed(advised)["sweep"] == advised.partition("=")[2].strip("'")
+    assert "In quotes" not in refused("sweep=[a]")
+
+
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("key", "meant"),

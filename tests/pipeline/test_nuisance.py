@@ -83,6 +83,6 @@ def test_a_ranking_says_how_many_of_the_copies_it_has_found(command: Command):
     done = command("ssl-select", *TINY, *given)
     assert done.code == 0, done.err
     words = " ".join(done.out.split())
-    assert "random_in_groups ranking of digits/train-duplicates[1257]:" in words
+    assert "semdedup ranking of digits/train-duplicates[1257]:" in words
     assert "copies of earlier images in each tenth of the ranking" in words
     assert "of 251 planted copies, " in words
