@@ -28,7 +28,6 @@ def describe(ranking: Ranking, labels: Int64[np.ndarray, " n"], name: str) -> No
     from rich.table import Table
 
     console = Console(highlight=False)
-    provenance = ranking.provenance
     console.print(f"{name} ranking of {ranking.fingerprint}", style="bold", markup=False)
     classes, group, sizes = np.unique(ranking.latent_class, return_inverse=True, return_counts=True)
     several = f"{len(sizes)} latent classes of {sizes.min():,} to {sizes.max():,} images"
