@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from ssl_lightning.config.components import locate, own_modules
 from ssl_lightning.config.markers import hints_of
-from ssl_lightning.config.messages import deeper, elsewhere, nearest, origin
+from ssl_lightning.config.messages import deeper, elsewhere, nearest, origin, swept
 from ssl_lightning.config.schema import SETTINGS, Component
 from ssl_lightning.errors import UserError
 from ssl_lightning.explaining import explained, place_of
@@ -142,6 +142,8 @@ def _check_call(
         if key not in named and key not in beside_names and key not in _HYDRA_KEYS and not catch_all:
             known = [prefix + name for name in (*named, *beside_names)]
             advice = elsewhere(target, key) or (not path and deeper(key, value)) or nearest(prefix + key, known)
+            if grid := swept(path.partition(".")[0]):
+                advice = f"{advice.rstrip('.')}. Of {grid}, rank or train those that have it in a grid of their own."
             raise UserError(f"unknown key '{prefix}{key}'{origin(prefix + key)}; {advice}")
     for key in named:
         if key in value:

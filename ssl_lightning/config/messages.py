@@ -174,7 +174,7 @@ def _no_name() -> str:
     return "A group of the config is given a value that is no name. Give it the name of an option, group=option."
 
 
-def _swept(group: str) -> str | None:
+def swept(group: str) -> str | None:
     """The argument by which the command line chooses several options of a group: Hydra reads the other arguments with
     the option that is chosen without it."""
     several = re.compile(rf"{re.escape(group)}=[^\[{{(]*,")
@@ -203,14 +203,15 @@ def _unknown_override(key: str, parent: DictConfig | None, top_level: Collection
     if parent is not None and "_target_" in parent and (advice := elsewhere(locate(parent["_target_"]), last)):
         return f"unknown key '{key}' (command line or sweep: {key}=...); {advice}"
     if last in accepted:
-        plus = "++" if dot and _swept(group) else "+"  # of a grid, which only some of the jobs have in a file
+        plus = "++" if dot and swept(group) else "+"  # of a grid, which only some of the jobs have in a file
         return f"{key!r} is in no config file, but can be given: write {plus}{key}=..."
     if not dot and parent is not None and (advice := deeper(key, OmegaConf.to_container(root_of(parent)))):
         return f"unknown key '{key}' (command line or sweep: {key}=...); {advice}"
-    if dot and (swept := _swept(group)):
+    if dot and (grid := swept(group)):
         return (
-            f"{key}: in a grid over {swept}, a setting that only its options have is written ++{key}=... "
-            f"(known without: {', '.join(sorted(map(str, known)))})."
+            f"{key}: in a grid over {grid}, a setting that only its options have, and all of them, is written "
+            f"++{key}=... (known without: {', '.join(sorted(map(str, known)))}). What only some have needs a grid of "
+            "its own."
         )
     known |= accepted
     known = {prefix + name for name in known if not name.startswith("_")}

@@ -12,7 +12,9 @@ from ssl_lightning.config.components import make
 from ssl_lightning.config.grid import Grid
 from ssl_lightning.data.dataset import Fingerprint, ImageDataset
 from ssl_lightning.devices import device_of
+from ssl_lightning.errors import UserError
 from ssl_lightning.launchers.journal import journal_of
+from ssl_lightning.pipeline.lists import read_lists
 from ssl_lightning.pipeline.parts import name_of_subset, subset_of
 from ssl_lightning.pipeline.pretrain import train_proxy
 from ssl_lightning.pipeline.rank import of_training
@@ -21,7 +23,6 @@ from ssl_lightning.reports.selection_page import agreement_in_words, write_compa
 from ssl_lightning.reports.selections import Chosen, Typicality, correlations
 from ssl_lightning.subsets.comparing import typicality
 from ssl_lightning.subsets.embedding import EmbeddingRule
-from ssl_lightning.subsets.file import File
 from ssl_lightning.subsets.ranking import Ranking
 
 FOLDER = "rankings"
@@ -59,9 +60,9 @@ def compare(grid: Grid) -> None:
             for name, (path, one) in zip(names, found.rankings.items(), strict=True)
         ]
         typical = _typicality(dataset, chosen, [one.config for one in found.rankings.values()])
-        lists = _names_of_lists(found.lists).items()
-        chosen += [Chosen(name, File(path=path).rank(dataset)) for path, name in lists]
+        chosen += read_lists(found.lists, dataset)
         if len(chosen) < 2:
+            print(f"One ranking of {dataset.name}: there is nothing to compare it with.", flush=True)
             continue
         folder = grid.runs / FOLDER / dataset.name
         if folder in taken:  # other images of the same name
@@ -89,19 +90,24 @@ def _by_dataset(grid: Grid) -> Iterable[_Found]:
 def _typicality(
     dataset: ImageDataset, chosen: Sequence[Chosen], configs: Sequence[Mapping[str, Any]]
 ) -> Typicality | None:
-    """By the embeddings of the first of these rules whose embeddings have been kept."""
+    """By the embeddings of the first of these rules whose embeddings are kept; None where no rule has any."""
+    lost = []
     for one, config in zip(chosen, configs, strict=True):
         subset, proxies = subset_of(of_training(config), train_proxy)
         if not isinstance(subset.rank, EmbeddingRule):
             continue
-        features = subset.rank.kept_features(dataset, proxies[0].digest)
-        if features is not None:
-            labels = dataset.train().labels.numpy()
-            known = bool((labels >= 0).all())
-            groups = labels if known else one.ranking.latent_class
-            places = typicality(features, groups, device_of(subset.rank.accelerator))
-            return Typicality(one.name, "label" if known else "latent class", places)
-    return None
+        try:
+            features = subset.rank.kept_features(dataset, proxies[0].digest)
+        except UserError:
+            features = None
+        if features is None or len(features) != len(one.ranking):
+            lost.append(one.name)
+            continue
+        labels = dataset.train().labels.numpy()
+        known = bool((labels >= 0).all())
+        groups = labels if known else one.ranking.latent_class
+        return Typicality.of(one.name, known, typicality(features, groups, device_of(subset.rank.accelerator)))
+    return Typicality.lost(lost) if lost else None
 
 
 def names_of(jobs: Sequence[Sequence[str]]) -> list[str]:
@@ -115,12 +121,6 @@ def names_of(jobs: Sequence[Sequence[str]]) -> list[str]:
         others = [re.sub(r"^subset\.", "", w) for w in job if w not in everywhere and not w.startswith("subset=")]
         names.append(", ".join([*rule, *others]))
     return names
-
-
-def _names_of_lists(paths: Sequence[str]) -> dict[str, str]:
-    """The last part of each path, or all of it where others end alike."""
-    last = [Path(path).name for path in paths]
-    return {path: name if last.count(name) == 1 else path for path, name in zip(paths, last, strict=True)}
 
 
 def _say(chosen: Sequence[Chosen], labels: Int64[np.ndarray, " n"], dataset: str, folder: Path) -> None:

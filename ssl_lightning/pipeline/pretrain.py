@@ -111,8 +111,6 @@ def _train_and_evaluate(config: dict[str, Any], parts: Parts) -> None:
 def _work(config: dict[str, Any], parts: Parts) -> None:
     """What the first process does, which holds the run."""
     run, trainer = parts.run, parts.trainer
-    if not parts.rehearsal:
-        print(f"{run.id} {'resumes' if run.checkpoint.exists() else 'starts'}", flush=True)
     method, mask, selection, recorder, selecting = _fit(config, parts)
     device = trainer.strategy.root_device
     cuda = device.type == "cuda"
@@ -221,6 +219,8 @@ def _fit(config: dict[str, Any], parts: Parts) -> _Fitted:
     shares = trainer.world_size, int(trainer.accumulate_grad_batches)
     check_batches(config["batch_size"], shares, method, size, parts.identity.subset)
     check_views(augment, dataset, resolution)
+    if not parts.rehearsal:
+        rank_zero_only(print)(f"{run.id} {'resumes' if run.checkpoint.exists() else 'starts'}", flush=True)
     # Before the trainer starts further processes, which would wait for a ranking only so long.
     mask, selection = mask_of(parts)
     if not parts.rehearsal:

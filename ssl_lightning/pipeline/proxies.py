@@ -51,6 +51,7 @@ class ProxyRun:
     ) -> None:
         settings = {name: value for name, value in config["subset"][key].items() if value is not None}
         self.folder: str | None = settings.pop("run", None)
+        self._key = f"subset.{key}"
         self._train, self._labelling = train, labelling
         # One looks at whole images, at all of them, and knows nothing of what others have learnt unless it is told to.
         others = ("resolution", "selection", "init")
@@ -81,7 +82,7 @@ class ProxyRun:
                 "subset.proxy.run=null to train them."
             )
         if self.folder is None:
-            check(self.config, TrainConfig, f"subset.{key}", late=True)
+            check(self.config, TrainConfig, self._key, late=True)
 
     @cached_property
     def digest(self) -> str:
@@ -117,10 +118,17 @@ class ProxyRun:
         if self.folder is not None:
             return load_run(self.folder, own_modules(self.config))._replace(digest=self.digest)
         if self.config["trainer"]["fast_dev_run"]:
-            self._train(self.config)
+            self._made()
             return untrained(self.config)
         with locked(Path(self.config["paths"]["runs"]) / self.config["sweep"] / self.digest):
-            return load_run(self._train(self.config).folder, trusted=None)._replace(digest=self.digest)
+            return load_run(self._made().folder, trusted=None)._replace(digest=self.digest)
+
+    def _made(self) -> Run:
+        try:
+            return self._train(self.config)
+        except UserError as error:
+            error.args = (f"{self._key}, the run that the ranking is made with: {error}",)
+            raise
 
 
 class Labelling:

@@ -14,6 +14,7 @@ from ssl_lightning.errors import UserError
 from ssl_lightning.export.ranking import publish
 from ssl_lightning.launchers.journal import tell_run
 from ssl_lightning.pipeline.launch import fabric_of, start_processes
+from ssl_lightning.pipeline.lists import read_lists
 from ssl_lightning.pipeline.parts import name_of_subset, subset_of
 from ssl_lightning.pipeline.pretrain import train_proxy
 from ssl_lightning.reports.planted import describe_planted
@@ -32,9 +33,10 @@ def of_training(config: Mapping[str, Any]) -> dict[str, Any]:
 def rank(config: Mapping[str, Any]) -> Path | None:
     """Makes the ranking of a resolved config unless it is there, describes it, and hands it on where `export` says so.
     Returns its file."""
-    to = config.get("export")
+    to, lists = config.get("export"), config.get("lists", [])
     config = of_training(config)
     dataset: ImageDataset = make(config["dataset"])
+    read_lists(lists, dataset)  # compared only at the end, but a wrong one is named before hours of work
     subset, proxies = subset_of(config, train_proxy)
     rule = subset.rank
     if isinstance(rule, Full):

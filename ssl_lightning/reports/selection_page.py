@@ -53,7 +53,7 @@ STYLE = "img { max-width: 100%; height: auto; background: #fff; border-radius: 6
 
 
 class Section(NamedTuple):
-    """A heading, an explanation, and a table or a picture below them."""
+    """A heading, an explanation, and a table or a picture below them, or nothing."""
 
     heading: str
     explanation: str
@@ -67,7 +67,7 @@ def write_comparison(
     """Writes report.md, report.html and contact sheets of at least two rankings of one dataset.
 
     Args:
-        typicality: of its images; None where no embeddings are known.
+        typicality: of its images; None where no rule looks at embeddings.
 
     Raises:
         UserError: the folder cannot be written to.
@@ -92,7 +92,7 @@ def _tables(
     if rows := balances(chosen, labels):
         yield Section("Balance of labels", BALANCED, rows)
     if typicality is not None:
-        yield Section("Typicality", typicality.in_words(), typicalities(chosen, typicality.places))
+        yield Section("Typicality", typicality.words, typicalities(chosen, typicality.places))
     yield Section("Cost", SECONDS, costs(chosen))
 
 
@@ -162,7 +162,7 @@ def _in_html(section: Section) -> str:
     head = f'<h2>{section.heading}</h2>\n<p class="faint explanation">{html.escape(section.explanation)}</p>'
     if section.picture is not None:
         return f'{head}\n<img src="{data_uri(section.picture)}" alt="{section.heading}">'
-    return f'{head}\n<div class="scroll"><table>{_table(section.rows)}</table></div>'
+    return f'{head}\n<div class="scroll"><table>{_table(section.rows)}</table></div>' if section.rows else head
 
 
 def _table(rows: Sequence[Row]) -> str:

@@ -27,9 +27,15 @@ BALANCED = (
     "of any label the least and the largest share that is kept, in %."
 )
 TYPICAL = (
-    "How typical the kept images are: the mean place, in %, of each among the images of its {group}, from the least to "
-    "the most typical. 50 is a random draw's, below it outliers are kept. Typical is what has near neighbours: the "
-    f"mean cosine with the {NEIGHBOURS} nearest of the {{group}}, in the embeddings of the rule {{of}}."
+    "How typical the kept images are: the mean place, in %, of each among {fellows}, from the least to the most "
+    "typical. A random draw has 50, give or take its standard deviation; below it outliers are kept. Typical is what "
+    f"has near neighbours: the mean cosine with the {NEIGHBOURS} nearest of these, in the embeddings of the rule "
+    "{rule}."
+)
+LOST = (
+    "Not known: it is told from embeddings, and those of {rules} are no longer there, or cannot be read. They lie in "
+    "features, of paths.cache, and are made with a ranking: delete one of these rules' in rankings beside it, and "
+    "start again."
 )
 SECONDS = (
     "seconds: of ranking, embedding included where no other rule had done it before; proxy seconds: of training the "
@@ -48,17 +54,22 @@ class Typicality(NamedTuple):
     """How typical images are.
 
     Args:
-        of: the rule whose embeddings say so.
-        group: what images are compared within: `label` or `latent class`.
-        places: see `comparing.typicality`.
+        words: what that means here, or why it is not known.
+        places: see `comparing.typicality`; None where they are not known.
     """
 
-    of: str
-    group: str
-    places: Float64[np.ndarray, " n"]
+    words: str
+    places: Float64[np.ndarray, " n"] | None
 
-    def in_words(self) -> str:
-        return TYPICAL.format(group=self.group, of=self.of)
+    @classmethod
+    def of(cls, rule: str, labelled: bool, places: Float64[np.ndarray, " n"]) -> "Typicality":
+        """By the embeddings of a rule, among the images of the same label, or of its own latent classes."""
+        fellows = "the images of its label" if labelled else f"those of its latent class, a group of {rule}"
+        return cls(TYPICAL.format(fellows=fellows, rule=rule), places)
+
+    @classmethod
+    def lost(cls, rules: Sequence[str]) -> "Typicality":
+        return cls(LOST.format(rules=", ".join(rules)), None)
 
 
 def fractions_of(chosen: Sequence[Chosen]) -> list[float]:
@@ -113,10 +124,19 @@ def overlaps(chosen: Sequence[Chosen], dropped: bool) -> list[Row]:
     return rows
 
 
-def typicalities(chosen: Sequence[Chosen], places: Float64[np.ndarray, " n"]) -> list[Row]:
-    """Of each at each fraction, the mean of `Typicality.places` of what is kept."""
-    fractions = fractions_of(chosen)
-    rows: list[Row] = []
+def typicalities(chosen: Sequence[Chosen], places: Float64[np.ndarray, " n"] | None) -> list[Row]:
+    """Of each at each fraction, the mean of `Typicality.places` of what is kept, beside that of a random draw."""
+    if places is None:
+        return []
+    fractions, n = fractions_of(chosen), len(places)
+    sizes = [size_of(fraction, n) for fraction in fractions]
+    # Of the mean of m values drawn from n without replacement.
+    spread = [math.sqrt(places.var(ddof=1) * (1 - m / n) / m) if m and n > 1 else math.nan for m in sizes]
+    draw = [
+        Quantity(MISSING, None) if math.isnan(s) else Quantity(f"{100 * places.mean():.0f} ± {100 * s:.1f}", None)
+        for s in spread
+    ]
+    rows: list[Row] = [{"rule": "a random draw"} | dict(zip(map(_column, fractions), draw, strict=True))]
     for name, ranking in chosen:
         masks = [kept(ranking, fraction) for fraction in fractions]
         found = [math.nan if mask is None or not mask.any() else float(places[mask].mean()) for mask in masks]

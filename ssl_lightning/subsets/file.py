@@ -57,10 +57,12 @@ class File(SubsetRule):
     seed: int = field(default=0, init=False)  # nothing is drawn
 
     name: ClassVar[str] = "file"
+    key: ClassVar[str] = "subset.path"
+    """Where the path stands."""
 
     @cached_property
     def listing(self) -> PositionList:
-        return read_positions(Path(self.path))
+        return read_positions(Path(self.path), self.key)
 
     def content_digest(self) -> str:
         positions, *_, ranking = self.listing
@@ -107,8 +109,11 @@ class File(SubsetRule):
         return super().cut(ranking, fraction, budget)
 
 
-def read_positions(path: Path) -> PositionList:
+def read_positions(path: Path, key: str = File.key) -> PositionList:
     """Read a file of positions in the format that its suffix names. Nothing in it is ever executed.
+
+    Args:
+        key: where a user has written the path.
 
     Raises UserError that names the file and, of a wrong value, its place.
     """
@@ -116,11 +121,10 @@ def read_positions(path: Path) -> PositionList:
         path /= RANKING_FILE
     known = ", ".join(sorted(_READERS))
     if (read := _READERS.get(path.suffix.lower())) is None:
-        raise UserError(f"subset.path is {path}, but the formats that are read end in {known}. Save the list as one.")
+        raise UserError(f"{key} is {path}, but the formats that are read end in {known}. Save the list as one.")
     if not path.is_file():
         raise UserError(
-            f"subset.path: there is no file {path}. Give a list of positions ({known}), or a "
-            "folder of ssl-select export=."
+            f"{key}: there is no file {path}. Give a list of positions ({known}), or a folder of ssl-select export=."
         )
     try:
         listing = read(path)
@@ -128,11 +132,11 @@ def read_positions(path: Path) -> PositionList:
         raise
     except Exception as error:  # a damaged file fails in any way
         raise UserError(
-            f"{path} is no readable list of positions ({error}). Make it again, or give another subset.path."
+            f"{path} is no readable list of positions ({error}). Make it again, or give another {key}."
         ) from error
     positions, place = listing.positions, listing.place
     if len(positions) == 0:
-        raise UserError(f"{path} lists no position. Make it again, or give another subset.path.")
+        raise UserError(f"{path} lists no position. Make it again, or give another {key}.")
     order = np.argsort(positions, kind="stable")
     if (again := np.flatnonzero(np.diff(positions[order]) == 0)).size:
         first, second = (int(i) for i in order[again[0] : again[0] + 2])

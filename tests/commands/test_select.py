@@ -150,7 +150,7 @@ def test_classifiers_of_groups(command, tmp_path):
         ),
         (
             ("-m", "subset=elfs,el2n", "subset.runs=1"),
-            "subset.runs: in a grid over subset=elfs,el2n, a setting that only its options have is written",
+            "subset.runs: in a grid over subset=elfs,el2n, a setting that only its options have, and all of them, is written",
         ),
     ],
 )
@@ -334,6 +334,7 @@ def test_jobs_of_a_multirun_share_a_ranking(command: Command, here, no_work):
     assert outcome.code == 0, outcome.err
     assert outcome.out.count(f"ranking of {ranking_in(here).fingerprint}") == 2
     assert "Comparison" not in outcome.out  # with itself
+    assert "One ranking of digits: there is nothing to compare it with." in outcome.out
     assert not (here / "runs" / "rankings").exists()
 
 
@@ -370,6 +371,26 @@ def test_a_multirun_ends_with_a_comparison_of_its_rankings_and_lists(command, he
     assert "| 15.9 % |" in text
     assert "in the embeddings of the rule sas." in text
     assert not find_runs([here / "runs" / "rankings"])
+
+
+@pytest.mark.parametrize("damage", [lambda file: os.truncate(file, 2000), os.remove], ids=["damaged", "gone"])
+def test_a_comparison_goes_without_embeddings_that_are_lost(command: Command, here, no_work, damage):
+    np.save(here / "friend.npy", np.arange(100))
+    for file in here.glob("cache/features/*.npy"):
+        damage(file)
+    outcome = command("ssl-select", *QUICK, "subset=sas", "lists=[friend.npy]")
+    assert outcome.code == 0, outcome.err
+    assert "those of sas are no longer there" in (here / "runs/rankings/digits/report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [("nowhere.npy", "lists: there is no file nowhere.npy"), ("long.npy", "index 1257: 1257 is no position of digits")],
+)
+def test_wrong_lists_are_refused_before_anything_is_made(command: Command, tmp_path, listed, said):
+    np.save(tmp_path / "long.npy", np.arange(2000))
+    assert said in message(command("ssl-select", *QUICK, "subset=sas", f"lists=[{listed}]"))
+    assert not list(tmp_path.rglob("checkpoints"))
 
 
 def test_a_ranking_is_handed_on_and_read_back(command: Command, here, no_work):

@@ -50,6 +50,13 @@ def test_an_unknown_key_is_named_with_the_nearest(override, key, suggestion):
     assert suggestion in message
 
 
+def test_what_only_some_options_of_a_grid_have_needs_a_grid_of_its_own(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["ssl-select", "-m", "subset=random,sas", "++subset.looks=2"])
+    message = refused("subset=random", "++subset.looks=2")
+    assert message.startswith("unknown key 'subset.looks'")
+    assert message.endswith("Of subset=random,sas, rank or train those that have it in a grid of their own.")
+
+
 @pytest.mark.parametrize("written", ["1", "0.5", "true"])
 def test_what_should_be_a_string_is_one_in_the_quotes_that_the_message_gives(written):
     (advised,) = re.findall(r'In quotes it is one: "(.*)"\.$', refused(f"sweep={written}"))

@@ -1,6 +1,7 @@
 """Tables and the page of several rankings."""
 
 import base64
+import itertools
 import re
 
 import numpy as np
@@ -79,17 +80,35 @@ def test_balance_needs_labels():
 def test_typicality_is_the_mean_place_of_what_is_kept():
     places = np.empty(LENGTH)
     places[THREE[0].ranking.order] = (np.arange(LENGTH)[::-1] + 0.5) / LENGTH  # the first image is the most typical
-    rows = texts(typicalities(THREE, places))
+    draw, *rows = texts(typicalities(THREE, places))
+    assert draw[0] == "a random draw"
     assert rows[0] == ["a", "95", "90", "85", "75", "65", "55"]
     assert rows[1] == ["b", *rows[0][1:]]
     list_of = THREE[2].ranking.order[:40]
     assert rows[2][2:] == [f"{100 * places[list_of].mean():.0f}", *["–"] * 4]
 
 
+def test_the_spread_of_a_random_draw_is_that_of_all_draws():
+    places = np.array([0.1, 0.35, 0.35, 0.7, 0.8, 0.95, 0.4, 0.2, 0.5, 0.85])
+    order = np.random.default_rng(0).permutation(10)
+    ranking = Ranking(order, np.zeros(10, np.int64), np.full(10, np.nan), {"rule": "a"})
+    draw, _ = texts(typicalities([Chosen("a", ranking)], places))
+    for text, m in zip(draw[1:], (1, 3, 5, 7, 9), strict=True):
+        means = [100 * np.mean(some) for some in itertools.combinations(places, m)]
+        assert text == f"{np.mean(means):.0f} ± {np.std(means):.1f}"
+
+
+def test_lost_embeddings_are_said_in_place_of_numbers(tmp_path):
+    images = torch.zeros(LENGTH, 1, 4, 4, dtype=torch.uint8)
+    write_comparison(THREE, Split(images, torch.from_numpy(LABELS)), "d", tmp_path, Typicality.lost(["a", "b"]))
+    for name in ("report.md", "report.html"):
+        assert "those of a, b are no longer there" in (tmp_path / name).read_text()
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_the_page_says_whose_embeddings_tell_what_is_typical(tmp_path, known):
     images = torch.zeros(LENGTH, 1, 4, 4, dtype=torch.uint8)
-    typical = Typicality("<sas>", "label", np.full(LENGTH, 0.5)) if known else None
+    typical = Typicality.of("<sas>", True, np.full(LENGTH, 0.5)) if known else None
     write_comparison(THREE, Split(images, torch.from_numpy(LABELS)), "d", tmp_path, typical)
     text = (tmp_path / "report.md").read_text()
     assert ("## Typicality" in text) == ("of the rule <sas>" in text) == known
