@@ -150,7 +150,7 @@ def test_classifiers_of_groups(command, tmp_path):
         ),
         (
             ("-m", "subset=elfs,el2n", "subset.runs=1"),
-            "in a grid over subset=elfs,el2n, a setting that only its options have, and all of them, is written ++subset.",
+            "in a grid over subset=elfs,el2n, a setting that only its options have, and all of them, is written ++",
         ),
     ],
 )
