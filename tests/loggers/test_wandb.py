@@ -384,7 +384,7 @@ def test_online_without_login_is_an_error_before_training(tmp_path, server):
         f"wandb is to be online, but there is no login for http://127.0.0.1:{server.getsockname()[1]}. "
         "Log in with `wandb login` or WANDB_API_KEY, or choose logger.wandb.mode=offline.\n"
     )
-    assert ended.output == f"{run.id} starts\nError: {message}"
+    assert ended.output == f"Error: {message}"
     assert run.error_file.read_text() == message
     assert run.status == "failed"
     assert not run.checkpoint.exists()
