@@ -20,7 +20,7 @@ from ssl_lightning.pipeline.pretrain import train_proxy
 from ssl_lightning.pipeline.rank import of_training
 from ssl_lightning.reports.comparison import Quantity
 from ssl_lightning.reports.selection_page import agreement_in_words, write_comparison
-from ssl_lightning.reports.selections import Chosen, Typicality, correlations
+from ssl_lightning.reports.selections import OF_ALL, OF_CLASS, OF_LABEL, Chosen, Typicality, correlations
 from ssl_lightning.subsets.comparing import typicality
 from ssl_lightning.subsets.embedding import EmbeddingRule
 from ssl_lightning.subsets.ranking import Ranking
@@ -104,9 +104,11 @@ def _typicality(
             lost.append(one.name)
             continue
         labels = dataset.train().labels.numpy()
-        known = bool((labels >= 0).all())
-        groups = labels if known else one.ranking.latent_class
-        return Typicality.of(one.name, known, typicality(features, groups, device_of(subset.rank.accelerator)))
+        groups, fellows = labels, OF_LABEL
+        if (labels < 0).any():
+            groups = one.ranking.latent_class
+            fellows = OF_CLASS if len(np.unique(groups)) > 1 else OF_ALL
+        return Typicality.of(one.name, fellows, typicality(features, groups, device_of(subset.rank.accelerator)))
     return Typicality.lost(lost) if lost else None
 
 

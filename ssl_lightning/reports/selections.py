@@ -50,6 +50,9 @@ class Chosen(NamedTuple):
     ranking: Ranking
 
 
+OF_LABEL, OF_ALL, OF_CLASS = "the images of its label", "all images", "the images of its latent class"
+
+
 class Typicality(NamedTuple):
     """How typical images are.
 
@@ -62,9 +65,8 @@ class Typicality(NamedTuple):
     places: Float64[np.ndarray, " n"] | None
 
     @classmethod
-    def of(cls, rule: str, labelled: bool, places: Float64[np.ndarray, " n"]) -> "Typicality":
-        """By the embeddings of a rule, among the images of the same label, or of its own latent classes."""
-        fellows = "the images of its label" if labelled else f"those of its latent class, a group of {rule}"
+    def of(cls, rule: str, fellows: str, places: Float64[np.ndarray, " n"]) -> "Typicality":
+        """By the embeddings of a rule, among `fellows`."""
         return cls(TYPICAL.format(fellows=fellows, rule=rule), places)
 
     @classmethod

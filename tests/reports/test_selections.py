@@ -12,6 +12,7 @@ from ssl_lightning.data.dataset import Split
 from ssl_lightning.pipeline.compare import names_of
 from ssl_lightning.reports.selection_page import write_comparison
 from ssl_lightning.reports.selections import (
+    OF_LABEL,
     Chosen,
     Typicality,
     balances,
@@ -108,7 +109,7 @@ def test_lost_embeddings_are_said_in_place_of_numbers(tmp_path):
 @pytest.mark.parametrize("known", [True, False])
 def test_the_page_says_whose_embeddings_tell_what_is_typical(tmp_path, known):
     images = torch.zeros(LENGTH, 1, 4, 4, dtype=torch.uint8)
-    typical = Typicality.of("<sas>", True, np.full(LENGTH, 0.5)) if known else None
+    typical = Typicality.of("<sas>", OF_LABEL, np.full(LENGTH, 0.5)) if known else None
     write_comparison(THREE, Split(images, torch.from_numpy(LABELS)), "d", tmp_path, typical)
     text = (tmp_path / "report.md").read_text()
     assert ("## Typicality" in text) == ("of the rule <sas>" in text) == known
