@@ -142,8 +142,8 @@ def _check_call(
         if key not in named and key not in beside_names and key not in _HYDRA_KEYS and not catch_all:
             known = [prefix + name for name in (*named, *beside_names)]
             advice = elsewhere(target, key) or (not path and deeper(key, value)) or nearest(prefix + key, known)
-            if grid := swept(path.partition(".")[0]):
-                advice = f"{advice.rstrip('.')}. Of {grid}, rank or train those that have it in a grid of their own."
+            if not advice.startswith("did you mean") and (grid := swept(path.partition(".")[0])):
+                advice = f"{advice} Of {grid}, rank or train those that have it in a grid of their own."
             raise UserError(f"unknown key '{prefix}{key}'{origin(prefix + key)}; {advice}")
     for key in named:
         if key in value:

@@ -32,6 +32,7 @@ TYPICAL = (
     f"has near neighbours: the mean cosine with the {NEIGHBOURS} nearest of these, in the embeddings of the rule "
     "{rule}."
 )
+OF_LABEL, OF_ALL, OF_CLASS = "the images of its label", "all images", "the images of its latent class"
 LOST = (
     "Not known: it is told from embeddings, and those of {rules} are no longer there, or cannot be read. They lie in "
     "features, of paths.cache, and are made with a ranking: delete one of these rules' in rankings beside it, and "
@@ -48,9 +49,6 @@ class Chosen(NamedTuple):
 
     name: str
     ranking: Ranking
-
-
-OF_LABEL, OF_ALL, OF_CLASS = "the images of its label", "all images", "the images of its latent class"
 
 
 class Typicality(NamedTuple):

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from ssl_lightning.progress import track
 from ssl_lightning.subsets.knn_density import density
-from ssl_lightning.subsets.ranking import Ranking, ranks_in, size_of
+from ssl_lightning.subsets.ranking import Ranking, members_of, ranks_in, size_of
 
 NEIGHBOURS = 10
 """Of an image, by which it is typical: as many as `subset=density` looks at."""
@@ -105,8 +105,7 @@ def typicality(
         device: where cosines are computed.
     """
     found = np.empty(len(features))
-    for group in track(np.unique(groups), "typicality"):
-        members = np.flatnonzero(groups == group)
+    for members in track(members_of(groups), "typicality"):
         values = density(torch.from_numpy(features[members]).to(device), NEIGHBOURS)
         ordered = np.sort(values)
         below, upto = (np.searchsorted(ordered, values, side) for side in ("left", "right"))

@@ -34,7 +34,7 @@ class Density(Quota):
     needs: ClassVar[Offer | None] = "features"
 
     def keys(self, ranked: Ranked) -> Float64[np.ndarray, " m"]:
-        members = list(ranked.members())
+        members = ranked.members()
         complexity = self.complexity(ranked, members)
         keys = np.log(ranked.rank + 0.5)  # as (j + ½)/w_k, whose logarithms they are; but these stay finite
         for group, value in zip(members, complexity, strict=True):

@@ -26,7 +26,7 @@ from ssl_lightning.subsets.embedding import EmbeddingRule
 from ssl_lightning.subsets.greedy import GreedyOrder
 from ssl_lightning.subsets.latent import Labels, LatentClasses
 from ssl_lightning.subsets.quota import Offer, Proportional, keys_of
-from ssl_lightning.subsets.ranking import Budget, Ranking, size_of
+from ssl_lightning.subsets.ranking import Budget, Ranking, members_of, size_of
 from ssl_lightning.subsets.redundancy import Redundancy
 
 
@@ -142,8 +142,7 @@ class GroupedRule(EmbeddingRule, QuotaRule):
         if self.redundancy is None:
             return None
         found = np.zeros(len(group), np.bool_)
-        for k in np.unique(group):
-            members = np.flatnonzero(group == k)
+        for members in members_of(group):
             found[members] = self.redundancy.redundant(self.vectors(features[members]))
         return found
 
@@ -187,18 +186,18 @@ class GroupedRule(EmbeddingRule, QuotaRule):
         processes: ProcessGroup,
     ) -> None:
         """Fills in order and score, and what is redundant, group by group."""
-        classes, group, sizes = np.unique(work.levels[:, 0], return_inverse=True, return_counts=True)
-        ends, members_of = np.cumsum(sizes), np.split(np.argsort(group, kind="stable"), np.cumsum(sizes)[:-1])
+        classes, sizes = np.unique(work.levels[:, 0], return_counts=True)
+        ends, groups = np.cumsum(sizes), members_of(work.levels[:, 0])
         mine = np.argsort(-sizes, kind="stable")[processes.rank :: processes.size]  # similar work for each process
         if self.redundancy is not None:
             for k in mine:
-                work.redundant[members_of[k]] = self.redundancy.redundant(self.vectors(features[members_of[k]]))
+                work.redundant[groups[k]] = self.redundancy.redundant(self.vectors(features[groups[k]]))
             processes.barrier()
         picks = self._picks(work, sizes, features)
         if processes.rank == 0:
             self.announce(sizes, picks, features)
         for k in track(mine, f"{self.name} in {len(sizes)} latent classes") if processes.rank == 0 else mine:
-            members = self.by_precedence(members_of[k], len(features))
+            members = self.by_precedence(groups[k], len(features))
             centroid = None if centroids is None else centroids[classes[k]]
             of_members = None if known is None else known[members]
             found = self.order_of(Group(features[members], members, int(picks[k]), centroid, of_members))

@@ -6,14 +6,13 @@ by the others.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from ssl_lightning.subsets.ranking import generator, ranks_in
+from ssl_lightning.subsets.ranking import generator, members_of, ranks_in
 
 Offer = Literal["scores", "features", "tree"]
 
@@ -37,10 +36,9 @@ class Ranked(NamedTuple):
     features: Float32[np.ndarray, "n d"] | None
     seed: int
 
-    def members(self) -> Iterator[Int64[np.ndarray, " k"]]:
+    def members(self) -> list[Int64[np.ndarray, " k"]]:
         """Of each group in turn, where in `images` its members are."""
-        _, group, sizes = np.unique(self.levels[:, 0], return_inverse=True, return_counts=True)
-        yield from np.split(np.argsort(group, kind="stable"), np.cumsum(sizes)[:-1])
+        return members_of(self.levels[:, 0])
 
 
 class Quota(ABC):

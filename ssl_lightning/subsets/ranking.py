@@ -188,6 +188,12 @@ def ranks_in(groups: Int64[np.ndarray, " n"]) -> tuple[Int64[np.ndarray, " n"], 
     return rank, sizes[inverse]
 
 
+def members_of(groups: Int64[np.ndarray, " n"]) -> list[Int64[np.ndarray, " m"]]:
+    """Of each group, from the smallest number on, where its members are, sorted."""
+    _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    return np.split(np.argsort(inverse, kind="stable"), np.cumsum(sizes)[:-1])
+
+
 def turning_points(ranking: Ranking) -> Float64[np.ndarray, " k"]:
     """For each latent class, the share of its members that come before the first with a negative score; 1 if none."""
     places = ranking.order[np.argsort(ranking.latent_class[ranking.order], kind="stable")]
